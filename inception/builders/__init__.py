@@ -1,0 +1,1 @@
+"""One fold over the architecture table for each framework."""

@@ -1,0 +1,205 @@
+"""The `inception` command: thin verbs over the package's functions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from inception.weights import Weights
+
+app = typer.Typer(
+    help="InceptionV3: weight files of every kind, read, converted, proven and used.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Source = Annotated[str, typer.Argument(help="A weight file: Keras HDF5, or a TensorFlow checkpoint (its prefix).")]
+Averages = Annotated[bool, typer.Option(help="Take a training checkpoint's moving averages.")]
+
+
+@app.command()
+def convert(
+    source: Source,
+    target: Annotated[Path, typer.Argument(help="The file to write; its ending names the format (.h5, .ckpt).")],
+    step: Annotated[
+        Optional[list[str]],  # noqa: UP007,UP045 (typer reads it on Python 3.10)
+        typer.Option(help="A change by name: drop-background, add-background, drop-aux, drop-top. May be repeated."),
+    ] = None,
+    to: Annotated[Optional[str], typer.Option("--format", help="The format, where the ending does not tell.")] = None,  # noqa: UP007,UP045
+    moving_averages: Averages = False,
+) -> None:
+    """Converts a weight file into another format, every tensor exactly once."""
+    from inception.weights import formats
+
+    to = to or formats.format_of(target)
+    started = time.perf_counter()
+    weights = _load(source, moving_averages)
+    for name in step or []:
+        weights = weights.step(name)
+    with _working(f"writing {target}"):
+        weights.save(target, to)
+    out.print(f"{source} -> {target}: {len(weights.arrays)} arrays, {weights.parameters:,} values, "
+              f"{time.perf_counter() - started:.1f} s")  # fmt: skip
+    for note in weights.source.notes:
+        out.print(f"  {note}")
+
+
+@app.command()
+def inspect(source: Source, moving_averages: Averages = False) -> None:
+    """Says what a weight file is: format, network, classes, heads, width, and which published file."""
+    weights = _load(source, moving_averages)
+    table = Table.grid(padding=(0, 2))
+    for name, value in _facts(weights):
+        table.add_row(name, str(value))
+    out.print(table)
+
+
+def _facts(weights: "Weights") -> Iterator[tuple[str, object]]:
+    variant, source = weights.variant, weights.source
+    yield "file", source.path
+    yield "format", source.format
+    yield "network", "InceptionV3" + (f" x {variant.depth_multiplier:g}" if variant.depth_multiplier != 1 else "")
+    yield "published as", source.published or "no published file that is known here"
+    yield "classifier", f"{variant.num_classes} classes" if variant.num_classes else "none (notop)"
+    yield "background class", "yes, class 0" if variant.background else "no"
+    kernel = "x".join(map(str, variant.aux_kernel))
+    yield "auxiliary head", f"yes, last kernel {kernel}" if variant.aux_logits else "no"
+    yield "batch norm gamma", "yes" if variant.gamma else "no"
+    yield "width", f"depth_multiplier {variant.depth_multiplier:g}, min_depth {variant.min_depth}"
+    yield "average pools", f"{variant.border} the border"
+    yield "last pool", variant.last_pool
+    yield "pixels", f"(x - {variant.pixel_mean[0]:g}) / {variant.pixel_scale[0]:g}"
+    yield "made for", f"{variant.image_size} x {variant.image_size} pixels"
+    yield "parameters", f"{weights.parameters:,} in {len(weights.arrays)} arrays"
+    yield "integrity", source.integrity
+    for note in source.notes:
+        yield "note", note
+
+
+@app.command()
+def verify(
+    a: Source,
+    b: Source,
+    image: Annotated[Optional[Path], typer.Option(help="A picture; one made here where none is given.")] = None,  # noqa: UP007,UP045
+    size: Annotated[Optional[int], typer.Option(help="Its size in pixels; what the weights were made for.")] = None,  # noqa: UP007,UP045
+    tolerance: Annotated[float, typer.Option(help="The largest relative difference allowed.")] = 1e-5,
+) -> None:
+    """Runs one picture through two weight files, each in its own builder, and compares every end point."""
+    from inception import images, quiet
+    from inception import verify as verification
+
+    first, second = _load(a), _load(b)
+    side = size or first.variant.image_size
+    pixels = images.test_picture(side)
+    if image is not None:
+        pixels = images.resize(images.read(image), side, side)
+    builders = verification.own_builder(first), verification.own_builder(second)
+    with _working(f"running {builders[0]} and {builders[1]} at {side} x {side}"):
+        quiet.import_tensorflow()
+        rows = verification.compare(first, second, pixels, builders)
+    out.print(f"a: {a} ({builders[0]} builder)\nb: {b} ({builders[1]} builder)")
+    out.print(differences_table(rows, tolerance))
+    worst = max(rows, key=lambda row: row.relative)
+    verdict = "equal" if worst.relative <= tolerance else "DIFFERENT"
+    out.print(f"{verdict}: largest relative difference {worst.relative:.2e} at {worst.end_point} (allowed {tolerance:g})")
+    if worst.relative > tolerance:
+        raise typer.Exit(1)
+
+
+def differences_table(rows: list[Any], tolerance: float) -> Table:
+    """A row an end point, as `verify` prints it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("end point")
+    for name in ("shape", "max abs", "max rel", "cosine", ""):
+        table.add_column(name, justify="right")
+    for row in rows:
+        shape = "x".join(map(str, row.shape))
+        mark = "" if row.relative <= tolerance else "<- differs"
+        table.add_row(row.end_point, shape, f"{row.absolute:.2e}", f"{row.relative:.2e}", f"{row.cosine:.9f}", mark)
+    return table
+
+
+@app.command()
+def classify(
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    weights: Annotated[str, typer.Option(help='A weight file with a classifier, or "imagenet".')] = "imagenet",
+    labels: Annotated[
+        Optional[Path],  # noqa: UP007,UP045
+        typer.Option(help="Class names, one a line; NAME.labels.txt beside the weights is found."),
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
+    recipe: Annotated[str, typer.Option(help="keras: the whole picture; slim: its central 87.5 %.")] = "keras",
+) -> None:
+    """Names what pictures show: the best classes of each, with bars."""
+    from inception import labels as names
+    from inception import quiet
+    from inception.classify import classify as run
+
+    loaded = _load(_imagenet() if weights == "imagenet" else weights)
+    classes = loaded.variant.num_classes
+    table = names.read(labels, classes) if labels else names.labels_for(loaded.source.path, classes)
+    with _working(f"classifying {len(pictures)} pictures"):
+        quiet.import_tensorflow()
+        scores = run(pictures, loaded, recipe)
+    for picture, row in zip(pictures, scores, strict=True):
+        out.print(f"\n{picture}")
+        out.print(predictions_table(names.top(row, table, top)))
+
+
+def predictions_table(best: list[Any]) -> Table:
+    """The best classes of one picture, a bar each."""
+    table = Table.grid(padding=(0, 2))
+    for label, score in best:
+        table.add_row(f"{score:7.2%}", "#" * max(1, round(score * 40)) if score >= 0.0005 else "", label.name, label.wnid)
+    return table
+
+
+def _imagenet() -> str:
+    from inception import quiet
+    from inception.weights.published import fetch_imagenet
+
+    quiet.import_tensorflow()
+    return os.fspath(fetch_imagenet())
+
+
+def _load(path: str, moving_averages: bool = False) -> "Weights":
+    from inception.weights import load
+
+    with _working(f"reading {path}"):
+        return load(path, moving_averages=moving_averages)
+
+
+@contextlib.contextmanager
+def _working(what: str) -> Iterator[None]:
+    """A moving line on a terminal while something takes its time; nothing in a pipe."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(what):
+        yield
+
+
+def main() -> None:
+    """Runs the command; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except (ValueError, ModuleNotFoundError) as error:
+        err.print(f"inception: {error}", style="red", markup=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

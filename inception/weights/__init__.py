@@ -1,0 +1,27 @@
+"""Weights of any InceptionV3: read, checked, changed by name, written."""
+
+from inception.weights.canonical import STEPS, Source, Weights
+from inception.weights.errors import (
+    CheckpointError,
+    CorruptFile,
+    MissingTensor,
+    ResourceLimit,
+    ShapeMismatch,
+    UnsafeFile,
+    UnsupportedFeature,
+)
+from inception.weights.formats import load
+
+__all__ = [
+    "STEPS",
+    "CheckpointError",
+    "CorruptFile",
+    "MissingTensor",
+    "ResourceLimit",
+    "ShapeMismatch",
+    "Source",
+    "UnsafeFile",
+    "UnsupportedFeature",
+    "Weights",
+    "load",
+]

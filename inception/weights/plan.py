@@ -1,0 +1,112 @@
+"""Matching a file's tensors with the network's: every one exactly once, or a refusal.
+
+A plan is made from names and shapes alone, before any values are read or written. Each
+row carries a `Layout` that turns a canonical array into the file's and back, so the same
+plan serves reading and writing, and a round trip is exact.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from inception.weights.errors import MissingTensor, ShapeMismatch
+from inception.weights.stored import Shape, Stored
+
+_SHOWN = 6  # names listed of each kind; the rest is counted
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file lays out a canonical array: its axes in another order, a 1x1 kernel as a matrix.
+
+    axes: the file's axes, as indices into the canonical array's; empty for the same order.
+    matrix: the two spatial axes of a 1x1 kernel are left out.
+    """
+
+    axes: tuple[int, ...] = ()
+    matrix: bool = False
+
+    def _order(self, shape: Shape) -> tuple[int, ...]:
+        return self.axes or tuple(range(len(shape)))
+
+    def file_shape(self, shape: Shape) -> Shape:
+        """The shape in the file of an array whose canonical shape is `shape`."""
+        return tuple(shape[axis] for axis in self._order(shape) if not (self.matrix and axis < 2))
+
+    def to_file(self, array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(array.transpose(self._order(array.shape))).reshape(self.file_shape(array.shape))
+
+    def from_file(self, array: np.ndarray, shape: Shape) -> np.ndarray:
+        order = self._order(shape)
+        permuted = array.reshape([shape[axis] for axis in order])
+        return np.ascontiguousarray(permuted.transpose(np.argsort(order)))
+
+
+AS_IS = Layout()
+MATRIX = Layout(matrix=True)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A tensor of a file, said to hold one canonical variable."""
+
+    stored: str
+    canonical: str
+    layout: Layout = AS_IS
+
+
+def match(
+    expected: Mapping[str, Shape], claims: Iterable[Claim], found: Mapping[str, Shape], where: str
+) -> list[Claim]:
+    """The claims in the order of `expected`, once they are complete and fit.
+
+    expected: canonical names and shapes; found: the file's names and shapes. Raises
+    `MissingTensor` (unfilled, unused or doubled names) or `ShapeMismatch`, one message
+    that lists every fault; `where` names the file in it.
+    """
+    made = [claim for claim in claims if claim.canonical in expected and claim.stored in found]
+    targets = {claim.canonical: claim for claim in made}
+    used = Counter(claim.stored for claim in made)
+    filled = Counter(claim.canonical for claim in made)
+    faults = {
+        "not in the file": [name for name in expected if name not in filled],
+        "in the file but not in the network": [name for name in found if name not in used],
+        "there more than once": [name for count in (used, filled) for name, n in count.items() if n > 1],
+    }
+    misshapen = [
+        f"{claim.stored} is {_dims(found[claim.stored])}, expected {_dims(wanted)}"
+        for claim in made
+        if found[claim.stored] != (wanted := claim.layout.file_shape(expected[claim.canonical]))
+    ]
+    sentences = [f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names]
+    if misshapen:
+        sentences.append(f"{len(misshapen)} of another shape: {_some(misshapen)}")
+    if sentences:
+        error = ShapeMismatch if misshapen else MissingTensor
+        raise error(f"{where} does not match the network, tensor for tensor. " + ". ".join(sentences) + ".")
+    return [targets[name] for name in expected]
+
+
+def load(rows: Iterable[Claim], expected: Mapping[str, Shape], tensors: Mapping[str, Stored]) -> dict[str, np.ndarray]:
+    """Reads each tensor of a plan once: {canonical name: float32 array}."""
+    return {
+        row.canonical: row.layout.from_file(_float32(tensors[row.stored].read()), expected[row.canonical])
+        for row in rows
+    }
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    return array if array.dtype == np.float32 else array.astype(np.float32)
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _dims(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "a scalar"

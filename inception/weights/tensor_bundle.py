@@ -1,0 +1,234 @@
+"""TensorFlow's V2 checkpoint: PREFIX.index lists the tensors, PREFIX.data-00000-of-00001 holds their values.
+
+The index is a table (`sstable`) from name to entry: type, shape, which data file,
+offset, size and checksum. Read and written here without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from inception.weights import wire
+from inception.weights.atomic import replacing
+from inception.weights.errors import CheckpointError, CorruptFile, UnsupportedFeature
+from inception.weights.sstable import RegularFile, masked_crc, read_table, write_table
+from inception.weights.stored import Shape, Stored
+
+_LARGEST_INDEX = 16 << 20  # 131,000 entries at most; a training checkpoint has some 2,000
+_MOST_SHARDS = 99_999  # the file names have five digits
+_LITTLE_ENDIAN = 0
+_HEADER = b""
+_ONLY_WHOLE = "save it unpartitioned, only whole tensors are read"
+_Path = str | os.PathLike[str]
+
+
+def read(prefix: _Path) -> dict[str, Stored]:
+    """The tensors of the checkpoint PREFIX.index and PREFIX.data-?????-of-?????, by name.
+
+    The index is read and checked, the data when a tensor is asked for. Strings and
+    other types that no weight has are listed too; reading one raises
+    `UnsupportedFeature`. A data file that is a link raises `UnsafeFile`.
+    """
+    return _tensors(f"{os.fspath(prefix)}.index", functools.partial(_shard_name, prefix))
+
+
+def read_files(index: _Path, shards: Sequence[_Path]) -> dict[str, Stored]:
+    """Like `read`, from files that have other names than their prefix would give them."""
+
+    def shard_name(number: int, count: int) -> _Path:
+        if count != len(shards):
+            raise wire.damaged(os.fspath(index), f"names {count} data files where {len(shards)} are given")
+        return shards[number]
+
+    return _tensors(index, shard_name)
+
+
+def _shard_name(prefix: _Path, number: int, count: int) -> str:
+    return f"{os.fspath(prefix)}.data-{number:05d}-of-{count:05d}"
+
+
+# ---- reading
+
+
+def _tensors(index: _Path, shard_name: Callable[[int, int], _Path]) -> dict[str, Stored]:
+    entries = read_table(index, _LARGEST_INDEX)
+    count = _shard_count(entries, os.fspath(index))
+
+    @functools.cache
+    def shard(number: int) -> RegularFile:
+        path = shard_name(number, count)
+        if not os.path.lexists(path):
+            raise CorruptFile(f"{os.fspath(path)}: is missing; {os.fspath(index)} names it, copy both")
+        return RegularFile(path, follow_links=False)
+
+    found = {}
+    for key, value in entries.items():
+        if key == _HEADER:
+            continue
+        if key.startswith(b"\0"):
+            raise UnsupportedFeature(f"{os.fspath(index)}: has a partitioned variable; {_ONLY_WHOLE}")
+        name = wire.text(key, os.fspath(index))
+        found[name] = _stored(name, wire.Message(value, f"{os.fspath(index)}: tensor {name!r}"), count, shard)
+    return found
+
+
+def _shard_count(entries: Mapping[bytes, bytes], where: str) -> int:
+    """Checks the header and returns the number of data files."""
+    if _HEADER not in entries:
+        raise wire.damaged(where, "is a table without the header of a checkpoint index")
+    header = wire.Message(entries[_HEADER], f"{where}: header")
+    count, byte_order = header.integer(1), header.integer(2)
+    if not 1 <= count <= _MOST_SHARDS:
+        raise wire.damaged(header.where, f"names {count} data files; expected 1 to {_MOST_SHARDS}")
+    if byte_order != _LITTLE_ENDIAN:
+        raise UnsupportedFeature(f"{header.where}: is of a big-endian machine; only little-endian is read")
+    wire.check_version(header.message(3))
+    return count
+
+
+def _stored(name: str, entry: wire.Message, shards: int, shard: Callable[[int], RegularFile]) -> Stored:
+    """One index entry, checked against the data file that it points into."""
+    where, sides = entry.where, wire.shape(entry.message(2))
+    kind = wire.dtype(entry.integer(1), where)
+    number, offset, size = entry.integer(3), entry.integer(4), entry.integer(5)
+    if 7 in entry:
+        raise UnsupportedFeature(f"{where}: is a partitioned variable, stored in slices; {_ONLY_WHOLE}")
+    if not 0 <= number < shards:
+        raise wire.damaged(where, f"is said to be in data file {number} of {shards}")
+    file = shard(number)
+    if offset < 0 or size < 0 or offset + size > file.size:
+        raise wire.damaged(where, f"claims {size} bytes at {offset} of a data file of {file.size}")
+    if kind is None:
+        return unreadable(sides, entry.integer(1), where)
+    if size != math.prod(sides) * kind.itemsize:
+        raise wire.damaged(where, f"{size} bytes are named for a {kind} tensor of shape {sides}")
+    where = f"{file.name}: tensor {name!r}"
+    return Stored(sides, kind, functools.partial(_values, file, offset, sides, kind, entry.fixed32(6), where))
+
+
+def unreadable(sides: Shape, code: int, where: str) -> Stored:
+    """A tensor that is listed and, when read, refused for its type."""
+
+    def refuse() -> np.ndarray:
+        raise UnsupportedFeature(
+            f"{where}: has TensorFlow's type {code} (7 is string, 10 bool, 14 bfloat16); "
+            f"only {', '.join(map(str, wire.DTYPES.values()))} are read"
+        )
+
+    return Stored(sides, np.dtype(object), refuse)
+
+
+def _values(file: RegularFile, offset: int, sides: Shape, kind: np.dtype, crc: int, where: str) -> np.ndarray:
+    values = file.fetch(offset, sides, kind, where)
+    if masked_crc(octets(values)) != crc:
+        raise wire.damaged(where, "its checksum is wrong")
+    return values
+
+
+# ---- writing
+
+
+def write(prefix: _Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a checkpoint that TensorFlow's Saver and `tf.train.load_checkpoint` read.
+
+    The files are read back and compared before they get their names. A checkpoint of
+    the same prefix is replaced in one step: the new values go beside the old ones,
+    under the name of the first of two data files if the old name is taken, until the
+    new index takes the place of the old; then the old values are removed.
+    Raises `UnsupportedFeature` for a type or name that a checkpoint cannot hold.
+    """
+    prefix = os.fspath(prefix)
+    tensors = writable(arrays, prefix)
+    count = _free_count(f"{prefix}.index")
+    shards = [_shard_name(prefix, number, count) for number in range(count)]
+    with replacing(*shards, f"{prefix}.index") as [*parts, index]:
+        for part in parts:
+            part.touch()
+        entries = _write_values(parts[0], tensors)
+        header = wire.encode_integer(1, count) + wire.encode_data(3, wire.encode_integer(1, 1))
+        with open(index, "wb") as file:
+            write_table(file, [(_HEADER, header), *entries])
+        check_written(read_files(index, parts), tensors, prefix)
+    folder, name = os.path.split(prefix)
+    for old in Path(folder).glob(f"{glob.escape(name)}.data-?????-of-?????"):
+        if old.name not in map(os.path.basename, shards):
+            old.unlink()
+
+
+def _free_count(index: str) -> int:
+    """A number of data files whose names the present checkpoint, if there is one, does not use."""
+    try:
+        return 2 if _shard_count(read_table(index, _LARGEST_INDEX), index) == 1 else 1
+    except CheckpointError:
+        return 1
+
+
+def _write_values(path: Path, tensors: Mapping[str, np.ndarray]) -> list[tuple[bytes, bytes]]:
+    """Writes the values one behind the other; returns the index entries."""
+    entries = []
+    with open(path, "wb") as file:
+        for name, values in tensors.items():
+            content = octets(values)
+            entry = (
+                wire.encode_integer(1, type_code(values.dtype)),
+                wire.encode_data(2, wire.encode_shape(values.shape)),
+                wire.encode_integer(4, file.tell()),
+                wire.encode_integer(5, len(content)),
+                wire.encode_fixed32(6, masked_crc(content)),
+            )
+            entries.append((name.encode(), b"".join(entry)))
+            file.write(content)
+    return entries
+
+
+def writable(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+    """The arrays as a checkpoint stores them: by name, little-endian, in C order."""
+    found = {}
+    for name, array in arrays.items():
+        values = np.asarray(array, np.asarray(array).dtype.newbyteorder("<"), order="C")
+        if not type_code(values.dtype) or values.ndim > wire.MOST_DIMENSIONS:
+            raise UnsupportedFeature(
+                f"{where}: {name!r} is a {values.dtype} array of {values.ndim} dimensions; "
+                f"expected {', '.join(map(str, wire.DTYPES.values()))} of at most {wire.MOST_DIMENSIONS}"
+            )
+        found[_checked(name, where)] = values
+    return {name: found[name] for name in sorted(found, key=str.encode)}
+
+
+def _checked(name: str, where: str) -> str:
+    try:
+        if name and "\0" not in name and name.encode():
+            return name
+    except UnicodeEncodeError:
+        pass
+    raise UnsupportedFeature(f"{where}: a tensor cannot be named {name!r}; expected UTF-8 text without NUL")
+
+
+def check_written(found: Mapping[str, Stored], tensors: Mapping[str, np.ndarray], where: str) -> None:
+    """Raises `CorruptFile` unless a file just written holds the very bits that it should."""
+    wrong = sorted(found.keys() ^ tensors.keys())
+    for name, values in tensors.items():
+        if name not in wrong:
+            back = found[name].read()
+            if (back.shape, back.dtype) != (values.shape, values.dtype) or octets(back) != octets(values):
+                wrong.append(name)
+    if wrong:
+        shown = ", ".join(wrong[:4])
+        raise CorruptFile(f"{where}: {shown} did not read back as written; nothing was saved, check the disk")
+
+
+def type_code(kind: np.dtype) -> int:
+    """The DataType number of an array type; 0, which is none, if it is not among `DTYPES`."""
+    return next((code for code, known in wire.DTYPES.items() if known == kind), 0)
+
+
+def octets(values: np.ndarray) -> memoryview:
+    """The bytes of a C-ordered array, not copied."""
+    return values.reshape(-1).view(np.uint8).data
