@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint types sample clean
+.PHONY: demo test oldest lint types sample clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -22,7 +22,7 @@ sample: $(VENV)/.test
 	$(BIN)/python tools/make_sample.py
 
 clean:
-	rm -rf $(VENV) demo-output build *.egg-info
+	rm -rf $(VENV) .venv-oldest demo-output build *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -35,3 +35,12 @@ $(VENV)/.demo: setup.cfg | $(BIN)/python
 $(VENV)/.test: setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(VENV)/.demo
+
+# Our own tests on the oldest TensorFlow we claim (needs a Python that it has wheels for: 3.10 to 3.12).
+oldest: .venv-oldest/.test
+	.venv-oldest/bin/python -m pytest
+
+.venv-oldest/.test: setup.cfg
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --editable '.[test]' 'tensorflow==2.16.1' 'tf_keras==2.16.0' 'numpy<2'
+	touch $@

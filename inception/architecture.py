@@ -235,7 +235,7 @@ def table(
         if isinstance(node, Concat):
             return dataclasses.replace(node, branches=tuple(tuple(map(concrete, b)) for b in node.branches))
         if isinstance(node, Conv) and node.depth == CLASSES:
-            return dataclasses.replace(node, depth=num_classes)
+            return dataclasses.replace(node, depth=num_classes or 0)
         if isinstance(node, Conv):
             node = dataclasses.replace(node, depth=max(int(node.depth * depth_multiplier), min_depth))
             return _resized(node, aux_kernel) if node.fits else node
@@ -353,7 +353,7 @@ class Place:
         shapes: dict[str, tuple[int, ...]] = {"weights": (*node.kernel, self.input_shape[2], node.depth)}
         if not node.batch_norm:
             return shapes | {"biases": (node.depth,)}
-        names = ["beta", "gamma", "moving_mean", "moving_variance"] if gamma else ["beta", "moving_mean", "moving_variance"]
+        names = ["beta", *(["gamma"] if gamma else []), "moving_mean", "moving_variance"]
         return shapes | {f"BatchNorm/{name}": (node.depth,) for name in names}
 
     def parameters(self, gamma: bool = False, trainable_only: bool = False) -> int:
@@ -384,14 +384,13 @@ class _Walk(Ops[MapShape]):
         return y
 
     def conv(self, node: Conv, x: MapShape, path: str) -> MapShape:
-        return self._window(node, x, node.depth, path)
+        return self._window(fit(node, x[0], x[1]), x, node.depth, path)
 
     def pool(self, node: Pool, x: MapShape, path: str) -> MapShape:
-        return self._window(node, x, x[2], path)
+        return self._window(fit(node, x[0], x[1]), x, x[2], path)
 
-    def _window(self, node: Conv | Pool, x: MapShape, depth: int, path: str) -> MapShape:
-        fitted = fit(node, x[0], x[1])
-        path = path[: len(path) - len(node.name)] + fitted.name
+    def _window(self, fitted: Conv | Pool, x: MapShape, depth: int, path: str) -> MapShape:
+        path = "/".join([*path.split("/")[:-1], fitted.name])
         height, width = (_positions(x[axis], fitted, axis) for axis in (0, 1))
         if 0 in (height, width):
             raise ValueError(

@@ -14,7 +14,7 @@ _BATCH = 16
 
 
 def classify(
-    pictures: Sequence[str | os.PathLike[str] | np.ndarray], weights: Weights, recipe: images.Recipe = "keras"
+    pictures: Sequence[str | os.PathLike[str] | np.ndarray], weights: Weights, recipe: str = "keras"
 ) -> np.ndarray:
     """The classifier's probabilities for each picture (a file, or uint8 [h, w, 3]): [pictures, classes].
 
@@ -23,8 +23,6 @@ def classify(
     """
     if not weights.variant.num_classes:
         raise CheckpointError(f"{weights.source.path} has no classifier; give weights with top.")
-    if recipe not in ("keras", "slim"):
-        raise ValueError(f'Unknown recipe {recipe!r}; expected "keras" or "slim".')
     size = weights.variant.image_size
     inputs = [images.prepare(picture, size, weights.variant, recipe) for picture in pictures]
 

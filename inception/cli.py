@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -35,10 +35,10 @@ def convert(
     source: Source,
     target: Annotated[Path, typer.Argument(help="The file to write; its ending names the format (.h5, .ckpt).")],
     step: Annotated[
-        Optional[list[str]],  # noqa: UP007,UP045 (typer reads it on Python 3.10)
+        list[str] | None,
         typer.Option(help="A change by name: drop-background, add-background, drop-aux, drop-top. May be repeated."),
     ] = None,
-    to: Annotated[Optional[str], typer.Option("--format", help="The format, where the ending does not tell.")] = None,  # noqa: UP007,UP045
+    to: Annotated[str | None, typer.Option("--format", help="The format, where the ending does not tell.")] = None,
     moving_averages: Averages = False,
 ) -> None:
     """Converts a weight file into another format, every tensor exactly once."""
@@ -67,7 +67,7 @@ def inspect(source: Source, moving_averages: Averages = False) -> None:
     out.print(table)
 
 
-def _facts(weights: "Weights") -> Iterator[tuple[str, object]]:
+def _facts(weights: Weights) -> Iterator[tuple[str, object]]:
     variant, source = weights.variant, weights.source
     yield "file", source.path
     yield "format", source.format
@@ -93,8 +93,8 @@ def _facts(weights: "Weights") -> Iterator[tuple[str, object]]:
 def verify(
     a: Source,
     b: Source,
-    image: Annotated[Optional[Path], typer.Option(help="A picture; one made here where none is given.")] = None,  # noqa: UP007,UP045
-    size: Annotated[Optional[int], typer.Option(help="Its size in pixels; what the weights were made for.")] = None,  # noqa: UP007,UP045
+    image: Annotated[Path | None, typer.Option(help="A picture; one made here where none is given.")] = None,
+    size: Annotated[int | None, typer.Option(help="Its size in pixels; what the weights were made for.")] = None,
     tolerance: Annotated[float, typer.Option(help="The largest relative difference allowed.")] = 1e-5,
 ) -> None:
     """Runs one picture through two weight files, each in its own builder, and compares every end point."""
@@ -114,7 +114,8 @@ def verify(
     out.print(differences_table(rows, tolerance))
     worst = max(rows, key=lambda row: row.relative)
     verdict = "equal" if worst.relative <= tolerance else "DIFFERENT"
-    out.print(f"{verdict}: largest relative difference {worst.relative:.2e} at {worst.end_point} (allowed {tolerance:g})")
+    found = f"largest relative difference {worst.relative:.2e} at {worst.end_point}"
+    out.print(f"{verdict}: {found} (allowed {tolerance:g})")
     if worst.relative > tolerance:
         raise typer.Exit(1)
 
@@ -137,7 +138,7 @@ def classify(
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
     weights: Annotated[str, typer.Option(help='A weight file with a classifier, or "imagenet".')] = "imagenet",
     labels: Annotated[
-        Optional[Path],  # noqa: UP007,UP045
+        Path | None,
         typer.Option(help="Class names, one a line; NAME.labels.txt beside the weights is found."),
     ] = None,
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
@@ -163,7 +164,7 @@ def predictions_table(best: list[Any]) -> Table:
     """The best classes of one picture, a bar each."""
     table = Table.grid(padding=(0, 2))
     for label, score in best:
-        table.add_row(f"{score:7.2%}", "#" * max(1, round(score * 40)) if score >= 0.0005 else "", label.name, label.wnid)
+        table.add_row(f"{score:7.2%}", "#" * round(score * 40), label.name, label.wnid)
     return table
 
 
@@ -175,7 +176,7 @@ def _imagenet() -> str:
     return os.fspath(fetch_imagenet())
 
 
-def _load(path: str, moving_averages: bool = False) -> "Weights":
+def _load(path: str, moving_averages: bool = False) -> Weights:
     from inception.weights import load
 
     with _working(f"reading {path}"):

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from inception.variants import KERAS, Variant
 
-Recipe = Literal["keras", "slim"]
+RECIPES = ("keras", "slim")
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 _CENTRE = 0.875  # slim's evaluation crop, of each side
 
@@ -92,9 +92,11 @@ def prepare(
     picture: str | os.PathLike[str] | np.ndarray,
     size: int = 299,
     variant: Variant = KERAS,
-    recipe: Recipe = "keras",
+    recipe: str = "keras",
 ) -> np.ndarray:
     """A picture (file or uint8 [h, w, 3]) as the network's input: float32 [size, size, 3], scaled for `variant`."""
+    if recipe not in RECIPES:
+        raise ValueError(f"Unknown recipe {recipe!r}; expected one of {', '.join(RECIPES)}.")
     pixels = picture if isinstance(picture, np.ndarray) else read(picture)
     if recipe == "slim":
         pixels = _centre(pixels)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from inception.architecture import AUX_END_POINT, Concat, Conv, Ops, Pool, Table, fold, walk
+from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Pool, Table, fold, walk
 from inception.variants import SCOPE, Variant
 
 KERAS_AUX_LOGITS = "aux_predictions"
@@ -57,7 +57,7 @@ def _keras_concat(path: str, node: Concat, numbered: Callable[[str], str]) -> st
     return numbered("concatenate")
 
 
-_MIXED_ROWS = [f"Mixed_{group}{letter}" for group, letters in (("5", "bcd"), ("6", "abcde"), ("7", "abc")) for letter in letters]
+_MIXED_ROWS = [point for point in END_POINTS if point.startswith("Mixed_")]
 
 
 def keras_unit(conv_layer: str) -> tuple[str, str]:

@@ -117,9 +117,12 @@ def infer(shapes: Mapping[str, tuple[int, ...]], like: Variant = KERAS) -> Varia
 
     Classes, heads, gamma, width and channels are read from the shapes; what shapes
     cannot tell (border, last pool, pixels) is taken from `like`. A background class is
-    assumed at 1001 and 1008 classes. The caller still matches the shapes against
-    `variant.shapes()`: here nothing is refused.
+    assumed at 1001 and 1008 classes, unless `like` has these very shapes: then it is the
+    answer. The caller still matches the shapes against `variant.shapes()`: here nothing
+    is refused.
     """
+    if like.shapes() == dict(shapes):
+        return like
     logits = shapes.get(f"{SCOPE}/Logits/Conv2d_1c_1x1/weights")
     aux = next((n for n in shapes if n.startswith(f"{SCOPE}/AuxLogits/Conv2d_2a_") and n.endswith("/weights")), None)
     aux_classes = shapes.get(f"{SCOPE}/AuxLogits/Conv2d_2b_1x1/weights")

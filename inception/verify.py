@@ -36,10 +36,11 @@ def own_builder(weights: Weights) -> Builder:
 
 
 def end_points(weights: Weights, pixels: np.ndarray, builder: Builder) -> dict[str, np.ndarray]:
-    """Every end point of a picture (0..255, [h, w, 3]) under slim's names, batch axis left out, maps of 1x1 as vectors."""
+    """Every end point of a picture (0..255, [h, w, 3]) under slim's names, without batch axis, pooled ones as vectors."""
     batch = images.preprocess_input(pixels, variant=weights.variant)[None]
     run = _slim_end_points if builder == "slim" else _keras_end_points
-    return {name: value[0].reshape(-1) if _is_vector(value) else value[0] for name, value in run(weights, batch).items()}
+    values = run(weights, batch)
+    return {name: value[0].reshape(-1) if _is_vector(value) else value[0] for name, value in values.items()}
 
 
 def _is_vector(value: np.ndarray) -> bool:

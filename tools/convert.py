@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from inception.cli import main  # noqa: E402
+from inception.cli import main
 
 if __name__ == "__main__":
     sys.argv.insert(1, "convert")

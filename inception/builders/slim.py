@@ -1,4 +1,4 @@
-"""InceptionV3 for slim code: a drop-in for `tf_slim.nets.inception_v3`, with batch norm on today's TensorFlow.
+"""InceptionV3 for slim code: a drop-in for `tf_slim.nets.inception_v3` on today's TensorFlow.
 
 The same signatures, scopes, variable and op names, end points, collections and numbers
 as tf-slim 1.1.0, and the additions of the later `nets/inception_v3.py` (`global_pool`,
@@ -328,7 +328,8 @@ def _check_inputs(rows: Table, inputs: Any, squeeze: bool = False, global_pool: 
     shape = tf.TensorShape(inputs.shape)
     if shape.rank != 4 or shape.as_list()[3] is None:
         raise ValueError(
-            f"inputs have shape {shape}; expected [batch, height, width, channels] with a known number of channels."
+            f"inputs have shape {shape}; expected [batch, height, width, channels], "
+            "with a known number of channels."
         )
     _, height, width, channels = shape.as_list()
     shapes = {place.path: place.output_shape for place in architecture.walk(rows, height, width, channels)}
@@ -337,8 +338,8 @@ def _check_inputs(rows: Table, inputs: Any, squeeze: bool = False, global_pool: 
         size: tuple[int | None, ...] = shapes[f"{head}/{nodes[-1].name}"][:2] if squeeze and nodes else ()
         if set(size) - {None, 1}:
             raise ValueError(
-                f"{head} of a {height}x{width} image is a map of {size[0]}x{size[1]}, which cannot be squeezed; "
-                f"pass spatial_squeeze=False, or create_aux_logits=False and global_pool=True."
+                f"{head} of a {height}x{width} image is a map of {size[0]}x{size[1]}, which "
+                "cannot be squeezed; pass spatial_squeeze=False, or create_aux_logits=False and global_pool=True."
             )
 
 
@@ -347,8 +348,8 @@ def _normalizer() -> contextlib.AbstractContextManager[object]:
     arguments = slim.current_arg_scope().get(slim.arg_scope_func_key(slim.conv2d), {})
     if "normalizer_fn" not in arguments:
         warnings.warn(
-            "InceptionV3 is built without batch norm, because no arg scope sets a normalizer_fn for slim.conv2d; "
-            "build it inside slim.arg_scope(inception_v3_arg_scope()), or say use_batch_norm=False there.",
+            "InceptionV3 is built without batch norm, because no arg scope sets a normalizer_fn "
+            "for slim.conv2d; build it inside slim.arg_scope(inception_v3_arg_scope()), or say use_batch_norm=False there.",
             stacklevel=3,
         )
     if arguments.get("normalizer_fn") is slim.batch_norm:

@@ -80,7 +80,8 @@ def batch_norm(
         shape = None if x.shape.rank is None else x.shape.as_list()
         if shape is None or len(shape) < 2 or shape[axis] is None:
             raise ValueError(
-                f"{outer.name}: inputs have shape {x.shape}; expected two dimensions or more and known channels."
+                f"{outer.name}: inputs have shape {x.shape}; expected two dimensions or more "
+                "and known channels."
             )
 
         # float16 keeps float32 statistics, as the fused op wants them.

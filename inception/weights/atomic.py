@@ -8,6 +8,7 @@ flushed last. On any error the temporary file is removed and the target is as it
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import uuid
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def replacing(*targets: str | os.PathLike[str]) -> Iterator[list[Path]]:
     paths = [Path(target) for target in targets]
     folder = paths[0].parent
     for path in paths:
-        for left_over in folder.glob(f"{path.name}{_MARK}*"):
+        for left_over in folder.glob(f"{glob.escape(path.name)}{_MARK}*"):
             left_over.unlink(missing_ok=True)
     temporary = [path.with_name(f"{path.name}{_MARK}{uuid.uuid4().hex[:8]}") for path in paths]
     try:

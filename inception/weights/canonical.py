@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import os
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from inception.variants import SCOPE, Variant
-from inception.weights.errors import CheckpointError
+from inception.weights.errors import CheckpointError, CorruptFile
 
 Integrity = Literal["digest", "checksum", "structure"]
 
 HEADS = (f"{SCOPE}/Logits/Conv2d_1c_1x1", f"{SCOPE}/AuxLogits/Conv2d_2b_1x1")
 # Softmax gives exactly 0 to a logit this far below the others, so the 1000 classes keep their numbers.
 BACKGROUND_BIAS = -1e4
+VARIANT = "inception_variant"  # the name under which our own files say their variant
+_LONGEST_VARIANT = 4096
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,44 @@ class Weights:
         if name not in STEPS:
             raise CheckpointError(f"Unknown step {name!r}; expected one of {', '.join(STEPS)}.")
         return STEPS[name](self)
+
+
+def variant_json(variant: Variant) -> str:
+    """What shapes cannot tell of a variant, and the rest too, for a file to carry."""
+    return json.dumps(dataclasses.asdict(variant))
+
+
+def written_variant(text: str, where: str) -> Variant:
+    """The variant that `variant_json` wrote; `CorruptFile`, naming `where`, for any other text.
+
+    Fields that this version does not know are passed over.
+    """
+    try:
+        if len(text) > _LONGEST_VARIANT:
+            raise ValueError(f"{len(text)} characters; expected {_LONGEST_VARIANT} at most")
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError("no object")
+        kinds = typing.get_type_hints(Variant)
+        variant = Variant(**{name: _typed(fields[name], kind, name) for name, kind in kinds.items() if name in fields})
+        variant.table()  # refuses a width of zero
+        return variant
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptFile(f"{where}: {VARIANT} is not a variant's JSON ({error}); write the file again.") from error
+
+
+def _typed(value: Any, kind: Any, name: str) -> Any:
+    """A value of JSON as the field's type has it: numbers finite, texts among those listed, lists as tuples."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple and isinstance(value, list) and len(value) == len(parts):
+        return tuple(_typed(item, part, name) for item, part in zip(value, parts, strict=True))
+    if typing.get_origin(kind) is Literal and value in parts:
+        return value
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind in (int, bool) and type(value) is kind and (kind is bool or 0 <= value < 1 << 31):
+        return value
+    raise ValueError(f"{name} cannot be {str(value)[:40]!r}")
 
 
 def _changed(weights: Weights, arrays: Mapping[str, np.ndarray], note: str, **fields: object) -> Weights:
@@ -120,6 +163,24 @@ def drop_top(weights: Weights) -> Weights:
     return _changed(weights, weights.arrays, note, num_classes=0, aux_logits=False, background=False)
 
 
+def fold_gamma(weights: Weights) -> Weights:
+    """Batch norm's scale goes into the kernels and moving means; at inference the numbers are the same.
+
+    Kernel and mean are multiplied by gamma for each output channel, whatever its sign;
+    beta and variance stay. In training they would not be: batch variances scale too.
+    """
+    if not weights.variant.gamma:
+        raise CheckpointError(f"fold-gamma: {weights.source.path} has no gamma; leave the step out.")
+    arrays = dict(weights.arrays)
+    for name in weights.arrays:
+        scope, mark, _ = name.rpartition("BatchNorm/gamma")
+        if mark:
+            for scaled in (f"{scope}weights", f"{scope}BatchNorm/moving_mean"):
+                arrays[scaled] = arrays[scaled] * arrays[name]
+    note = "fold-gamma: gamma multiplied into kernels and moving means; for inference only"
+    return _changed(weights, arrays, note, gamma=False)
+
+
 def _with_heads(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
     return {
         name: change(array) if name.startswith(HEADS) else array for name, array in weights.arrays.items()
@@ -131,4 +192,5 @@ STEPS: dict[str, Callable[[Weights], Weights]] = {
     "add-background": add_background,
     "drop-aux": drop_aux,
     "drop-top": drop_top,
+    "fold-gamma": fold_gamma,
 }

@@ -56,7 +56,7 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False) -> Weig
 
 
 def recognise(path: str) -> ModuleType:
-    """The module that reads a file. Raises `CheckpointError` for a missing file, `UnsupportedFeature` for a strange one."""
+    """The module that reads a file. `CheckpointError` for a missing file, `UnsupportedFeature` for a strange one."""
     if Path(f"{path}.index").exists() or path.endswith(".index") or re.search(r"\.data-\d{5}-of-\d{5}$", path):
         return _module("slim_checkpoint")
     if not Path(path).is_file():

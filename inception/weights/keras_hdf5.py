@@ -7,22 +7,18 @@ read. Files of `model.save("x.h5")` hold the same under `model_weights`.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 
 import numpy as np
 
 from inception import names
-from inception.variants import KERAS, Variant
+from inception.variants import KERAS
 from inception.weights import hdf5, keras_layers
 from inception.weights.atomic import replacing
-from inception.weights.canonical import Integrity, Source, Weights
-from inception.weights.errors import CorruptFile
+from inception.weights.canonical import VARIANT, Integrity, Source, Weights, variant_json, written_variant
 
 FORMAT = "keras-h5"
 TITLE = "Keras HDF5 (legacy)"
-_VARIANT = "inception_variant"  # our own root attribute: what shapes cannot tell
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
@@ -33,7 +29,8 @@ def read(path: str | os.PathLike[str]) -> Weights:
     """
     content = hdf5.read(path)
     tensors = {_plain(name): stored for name, stored in content.tensors.items() if not name.startswith("optimizer_")}
-    like = _written_variant(content.attributes.get(_VARIANT))
+    said = content.attributes.get(VARIANT)
+    like = KERAS if said is None else written_variant(said, os.fspath(path))
     integrity: Integrity = "checksum" if content.checksummed else "structure"
     return keras_layers.gather(tensors, Source(os.fspath(path), TITLE, integrity), like)
 
@@ -53,12 +50,12 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
         file.attrs["layer_names"] = np.array([name.encode() for name in order])
         file.attrs["backend"] = np.bytes_(b"tensorflow")
         file.attrs["keras_version"] = np.bytes_(b"2.2.4")
-        file.attrs[_VARIANT] = np.bytes_(json.dumps(dataclasses.asdict(variant)).encode())
+        file.attrs[VARIANT] = np.bytes_(variant_json(variant).encode())
         for layer in order:
             _write_layer(file.create_group(layer), layer, of_layer.get(layer, []))
 
 
-def _write_layer(group: "h5py.Group", layer: str, arrays: list[tuple[str, np.ndarray]]) -> None:  # noqa: F821
+def _write_layer(group: h5py.Group, layer: str, arrays: list[tuple[str, np.ndarray]]) -> None:  # noqa: F821
     names_ = [f"{layer}/{weight}:0" for weight, _ in arrays]
     group.attrs["weight_names"] = np.array([name.encode() for name in names_], dtype="S" if names_ else "S1")
     for name, (_, array) in zip(names_, arrays, strict=True):
@@ -69,15 +66,3 @@ def _plain(dataset: str) -> str:
     """`model_weights/conv2d_1/conv2d_1/kernel:0` -> `conv2d_1/kernel`."""
     parts = dataset.split("/")
     return "/".join(parts[-2:]).removesuffix(":0")
-
-
-def _written_variant(text: str | None) -> Variant:
-    """What the file says of itself, where it is one of ours."""
-    if text is None:
-        return KERAS
-    try:
-        fields = json.loads(text)
-        known = {f.name for f in dataclasses.fields(Variant)}
-        return Variant(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k in known})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CorruptFile(f"The attribute {_VARIANT} is not a variant's JSON ({error}); write the file again.") from error

@@ -82,3 +82,12 @@ def collections(graph: Any) -> dict[str, list[str]]:
         for key in graph.get_all_collection_keys()
         if not isinstance(key, tuple) and not str(key).startswith("_")
     }
+
+
+def batch_norms(graph: Any) -> list[tuple[str, float, bool]]:
+    """(name, epsilon, is training) of the fused batch norms, in the order they were made."""
+    return [
+        (op.name, op.get_attr("epsilon"), op.get_attr("is_training"))
+        for op in graph.get_operations()
+        if op.type == "FusedBatchNormV3"
+    ]

@@ -6,9 +6,9 @@ import inspect
 
 import numpy as np
 import pytest
-import slim_oracle as oracle
 import tensorflow as tf
 import tf_slim as slim
+from builders import slim_oracle as oracle
 
 from inception.builders.slim_batch_norm import batch_norm
 
@@ -20,7 +20,7 @@ X2 = X.reshape(-1, 6)
 
 
 def outcome(layer, x, flag=True, steps=2, unknown=False, **options):
-    """What one batch norm gives: names, collections, output, gradients, and its variables after `steps` updates."""
+    """A batch norm's numbers (output, gradients, variables after `steps` updates), shapes, collections."""
     with tf.Graph().as_default() as graph:
         inputs = v1.placeholder(x.dtype, [None] * (x.ndim - 1) + [x.shape[-1]] if unknown else x.shape)
         is_training, feed = flag, {inputs: x}
@@ -124,7 +124,7 @@ def by_hand(x, decay, biased=False):
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_moving_averages_by_hand(fused):
-    """The fused op moves towards the unbiased variance, the other way of computing it towards the biased one."""
+    """The fused op moves towards the unbiased variance, the elementary ops towards the biased one."""
     with tf.Graph().as_default():
         batch_norm(tf.constant(X), decay=0.75, fused=fused)
         with v1.Session() as session:

@@ -122,6 +122,7 @@ FORGERIES = {
     "key twice": (forged(block(entry(0, b"a", b""), entry(1, b"", b""))), CorruptFile),
     "key twice, two blocks": (forged(block(entry(0, b"a", b"")), block(entry(0, b"a", b""))), CorruptFile),
     "block named twice": (forged(block(entry(0, b"a", b"")), order=(0, 0)), CorruptFile),
+    "empty block named twice": (forged(block(), order=(0, 0)), CorruptFile),
     "blocks in wrong order": (
         forged(block(entry(0, b"a", b"")), block(entry(0, b"b", b"")), order=(1, 0)),
         CorruptFile,
@@ -254,10 +255,8 @@ def test_any_bytes_decode_or_are_refused(data):
 @settings(max_examples=60, deadline=None)
 def test_integers_packed_or_not(numbers, packed):
     content = b"".join(map(wire.encode_varint, numbers))
-    if packed:
-        data = wire.encode_data(7, content)
-    else:
-        data = b"".join(b"\x38" + wire.encode_varint(number) for number in numbers)
+    single = b"".join(b"\x38" + wire.encode_varint(number) for number in numbers)
+    data = wire.encode_data(7, content) if packed else single
     values = wire.Message(data, "here").values(7)
     assert wire.integers(values, 50, "here").tolist() == numbers
     if numbers:

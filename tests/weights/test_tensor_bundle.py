@@ -495,6 +495,13 @@ def test_forged_names_are_refused(tmp_path, key):
     refusal(tmp_path / "m")
 
 
+@pytest.mark.parametrize("dtype", [1, 7])
+def test_a_place_outside_the_data_file_is_refused_before_anything_is_read(tmp_path, dtype):
+    forge(tmp_path / "m", entry(dtype=dtype, offset=8))
+    with pytest.raises(CorruptFile, match="claims 64 bytes at 8"):
+        tensor_bundle.read(tmp_path / "m")
+
+
 def test_an_index_without_header_is_refused(tmp_path):
     with open(tmp_path / "m.index", "wb") as file:
         write_table(file, [(b"w", entry())])

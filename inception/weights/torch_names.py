@@ -1,0 +1,196 @@
+"""The names that torchvision, timm and pytorch-fid share, and what these networks are.
+
+One rule gives them from the table's rows: a Mixed row's branches have names, a branch of
+several convolutions numbers them, an inner concat's pair is `a` and `b`. Kernels are
+OIHW, classifiers [classes, channels]. What keys and shapes do not tell is taken so:
+torchvision and timm count the border in their average pools, whatever training the
+weights come from; 1008 classes without auxiliary head are pytorch-fid's, whose network is
+the graph of 2015; all take [-1, 1] (torchvision's `transform_input` only undoes ImageNet's
+normalisation).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from inception import variants
+from inception.architecture import Concat, Conv, Node, Pool, walk
+from inception.variants import GOOGLE_2015, SCOPE, TORCHVISION, Variant
+from inception.weights import plan
+from inception.weights.canonical import Source, Weights
+from inception.weights.errors import CorruptFile, UnsupportedFeature
+from inception.weights.plan import AS_IS, Claim, Layout
+from inception.weights.stored import Shape, Stored
+
+_OIHW = Layout(axes=(3, 2, 0, 1))
+_LINEAR = Layout(axes=(3, 2, 0, 1), matrix=True)
+_BATCH_NORM = {
+    "beta": "bn.bias",
+    "gamma": "bn.weight",
+    "moving_mean": "bn.running_mean",
+    "moving_variance": "bn.running_var",
+}
+_COUNTER = "num_batches_tracked"  # torch counts batches, slim does not
+_FIRST = "Conv2d_1a_3x3.conv.weight"
+_PYTORCH_FID_CLASSES = 1008
+
+_BRANCHES = {
+    row: names
+    for rows, names in {
+        ("Mixed_5b", "Mixed_5c", "Mixed_5d"): ("branch1x1", "branch5x5", "branch3x3dbl", "branch_pool"),
+        ("Mixed_6a",): ("branch3x3", "branch3x3dbl"),
+        ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"): ("branch1x1", "branch7x7", "branch7x7dbl", "branch_pool"),
+        ("Mixed_7a",): ("branch3x3", "branch7x7x3"),
+        ("Mixed_7b", "Mixed_7c"): ("branch1x1", "branch3x3", "branch3x3dbl", "branch_pool"),
+    }.items()
+    for row in rows
+}
+_HEADS = {"Conv2d_1b": "AuxLogits.conv0", "Conv2d_2a": "AuxLogits.conv1", "Conv2d_2b": "AuxLogits.fc", "Conv2d_1c": "fc"}
+
+
+# ---- names
+
+
+def keys(variant: Variant) -> dict[str, tuple[str, Layout]]:
+    """{canonical variable: (torch key, layout)}: ("Mixed_5b.branch5x5_1.conv.weight", OIHW)."""
+    rows = variant.table()
+    units = dict(_units(rows.base))
+    table = {}
+    for place in walk(rows, channels=variant.channels):
+        head = _HEADS.get(place.node.name.rpartition("_")[0]) if "Logits/" in place.path else None
+        unit = head or units.get(place.path, "")
+        for variable in place.variables(variant.gamma):
+            table[f"{SCOPE}/{place.path}/{variable}"] = _key(unit, variable, place.node)
+    return table
+
+
+def _units(rows: Iterable[Node]) -> Iterator[tuple[str, str]]:
+    """(place, torch module) of the base's convolutions."""
+    for row in rows:
+        if isinstance(row, Conv):
+            yield row.name, row.name
+        elif isinstance(row, Concat):
+            for i, branch in enumerate(row.branches):
+                steps = [node for node in branch if not isinstance(node, Pool)]
+                for n, step in enumerate(steps, 1):
+                    module = f"{row.name}.{_BRANCHES[row.name][i]}" + (f"_{n}" if len(steps) > 1 else "")
+                    pair = [("", step)] if isinstance(step, Conv) else zip("ab", (b[0] for b in step.branches))
+                    yield from ((f"{row.name}/Branch_{i}/{conv.name}", f"{module}{letter}") for letter, conv in pair)
+
+
+def _key(unit: str, variable: str, node: Node) -> tuple[str, Layout]:
+    if variable.startswith("BatchNorm/"):
+        return f"{unit}.{_BATCH_NORM[variable.removeprefix('BatchNorm/')]}", AS_IS
+    if variable == "biases":
+        return f"{unit}.bias", AS_IS
+    normalized = isinstance(node, Conv) and node.batch_norm
+    return (f"{unit}.conv.weight", _OIHW) if normalized else (f"{unit}.weight", _LINEAR)
+
+
+# ---- reading
+
+
+def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None = None) -> Weights:
+    """The weights in a state_dict, every tensor but the batch counters used once.
+
+    A prefix that all keys have (`module.` of DataParallel) is left out. `like` is the
+    variant that the file itself names, if it does; where that has no gamma, the ones
+    that torch needs in its place are checked and left out. Raises `UnsupportedFeature`
+    when these are not InceptionV3's keys, `MissingTensor` or `ShapeMismatch` when they
+    are not all of them.
+    """
+    where = f"{source.path} ({source.format})"
+    state = {key: stored for key, stored in _unprefixed(tensors, where).items() if not key.endswith(f".{_COUNTER}")}
+    if like and not like.gamma:
+        state = _without_ones(state, where)
+    claims = [Claim(key, name, layout) for name, (key, layout) in keys(_widest(state)).items() if key in state]
+    shapes = {claim.canonical: _canonical_shape(claim.layout, state[claim.stored].shape) for claim in claims}
+    variant = variants.infer(shapes, like or usual(shapes))
+    expected = variant.shapes()
+    rows = plan.match(expected, claims, {key: stored.shape for key, stored in state.items()}, where)
+    return Weights(plan.load(rows, expected, state), variant, source)
+
+
+def usual(shapes: Mapping[str, Shape]) -> Variant:
+    """The network that torch code runs on such weights, given as canonical names and shapes."""
+    classes = shapes.get(f"{SCOPE}/Logits/Conv2d_1c_1x1/biases")
+    aux = any(name.startswith(f"{SCOPE}/AuxLogits/") for name in shapes)
+    return GOOGLE_2015 if classes == (_PYTORCH_FID_CLASSES,) and not aux else TORCHVISION
+
+
+def _unprefixed(tensors: Mapping[str, Stored], where: str) -> dict[str, Stored]:
+    prefixes = [key.removesuffix(_FIRST) for key in tensors if key.endswith(_FIRST)]
+    if len(prefixes) != 1 or not (prefixes[0] == "" or prefixes[0].endswith(".")):
+        found = f"{len(prefixes)} networks" if prefixes else f"keys {', '.join(list(tensors)[:3]) or 'none'}"
+        raise UnsupportedFeature(f"{where} is no state_dict of one InceptionV3 (found {found}); expected {_FIRST} once.")
+    [prefix] = prefixes
+    strange = [key for key in tensors if not key.startswith(prefix)]
+    if strange:
+        raise UnsupportedFeature(
+            f"{where}: the network's keys begin with {prefix!r} and others do not ({', '.join(strange[:3])}); "
+            "save the network's own state_dict."
+        )
+    return {key.removeprefix(prefix): stored for key, stored in tensors.items()}
+
+
+def _without_ones(state: Mapping[str, Stored], where: str) -> dict[str, Stored]:
+    for key, stored in state.items():
+        if key.endswith(".bn.weight") and (len(stored.shape) != 1 or stored.read().tolist() != [1] * stored.shape[0]):
+            raise CorruptFile(f"{where} says that it has no gamma, but {key} is not all ones; write the file again.")
+    return {key: stored for key, stored in state.items() if not key.endswith(".bn.weight")}
+
+
+def _widest(state: Mapping[str, Stored]) -> Variant:
+    """A variant with every variable that such a state_dict can have."""
+    last_aux = state.get("AuxLogits.conv1.conv.weight")
+    kernel = last_aux.shape[2:] if last_aux and len(last_aux.shape) == 4 else ()
+    full = Variant(num_classes=1, aux_logits=True, gamma=True)
+    return dataclasses.replace(full, aux_kernel=(kernel[0], kernel[1])) if len(kernel) == 2 else full
+
+
+def _canonical_shape(layout: Layout, shape: Shape) -> Shape:
+    """The inverse of `Layout.file_shape`; a shape of another rank stays, for `plan.match` to refuse."""
+    if layout.matrix:
+        return (1, 1, *shape[::-1])
+    return tuple(shape[layout.axes.index(axis)] for axis in range(4)) if layout.axes and len(shape) == 4 else shape
+
+
+def bfloat16(upper_halves: np.ndarray) -> np.ndarray:
+    """float32 from the uint16 that are its upper halves."""
+    return (upper_halves.astype(np.uint32) << 16).view(np.float32)
+
+
+# ---- writing
+
+
+def scatter(weights: Weights) -> dict[str, np.ndarray]:
+    """The state_dict that torchvision's InceptionV3 loads; gamma is ones where the weights have none."""
+    variant = weights.variant
+    state: dict[str, np.ndarray] = {}
+    for name, (key, layout) in keys(dataclasses.replace(variant, gamma=True)).items():
+        unit, _, parameter = key.rpartition(".")
+        if name in weights.arrays:
+            state[key] = layout.to_file(weights.arrays[name])
+        else:
+            state[key] = np.ones_like(weights.arrays[name.replace("gamma", "beta")])
+        if parameter == "running_var":
+            state[f"{unit}.{_COUNTER}"] = np.zeros((), np.int64)
+    return state
+
+
+def warn_of_rules(weights: Weights, path: str) -> None:
+    """Says what a reader must set that torch code does not set by itself: nothing in a state_dict can."""
+    shapes = {name: array.shape for name, array in weights.arrays.items()}
+    mine, theirs = dataclasses.asdict(weights.variant), dataclasses.asdict(usual(shapes))
+    rules = [name for name in ("border", "last_pool", "pixel_mean", "pixel_scale") if mine[name] != theirs[name]]
+    if rules:
+        wanted = ", ".join(f"{name}={mine[name]!r} (there {theirs[name]!r})" for name in rules)
+        warnings.warn(
+            f"{path}: torch code must be changed to run these weights as they were trained: {wanted}; "
+            "border='exclude' is avg_pool2d(..., count_include_pad=False).",
+            stacklevel=5,
+        )

@@ -1,0 +1,40 @@
+"""Weights made for tests: random, but with statistics that keep activations in range at every depth."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from inception.variants import Variant
+from inception.weights import Source, Weights
+
+NARROW = Variant(num_classes=7, depth_multiplier=0.1, min_depth=4)
+NARROW_AUX = dataclasses.replace(NARROW, aux_logits=True, aux_kernel=(1, 1))
+NARROW_NOTOP = dataclasses.replace(NARROW, num_classes=0)
+
+
+def random_weights(variant: Variant = NARROW, seed: int = 0) -> Weights:
+    rng = np.random.default_rng(seed)
+    arrays = {name: _values(rng, name, shape).astype(np.float32) for name, shape in variant.shapes().items()}
+    return Weights(arrays, variant, Source("made", "made for a test"))
+
+
+def _values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name.endswith("/weights"):
+        return rng.normal(0, math.sqrt(2 / math.prod(shape[:-1])), shape)
+    if name.endswith("moving_variance"):
+        return rng.uniform(0.5, 1.5, shape)
+    if name.endswith("gamma"):
+        return rng.uniform(0.8, 1.2, shape)
+    return rng.normal(0, 0.1, shape)
+
+
+def assert_same(a: Weights, b: Weights) -> None:
+    """Bit for bit, in the same order, of the same network."""
+    assert list(a.arrays) == list(b.arrays)
+    for name in a.arrays:
+        assert a.arrays[name].dtype == b.arrays[name].dtype == np.float32
+        np.testing.assert_array_equal(a.arrays[name], b.arrays[name], err_msg=name)
+    assert a.variant.shapes() == b.variant.shapes()

@@ -1,0 +1,50 @@
+"""Class names in the three orders of ImageNet files."""
+
+import numpy as np
+import pytest
+
+from inception import decode_predictions, labels
+
+
+def test_tench_is_0_1_and_449():
+    assert labels.imagenet(1000)[0].wnid == "n01440764"
+    assert labels.imagenet(1001)[1].wnid == "n01440764"
+    assert labels.imagenet(1008)[449].wnid == "n01440764"
+    assert labels.imagenet(1001)[0].name == "background"
+
+
+@pytest.mark.parametrize("classes", [1000, 1001, 1008])
+def test_every_order_holds_the_thousand_once(classes):
+    wnids = [label.wnid for label in labels.imagenet(classes) if label.wnid]
+    assert len(wnids) == len(set(wnids)) == 1000
+    if classes < 1008:
+        assert wnids == sorted(wnids)
+
+
+@pytest.mark.parametrize(("classes", "tench"), [(1000, 0), (1001, 1), (1008, 449)])
+def test_decode_predictions(classes, tench):
+    scores = np.zeros((1, classes), np.float32)
+    scores[0, tench], scores[0, tench + 1] = 0.7, 0.2
+    [(first, second)] = decode_predictions(scores, top=2)
+    assert first == ("n01440764", "tench", pytest.approx(0.7))
+    assert second[:2] == ("n01443537", "goldfish")
+
+
+def test_other_class_counts_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(1, 10\); expected \[n, 1000\]"):
+        decode_predictions(np.zeros((1, 10)))
+
+
+def test_a_labels_file_beside_the_weights(tmp_path):
+    (tmp_path / "mine.labels.txt").write_text("cat\ndog\n")
+    assert [label.name for label in labels.labels_for(tmp_path / "mine.h5", 2)] == ["cat", "dog"]
+    assert [label.name for label in labels.labels_for(tmp_path / "other.h5", 2)] == ["class 0", "class 1"]
+    with pytest.raises(ValueError, match="has 2 names; the classifier has 3 outputs"):
+        labels.labels_for(tmp_path / "mine.h5", 3)
+    with pytest.raises(ValueError, match="does not exist"):
+        labels.read(tmp_path / "none.txt", 3)
+
+
+def test_top_is_best_first():
+    table = [labels.Label("", name) for name in "abc"]
+    assert labels.top(np.array([0.1, 0.7, 0.2]), table, 2) == [(table[1], 0.7), (table[2], 0.2)]

@@ -1,0 +1,82 @@
+"""Verification: equal networks are found equal, and every seeded mistake is found."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
+
+from inception import architecture, images, load_weights, verify
+from inception.variants import TORCHVISION
+from inception.weights import CheckpointError, Weights
+
+
+def from_slim(weights: Weights) -> Weights:
+    return dataclasses.replace(weights, source=dataclasses.replace(weights.source, format="slim"))
+
+
+@pytest.mark.parametrize(("variant", "size"), [(NARROW, 75), (NARROW_AUX, 107), (NARROW_NOTOP, 150)])
+def test_the_builders_agree_at_every_end_point(variant, size):
+    weights = random_weights(variant)
+    rows = verify.compare(weights, from_slim(weights), images.test_picture(size))
+    heads = ["AuxLogits"] * variant.aux_logits + ["PreLogits"] + ["Logits", "Predictions"] * bool(variant.num_classes)
+    assert [row.end_point for row in rows] == [*architecture.END_POINTS, *heads]
+    assert max(row.relative for row in rows) < 1e-5
+    assert min(row.cosine for row in rows) > 1 - 1e-9
+
+
+def test_the_background_class_is_left_out_where_the_other_has_none():
+    weights = random_weights(NARROW)
+    rows = verify.compare(weights, from_slim(weights.step("add-background")), images.test_picture(75))
+    assert max(row.relative for row in rows) < 1e-5
+
+
+def mistaken(weights: Weights, mistake: str) -> Weights:
+    arrays = dict(weights.arrays)
+    unit = "InceptionV3/Mixed_6c/Branch_1/Conv2d_0b_1x7"
+    if mistake == "transposed kernel":
+        arrays[f"{unit}/weights"] = arrays[f"{unit}/weights"].swapaxes(2, 3).copy()
+    elif mistake == "swapped statistics":
+        a, b = f"{unit}/BatchNorm/moving_mean", f"{unit}/BatchNorm/moving_variance"
+        arrays[a], arrays[b] = arrays[b], np.abs(arrays[a])
+    elif mistake == "swapped branches":
+        a, b = (f"InceptionV3/Mixed_6e/Branch_{i}/Conv2d_0a_1x1/weights" for i in (1, 2))
+        arrays[a], arrays[b] = arrays[b], arrays[a]
+    elif mistake == "wrong epsilon":
+        for name in arrays:
+            if name.endswith("moving_variance"):
+                arrays[name] = arrays[name] + np.float32(9e-3)
+    return Weights(arrays, weights.variant, weights.source)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "first"),
+    [("transposed kernel", "Mixed_6c"), ("swapped statistics", "Mixed_6c"), ("swapped branches", "Mixed_6e"),
+     ("wrong epsilon", "Conv2d_1a_3x3")],
+)  # fmt: skip
+def test_a_seeded_mistake_is_found_where_it_is(mistake, first):
+    weights = random_weights(NARROW)
+    rows = verify.compare(weights, from_slim(mistaken(weights, mistake)), images.test_picture(75))
+    assert next(row.end_point for row in rows if row.relative > 1e-5) == first
+
+
+def test_the_border_rule_is_a_difference():
+    include = dataclasses.replace(TORCHVISION, num_classes=7, depth_multiplier=0.1, min_depth=4, aux_logits=False)
+    weights = random_weights(include)
+    other = Weights(weights.arrays, dataclasses.replace(include, border="exclude"), weights.source)
+    rows = verify.compare(weights, other, images.test_picture(75))
+    assert next(row.end_point for row in rows if row.relative > 1e-5) == "Mixed_5b"
+
+
+def test_networks_of_other_classes_are_not_compared():
+    other = random_weights(dataclasses.replace(NARROW, num_classes=9))
+    with pytest.raises(CheckpointError, match="verify compares networks with the same classes"):
+        verify.compare(random_weights(NARROW), other, images.test_picture(75))
+
+
+def test_real_weights_through_both_builders_at_299(real_h5, tmp_path):
+    weights = load_weights(real_h5)
+    weights.save(tmp_path / "x.ckpt")
+    rows = verify.compare(weights, load_weights(tmp_path / "x.ckpt"))
+    assert len(rows) == 19
+    assert max(row.relative for row in rows) < 1e-5
