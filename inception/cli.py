@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from inception.weights import Weights
+    from inception.weights.published import Published
 
 app = typer.Typer(
     help="InceptionV3: weight files of every kind, read, converted, proven and used.",
@@ -101,15 +103,15 @@ def verify(
     from inception import images, quiet
     from inception import verify as verification
 
-    first, second = _load(a), _load(b)
-    side = size or first.variant.image_size
+    first_weights, second_weights = _load(a), _load(b)
+    side = size or first_weights.variant.image_size
     pixels = images.test_picture(side)
     if image is not None:
         pixels = images.resize(images.read(image), side, side)
-    builders = verification.own_builder(first), verification.own_builder(second)
+    builders = verification.own_builder(first_weights), verification.own_builder(second_weights)
     with _working(f"running {builders[0]} and {builders[1]} at {side} x {side}"):
         quiet.import_tensorflow()
-        rows = verification.compare(first, second, pixels, builders)
+        rows = verification.compare(first_weights, second_weights, pixels, builders)
     out.print(f"a: {a} ({builders[0]} builder)\nb: {b} ({builders[1]} builder)")
     out.print(differences_table(rows, tolerance))
     worst = max(rows, key=lambda row: row.relative)
@@ -117,6 +119,10 @@ def verify(
     found = f"largest relative difference {worst.relative:.2e} at {worst.end_point}"
     out.print(f"{verdict}: {found} (allowed {tolerance:g})")
     if worst.relative > tolerance:
+        first = next(row.end_point for row in rows if row.relative > tolerance)
+        out.print(f"first different end point: {first}")
+        for reason in verification.reasons(first_weights, second_weights):
+            out.print(f"  {reason}")
         raise typer.Exit(1)
 
 
@@ -168,19 +174,98 @@ def predictions_table(best: list[Any]) -> Table:
     return table
 
 
-def _imagenet() -> str:
-    from inception import quiet
-    from inception.weights.published import fetch_imagenet
+@app.command("published")
+def published_files(
+    id: Annotated[str | None, typer.Argument(help="One of them, to see everything that is known of it.")] = None,
+) -> None:
+    """Lists the published weight files by their ids, which every command takes where it takes a weight file."""
+    from inception.weights import CheckpointError, published
 
-    quiet.import_tensorflow()
-    return os.fspath(fetch_imagenet())
+    if id is None:
+        out.print(_published_table(published.FILES))
+        out.print(_PUBLISHED_KEY)
+        return
+    if (known := published.find(id)) is None:
+        raise CheckpointError(f"{id} is no id of a published file; `inception published` lists them.")
+    for name, value in _published_facts(known):
+        out.print(f"{name:<15}{value or 'unknown'}", markup=False, soft_wrap=True)
+
+
+_PUBLISHED_KEY = """
+here     no: downloaded when it is asked for; by hand: fetch it and give its path; unread: no reader here takes it
+digest   sha256/8: only the first 8 digits are known; enough to recognise a file, not to tell a forgery"""
+
+
+def _published_table(files: Iterable[Published]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    for name in ("id", "family", "size", "classes", "top-1/5", "digest", "here"):
+        table.add_column(name, justify="right" if name in ("size", "classes", "top-1/5") else "left", no_wrap=True)
+    for known in files:
+        facts = dict(_published_facts(known))
+        table.add_row(*(facts[str(column.header)] or "unknown" for column in table.columns))
+    return table
+
+
+def _published_facts(known: Published) -> Iterator[tuple[str, str | None]]:
+    from inception.weights import published
+
+    classes, place = known.variant.num_classes, published.cached(known)
+    missing = "no" if known.digest and known.url else "by hand"
+    yield "id", known.id
+    yield "family", known.family
+    yield "file", known.file
+    yield "address", known.url
+    yield "size", f"{known.size / 1e6:.1f} MB" if known.size else None
+    yield "bytes", f"{known.size:,}" if known.size else None
+    yield "digest", known.digest
+    yield "hex", known.hex
+    yield "classes", str(classes or "none")
+    yield "top-1/5", (f"{known.top1:.1f}/{known.top5:.1f}" if known.top1 else None) if classes else "none"
+    yield "measured with", known.protocol
+    yield "recipe", known.recipe
+    yield "licence", known.licence
+    yield "here", "yes" if place else "unread" if known.unread else missing
+    if place:
+        yield "path", os.fspath(place)
+
+
+def _imagenet() -> str:
+    return os.fspath(_fetched("imagenet"))
+
+
+def _fetched(path: str) -> str | Path:
+    """The path as it is, or for the id of a published file the file, downloaded with a bar if that takes its time."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from inception.weights import download, published
+
+    known = published.find(path)
+    if known is None or os.path.exists(path):
+        return path
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    task, began = bar.add_task(known.file), time.perf_counter()
+
+    def show(done: int, total: int | None) -> None:
+        bar.update(task, completed=done, total=total)
+        if time.perf_counter() - began > 1:
+            bar.start()
+
+    try:
+        return download.fetch(known, progress=show)
+    finally:
+        bar.stop()
 
 
 def _load(path: str, moving_averages: bool = False) -> Weights:
     from inception.weights import load
 
-    with _working(f"reading {path}"):
-        return load(path, moving_averages=moving_averages)
+    place = _fetched(path)
+    with _working(f"reading {path}"), warnings.catch_warnings(record=True) as caught:
+        weights = load(place, moving_averages=moving_averages)
+    for warning in caught:
+        err.print(f"note: {warning.message}", style="yellow", markup=False)
+    return weights
 
 
 @contextlib.contextmanager

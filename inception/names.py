@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Pool, Table, fold, walk
 from inception.variants import SCOPE, Variant
@@ -89,19 +89,24 @@ def keras_model_order(variant: Variant) -> list[str]:
     files list layers so; creation order is another one.
     """
     graph = _LayerGraph(variant)
+    return by_depth(graph.inputs, graph.outputs)
+
+
+def by_depth(inputs: Mapping[str, Sequence[str]], outputs: Sequence[str]) -> list[str]:
+    """Layers in Keras's order; `inputs` is {layer: the layers it reads}, made in the order of its keys."""
     depth: dict[str, int] = {}
-    for layer in reversed(graph.inputs):
+    for layer in reversed(list(inputs)):
         depth.setdefault(layer, 0)
-        for below in graph.inputs[layer]:
+        for below in inputs[layer]:
             depth[below] = max(depth.get(below, 0), depth[layer] + 1)
     met: dict[str, int] = {}
-    todo = list(reversed(graph.outputs))
+    todo = list(reversed(outputs))
     while todo:
         layer = todo.pop()
         if layer not in met:
             met[layer] = len(met)
-            todo.extend(reversed(graph.inputs[layer]))
-    return sorted(graph.inputs, key=lambda layer: (-depth[layer], met[layer]))
+            todo.extend(reversed(inputs[layer]))
+    return sorted(inputs, key=lambda layer: (-depth[layer], met[layer]))
 
 
 class _LayerGraph(Ops[str]):

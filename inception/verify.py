@@ -82,6 +82,59 @@ def compare(
     return list(_differences(_foreground(left, a.variant, b.variant), _foreground(right, b.variant, a.variant)))
 
 
+def reasons(a: Weights, b: Weights) -> list[str]:
+    """Why two networks differ, as far as their rules and arrays tell: sentences, the likeliest first.
+
+    Rules first (border, last pool, pixels, batch norm's gamma); then, in the network's order,
+    the arrays that differ, and what b has in their places: another array of a, the array
+    transposed, or its classes in another order.
+    """
+    found = [
+        f"{what}: {_rule(a.variant, field)} in a, {_rule(b.variant, field)} in b"
+        for field, what in _RULES.items()
+        if getattr(a.variant, field) != getattr(b.variant, field)
+    ]
+    shared = [name for name in a.arrays if name in b.arrays and a.arrays[name].shape == b.arrays[name].shape]
+    unequal = [name for name in shared if not np.array_equal(a.arrays[name], b.arrays[name])]
+    if not unequal:
+        return found
+    home = {array.tobytes(): name for name, array in reversed(a.arrays.items())}
+    found += [_misplaced(a.arrays[name], b.arrays[name], name, home) for name in unequal[:_MOST_REASONS]]
+    if len(unequal) > _MOST_REASONS:
+        found.append(f"{len(unequal)} of {len(shared)} arrays differ")
+    return found
+
+
+_RULES = {
+    "border": "border rule of the average pools",
+    "last_pool": "last pool",
+    "pixel_mean": "value range (mean of the pixels)",
+    "pixel_scale": "value range (scale of the pixels)",
+    "gamma": "batch norm's gamma",
+}
+_MOST_REASONS = 6
+
+
+def _rule(variant: Variant, field: str) -> str:
+    value = getattr(variant, field)
+    return f"{value[0]:g}" if isinstance(value, tuple) else str(value)
+
+
+def _misplaced(ours: np.ndarray, theirs: np.ndarray, name: str, home: dict[bytes, str]) -> str:
+    """What stands in b where a has `name`."""
+    elsewhere = home.get(np.ascontiguousarray(theirs).tobytes())
+    if elsewhere:
+        return f"{name}: b has a's {elsewhere} here (swapped)"
+    if ours.ndim == 4 and ours.shape[2] == ours.shape[3] and np.array_equal(ours.swapaxes(2, 3), theirs):
+        return f"{name}: transposed in b (input and output channels)"
+    if ours.ndim == 4 and ours.shape[0] == ours.shape[1] and np.array_equal(ours.swapaxes(0, 1), theirs):
+        return f"{name}: transposed in b (height and width)"
+    if np.array_equal(np.sort(ours, axis=None), np.sort(theirs, axis=None)):
+        order = "classes in another order" if "Conv2d_1c" in name or "Conv2d_2b_1x1" in name else "values in another order"
+        return f"{name}: the same {order} in b"
+    return f"{name}: other values in b, by up to {float(np.abs(ours - theirs).max()):.3g}"
+
+
 _CLASSIFIERS = ("AuxLogits", "Logits", "Predictions")
 
 

@@ -83,3 +83,30 @@ def test_every_public_name_is_there_and_unknown_ones_are_not():
     assert set(inception.__all__) <= set(dir(inception))
     with pytest.raises(AttributeError, match="has no attribute 'VGG16'"):
         inception.VGG16  # noqa: B018
+
+
+UNSAFE_CALLS = {"load_model", "from_config", "import_graph_def", "extractall", "extract", "eval", "exec", "system", "popen"}
+UNSAFE_OF = {"pickle": {"load", "loads", "Unpickler"}, "torch": {"load"}, "yaml": {"load"}, "marshal": {"load", "loads"}}
+
+
+def unsafe_calls(tree: ast.AST):
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        if isinstance(function, ast.Attribute):
+            owner = function.value.id if isinstance(function.value, ast.Name) else ""
+            if function.attr in UNSAFE_CALLS or function.attr in UNSAFE_OF.get(owner, ()):
+                yield f"{owner}.{function.attr}"
+        elif isinstance(function, ast.Name) and function.id in UNSAFE_CALLS:
+            yield function.id
+        for keyword in node.keywords:
+            if keyword.arg in ("allow_pickle", "shell") and not (
+                isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+            ):
+                yield f"{keyword.arg}="
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_in_the_package_runs_what_a_file_says(path):
+    assert list(unsafe_calls(ast.parse(path.read_text()))) == []

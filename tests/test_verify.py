@@ -1,6 +1,7 @@
 """Verification: equal networks are found equal, and every seeded mistake is found."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -50,14 +51,21 @@ def mistaken(weights: Weights, mistake: str) -> Weights:
 
 
 @pytest.mark.parametrize(
-    ("mistake", "first"),
-    [("transposed kernel", "Mixed_6c"), ("swapped statistics", "Mixed_6c"), ("swapped branches", "Mixed_6e"),
-     ("wrong epsilon", "Conv2d_1a_3x3")],
-)  # fmt: skip
-def test_a_seeded_mistake_is_found_where_it_is(mistake, first):
+    ("mistake", "first", "why"),
+    [
+        ("transposed kernel", "Mixed_6c", r"1x7/weights: transposed in b \(input and output"),
+        ("swapped statistics", "Mixed_6c", "moving_mean: b has a's .*1x7/BatchNorm/moving_variance here"),
+        ("swapped branches", "Mixed_6e", "Branch_1/Conv2d_0a_1x1/weights: b has a's .*Branch_2/.* here"),
+        ("wrong epsilon", "Conv2d_1a_3x3", "Conv2d_1a_3x3/BatchNorm/moving_variance: other values in b, by up to 0.009"),
+    ],
+)
+def test_a_seeded_mistake_is_found_where_it_is(mistake, first, why):
     weights = random_weights(NARROW)
-    rows = verify.compare(weights, from_slim(mistaken(weights, mistake)), images.test_picture(75))
+    wrong = mistaken(weights, mistake)
+    rows = verify.compare(weights, from_slim(wrong), images.test_picture(75))
     assert next(row.end_point for row in rows if row.relative > 1e-5) == first
+    [reason, *_] = verify.reasons(weights, wrong)
+    assert re.search(why, reason)
 
 
 def test_the_border_rule_is_a_difference():
@@ -66,6 +74,7 @@ def test_the_border_rule_is_a_difference():
     other = Weights(weights.arrays, dataclasses.replace(include, border="exclude"), weights.source)
     rows = verify.compare(weights, other, images.test_picture(75))
     assert next(row.end_point for row in rows if row.relative > 1e-5) == "Mixed_5b"
+    assert verify.reasons(weights, other) == ["border rule of the average pools: include in a, exclude in b"]
 
 
 def test_networks_of_other_classes_are_not_compared():

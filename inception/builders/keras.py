@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -25,7 +25,8 @@ from inception.weights.stored import Stored
 
 _EPSILON = 1e-3
 _BORDER = "_border"  # ends the name of the zero padding before an average pool that counts its border
-_MAX_POOLS = ("MaxPool_3a_3x3", "MaxPool_5a_3x3", "Mixed_6a", "Mixed_7a")  # rows with one, unless last_pool is "max"
+_FIRST_MIXED, _LAST_MIXED = "mixed0", "mixed10"
+_UNIT = 3  # layers of a convolution: itself, batch norm, ReLU
 
 
 def InceptionV3(
@@ -74,7 +75,7 @@ def InceptionV3(
     Raises:
         ValueError: for arguments that do not fit each other, or weights that do not fit the model.
     """
-    final_endpoint = _checked(include_top, pooling, aux_logits, final_endpoint, classes)
+    _check_arguments(include_top, pooling, aux_logits, final_endpoint, classes)
     rules = dataclasses.replace(
         named(variant),
         num_classes=classes if include_top else 0,
@@ -82,20 +83,21 @@ def InceptionV3(
         depth_multiplier=depth_multiplier,
         min_depth=min_depth,
     )
-    loaded = _weights(weights, include_top, classes)
-    image = _input(input_tensor, input_shape, include_top)
+    image = _image(input_tensor, input_shape, include_top)
     rules = _for_image(rules, final_endpoint, *_size(image))
     rows = _rows(rules, final_endpoint)
-    outputs = _network(rows, image, rules, pooling, classifier_activation, dropout)
-    inputs = keras.utils.get_source_inputs(input_tensor) if input_tensor is not None else image
-    model = keras.Model(inputs, outputs, name=name)
-    if loaded is not None:
-        load_into(model, loaded, rules, rows)
+    loaded = _weights(weights, include_top, classes)
+    variables = {} if loaded is None else _fitting(loaded, rules, rows)
+    ops = _Layers(rules, names.keras_layers(rows), initialize=loaded is None)
+    model = keras.Model(_inputs(image), _outputs(ops, rows, image, pooling, classifier_activation, dropout), name=name)
+    for (layer, variable), array in variables.items():
+        target = next(v for v in model.get_layer(layer).weights if v.name == variable)
+        target.assign(array.reshape(tuple(target.shape)))
     return model
 
 
 def model_of(weights: Weights, **arguments: Any) -> keras.Model:
-    """The model that a set of weights describes: its classes, heads, width and rules; the rest as `InceptionV3` takes it."""
+    """The model that weights describe, with them in it; `arguments` are the other ones of `InceptionV3`."""
     variant = weights.variant
     return InceptionV3(
         weights=weights,
@@ -109,20 +111,20 @@ def model_of(weights: Weights, **arguments: Any) -> keras.Model:
     )
 
 
-def _checked(include_top: bool, pooling: str | None, aux_logits: bool, final_endpoint: str, classes: int) -> str:
+def _check_arguments(
+    include_top: bool, pooling: str | None, aux_logits: bool, final_endpoint: str, classes: int
+) -> None:
     if pooling not in (None, "avg", "max"):
         raise ValueError(f'pooling is {pooling!r}; expected None, "avg" or "max".')
     if include_top and classes < 1:
         raise ValueError(f"classes is {classes}; expected at least 1, or include_top=False for no classifier.")
-    if final_endpoint != END_POINTS[-1] and include_top:
+    if include_top and final_endpoint in END_POINTS[:-1]:
         raise ValueError(f"final_endpoint={final_endpoint!r} leaves no place for a classifier; give include_top=False.")
     if aux_logits and not include_top:
         raise ValueError("aux_logits=True needs include_top=True: the auxiliary head is a second classifier.")
-    return final_endpoint
 
 
 def _weights(weights: Any, include_top: bool, classes: int) -> Weights | None:
-    """The weights asked for, read before anything is built."""
     if weights is None or isinstance(weights, Weights):
         return weights
     if weights == "imagenet":
@@ -132,15 +134,25 @@ def _weights(weights: Any, include_top: bool, classes: int) -> Weights | None:
     return formats.load(weights)
 
 
-def _input(input_tensor: Any, input_shape: Any, include_top: bool) -> Any:
+def _image(input_tensor: Any, input_shape: Any, include_top: bool) -> Any:
+    """The Keras tensor to build on."""
     if input_tensor is not None:
-        return input_tensor if keras.utils.is_keras_tensor(input_tensor) else layers.Input(tensor=input_tensor)
+        if not keras.utils.is_keras_tensor(input_tensor) or len(input_tensor.shape) != 4:
+            found = f"a {type(input_tensor).__name__} of shape {getattr(input_tensor, 'shape', None)}"
+            raise ValueError(f"input_tensor is {found}; expected a Keras tensor of images, as keras.Input returns it.")
+        return input_tensor
     if input_shape is None:
         size = 299 if include_top else None
         input_shape = (3, size, size) if _channels_first() else (size, size, 3)
     if len(input_shape) != 3:
         raise ValueError(f"input_shape is {tuple(input_shape)}; expected three numbers, as in (299, 299, 3).")
     return layers.Input(shape=tuple(input_shape), name="input_1")
+
+
+def _inputs(image: Any) -> Any:
+    """What the model takes: the image, or the inputs that a given tensor was computed from."""
+    sources = keras.utils.get_source_inputs(image)
+    return sources[0] if len(sources) == 1 else sources
 
 
 def _channels_first() -> bool:
@@ -164,30 +176,32 @@ def _for_image(rules: Variant, final_endpoint: str, height: int | None, width: i
     return dataclasses.replace(rules, channels=channels, aux_kernel=kernels[0] if kernels else rules.aux_kernel)
 
 
+# --- The fold --------------------------------------------------------------------------
+
+
 class _Layers(Ops[Any]):
     """The three node kinds as Keras layers, under the published file's names."""
 
-    def __init__(self, rules: Variant, layer_names: dict[str, str]) -> None:
+    def __init__(self, rules: Variant, layer_names: dict[str, str], initialize: bool) -> None:
         self._rules = rules
         self._names = layer_names
+        self._initialize = initialize
         self._axis = 1 if _channels_first() else 3
 
     def conv(self, node: Conv, x: Any, path: str) -> Any:
         name = self._names[path]
-        stddev = node.stddev and keras.initializers.TruncatedNormal(stddev=node.stddev)
-        x = layers.Conv2D(
+        convolution = layers.Conv2D(
             node.depth,
             node.kernel,
             strides=node.stride,
             padding=node.padding.lower(),
             use_bias=False,
-            kernel_initializer=stddev or "glorot_uniform",
+            kernel_initializer=_initializer(node),
             name=name,
-        )(x)
+        )
         normalization, activation = names.keras_unit(name)
-        x = layers.BatchNormalization(
-            axis=self._axis, epsilon=_EPSILON, scale=self._rules.gamma, name=normalization
-        )(x)
+        x = self._first_call(convolution, x)
+        x = layers.BatchNormalization(self._axis, epsilon=_EPSILON, scale=self._rules.gamma, name=normalization)(x)
         return layers.Activation("relu", name=activation)(x)
 
     def pool(self, node: Pool, x: Any, path: str) -> Any:
@@ -201,98 +215,104 @@ class _Layers(Ops[Any]):
     def concat(self, node: Concat, xs: list[Any], path: str) -> Any:
         return layers.Concatenate(axis=self._axis, name=self._names[path])(xs)
 
+    def classifier(self, node: Conv, features: Any, activation: Any, name: str) -> Any:
+        dense = layers.Dense(node.depth, activation=activation, kernel_initializer=_initializer(node), name=name)
+        return self._first_call(dense, features)
 
-def _network(
-    rows: Table, image: Any, rules: Variant, pooling: str | None, activation: Any, dropout: float
-) -> Any:
-    ops = _Layers(rules, names.keras_layers(rows))
+    def _first_call(self, layer: Any, x: Any) -> Any:
+        """Calls a new layer; where weights follow, no random kernel is drawn. Its config keeps the initializer."""
+        if self._initialize:
+            return layer(x)
+        initializer, layer.kernel_initializer = layer.kernel_initializer, keras.initializers.Zeros()
+        y = layer(x)
+        layer.kernel_initializer = initializer
+        return y
+
+
+def _initializer(node: Conv) -> Any:
+    return "glorot_uniform" if node.stddev is None else keras.initializers.TruncatedNormal(stddev=node.stddev)
+
+
+def _outputs(ops: _Layers, rows: Table, image: Any, pooling: str | None, activation: Any, dropout: float) -> Any:
     base = fold(ops, rows.base, image)
     last = base[rows.base[-1].name]
     if not rows.logits:
-        if pooling is None:
-            return last
-        kind = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
-        return kind(name=f"global_{'average' if pooling == 'avg' else 'max'}_pooling2d")(last)
+        return _pooled(last, pooling)
     features = layers.GlobalAveragePooling2D(name="avg_pool")(last)
     if dropout:
         features = layers.Dropout(dropout, name="dropout")(features)
-    predictions = _classifier(rows.logits[-1], features, activation, names.KERAS_LOGITS)
+    predictions = ops.classifier(cast(Conv, rows.logits[-1]), features, activation, names.KERAS_LOGITS)
     if not rows.aux_logits:
         return predictions
     *body, classifier = rows.aux_logits
-    aux = list(fold(ops, body, base[AUX_END_POINT], "AuxLogits").values())[-1]
+    *_, aux = fold(ops, body, base[AUX_END_POINT], "AuxLogits").values()
     aux = layers.GlobalAveragePooling2D(name=names.KERAS_AUX_POOL)(aux)
     return {
         names.KERAS_LOGITS: predictions,
-        names.KERAS_AUX_LOGITS: _classifier(classifier, aux, activation, names.KERAS_AUX_LOGITS),
+        names.KERAS_AUX_LOGITS: ops.classifier(cast(Conv, classifier), aux, activation, names.KERAS_AUX_LOGITS),
     }
 
 
-def _classifier(node: Any, features: Any, activation: Any, name: str) -> Any:
-    stddev = node.stddev and keras.initializers.TruncatedNormal(stddev=node.stddev)
-    return layers.Dense(
-        node.depth, activation=activation, kernel_initializer=stddev or "glorot_uniform", name=name
-    )(features)
+def _pooled(maps: Any, pooling: str | None) -> Any:
+    if pooling is None:
+        return maps
+    if pooling == "avg":
+        return layers.GlobalAveragePooling2D(name="global_average_pooling2d")(maps)
+    return layers.GlobalMaxPooling2D(name="global_max_pooling2d")(maps)
 
 
 # --- Weights ---------------------------------------------------------------------------
 
 
-def load_into(model: keras.Model, weights: Weights, rules: Variant, rows: Table) -> None:
-    """Puts `weights` into a model built here. What the model lacks of heads and last rows is left aside.
+def _fitting(weights: Weights, rules: Variant, rows: Table) -> dict[tuple[str, str], np.ndarray]:
+    """{(layer, variable): array} for a model of these rules and rows; heads and last rows it lacks are left aside.
 
     Raises `ShapeMismatch` or `MissingTensor` when the rest does not fit, `CheckpointError`
-    when the weights belong to other rules (border, last pool) than the model was built with.
+    when the weights belong to other rules (border, last pool, gamma) than the model's.
     """
     where = weights.source.path
-    for field in ("border", "last_pool"):
-        theirs, ours = getattr(weights.variant, field), getattr(rules, field)
-        if theirs != ours:
-            raise CheckpointError(
-                f"{where} belongs to a network with {field}={theirs!r}, the model is built with {ours!r}; "
-                "pass the weights' own variant to InceptionV3."
-            )
+    _check_rules(weights.variant, rules, where)
+    _check_heads(weights.variant, rules, where)
     targets = {
         f"{SCOPE}/{place.path}/{variable}": shape
         for place in walk(rows, channels=rules.channels)
         for variable, shape in place.variables(rules.gamma).items()
     }
-    _check_heads(weights, rules, where)
-    found = {name: array.shape for name, array in weights.arrays.items() if _wanted(name, targets)}
+    tops = {name.split("/")[1] for name in targets}
+    found = {name: array.shape for name, array in weights.arrays.items() if name.split("/")[1] in tops}
     plan.match(targets, [plan.Claim(name, name) for name in found], found, where)
-    places = names.keras_variables(dataclasses.replace(rules))
-    for name in targets:
-        layer, weight = places[name]
-        variable = next(v for v in model.get_layer(layer).weights if v.name == weight)
-        variable.assign(weights.arrays[name].reshape(tuple(variable.shape)))
+    places = names.keras_variables(rules)
+    return {places[name]: weights.arrays[name] for name in targets}
 
 
-def _check_heads(weights: Weights, rules: Variant, where: str) -> None:
-    found = weights.variant
+def _check_rules(found: Variant, rules: Variant, where: str) -> None:
+    for field in ("border", "last_pool", "gamma"):
+        theirs, ours = getattr(found, field), getattr(rules, field)
+        if theirs != ours:
+            raise CheckpointError(
+                f"{where} belongs to a network with {field}={theirs!r}, the model is built with {field}={ours!r}; "
+                "pass the weights' own variant (load_weights(...).variant) to InceptionV3."
+            )
+
+
+def _check_heads(found: Variant, rules: Variant, where: str) -> None:
     if rules.num_classes and found.num_classes != rules.num_classes:
         has = f"{found.num_classes} classes" if found.num_classes else "no classifier"
-        hint = "; convert it with --step drop-background" if found.num_classes == rules.num_classes + 1 == 1001 else ""
+        drop = found.background and found.num_classes == rules.num_classes + 1
+        hint = ", or convert it with --step drop-background" if drop else ""
         classes = f"classes={found.num_classes}, or " if found.num_classes else ""
         raise ShapeMismatch(
-            f"{where} has {has}, the model {rules.num_classes}; "
+            f"{where} has {has}, the model has {rules.num_classes} classes; "
             f"pass {classes}include_top=False for the base alone{hint}."
         )
-    if rules.aux_logits and found.aux_logits and found.aux_kernel != rules.aux_kernel:
+    if rules.aux_logits and not found.aux_logits:
+        raise CheckpointError(f"{where} has no auxiliary head; build the model with aux_logits=False.")
+    if rules.aux_logits and found.aux_kernel != rules.aux_kernel:
         theirs, ours = (f"{k[0]}x{k[1]}" for k in (found.aux_kernel, rules.aux_kernel))
         raise ShapeMismatch(
             f"The auxiliary head's last kernel is {theirs} in {where} (made for {found.image_size}-pixel images) "
             f"and {ours} in the model; build it with input_shape=({found.image_size}, {found.image_size}, 3)."
         )
-    if rules.aux_logits and not found.aux_logits:
-        raise CheckpointError(f"{where} has no auxiliary head; build the model with aux_logits=False.")
-
-
-def _wanted(name: str, targets: dict[str, tuple[int, ...]]) -> bool:
-    """Heads, and rows beyond `final_endpoint`, are left aside when the model does not have them; nothing else is."""
-    if name in targets:
-        return True
-    top = name.split("/")[1]
-    return any(target.split("/")[1] == top for target in targets)
 
 
 # --- End points ------------------------------------------------------------------------
@@ -304,45 +324,74 @@ def end_points(model: keras.Model) -> dict[str, Any]:
     The rows of the base, then as far as the model has them `AuxLogits`, `PreLogits` (pooled
     features after dropout, [n, channels]), `Logits` and `Predictions`. Logits are before the
     softmax, as in slim. Build a model of them with `keras.Model(model.input, end_points(model))`.
+    To train from logits give InceptionV3 classifier_activation=None: where Logits are computed
+    beside a softmax, a model of Logits alone does not count the classifier among its weights.
 
     Raises:
         ValueError: when the model has not the layers of an InceptionV3.
     """
-    in_order = {
-        kind: names.in_creation_order([layer.name for layer in model.layers], kind)
-        for kind in ("conv2d", "batch_normalization", "activation", "max_pooling2d")
-    }
-    points: dict[str, Any] = {}
-    layer_of = {}
-    for path, layer in names.keras_layers(KERAS.table().up_to(END_POINTS[-1])).items():
-        if path in END_POINTS:
-            layer_of[path] = layer
-    for point, layer in layer_of.items():
-        kind, _, number = layer.rpartition("_")
-        if kind == "conv2d":
-            kind = "activation"
-        if kind in in_order:
-            made = in_order[kind]
-            layer = made[int(number) - 1] if int(number) <= len(made) else ""
-        found = next((each for each in model.layers if each.name == layer), None)
-        if found is None:
-            break
-        points[point] = found.output
-    if not points:
-        raise ValueError(f"{model.name} has no layers of an InceptionV3 (expected conv2d_1 ... mixed10); give such a model.")
-    return points | _head_points(model)
-
-
-def _head_points(model: keras.Model) -> dict[str, Any]:
     by_name = {layer.name: layer for layer in model.layers}
-    points = {}
+    points = {row: by_name[name].output for row, name in _row_layers().items() if name in by_name}
+    if _FIRST_MIXED in by_name:
+        points |= _stem(model)
+    elif names.in_creation_order(by_name, "conv2d")[:1] != ["conv2d_1"]:
+        points = {}
+    if not points:
+        raise ValueError(
+            f"The model {model.name} has no layers of an InceptionV3 (expected conv2d_1 to mixed10); "
+            "of a model that contains one, give that layer."
+        )
+    base = {row: points[row] for row in END_POINTS if row in points}
+    *_, last = base.values()
+    return base | _head_points(by_name, last)
+
+
+def _row_layers() -> dict[str, str]:
+    """{row of the base: the layer it ends in}, by the names that are given here."""
+    rows = KERAS.table().base
+    made = names.keras_layers(Table(rows))
+    return {row.name: names.keras_unit(made[row.name])[1] if isinstance(row, Conv) else made[row.name] for row in rows}
+
+
+def _stem(model: keras.Model) -> dict[str, Any]:
+    """The rows before the first Mixed, whatever their layers are called.
+
+    In `keras.applications` their numbers depend on what the process has built before, and
+    layers that a user adds may have any. The rows are one chain, so they are found by
+    going back from the first Mixed.
+    """
+    x = _before(model, model.get_layer(_FIRST_MIXED).input[0], _UNIT)
+    points: dict[str, Any] = {}
+    for row in reversed([row for row in KERAS.table().base if not isinstance(row, Concat)]):
+        points[row.name] = x
+        x = _before(model, x, _UNIT if isinstance(row, Conv) else 1)
+    return points
+
+
+def _before(model: keras.Model, x: Any, steps: int) -> Any:
+    """The tensor that x was made from, so many layers before it."""
+    for _ in range(steps):
+        x = _source(model, x).input
+    return x
+
+
+def _source(model: keras.Model, x: Any) -> Any:
+    for layer in model.layers:
+        if layer.output is x:
+            return layer
+    raise ValueError(f"The layers of the model {model.name} are not linked as those of an InceptionV3.")
+
+
+def _head_points(by_name: dict[str, Any], last: Any) -> dict[str, Any]:
+    points: dict[str, Any] = {}
     if names.KERAS_AUX_LOGITS in by_name:
         points["AuxLogits"] = _logits(by_name[names.KERAS_AUX_LOGITS])
-    if names.KERAS_LOGITS in by_name:
-        head = by_name[names.KERAS_LOGITS]
-        points |= {"PreLogits": head.input, "Logits": _logits(head), "Predictions": head.output}
-    elif "avg_pool" in by_name or "global_average_pooling2d" in by_name:
-        points["PreLogits"] = by_name.get("avg_pool", by_name.get("global_average_pooling2d")).output
+    head = by_name.get(names.KERAS_LOGITS)
+    if isinstance(head, layers.Dense):
+        return points | {"PreLogits": head.input, "Logits": _logits(head), "Predictions": head.output}
+    for layer in by_name.values():
+        if isinstance(layer, layers.GlobalAveragePooling2D) and layer.input is last:
+            points["PreLogits"] = layer.output
     return points
 
 
@@ -356,22 +405,29 @@ def _logits(head: layers.Dense) -> Any:
 def to_weights(model: keras.Model) -> Weights:
     """The canonical weights of an InceptionV3 model: built here, reloaded, or from `keras.applications`.
 
-    Raises `MissingTensor` or `ShapeMismatch` when the model's layers are not those of an
-    InceptionV3. Border rule and last pool are read from the layers that are there.
+    Border rule and last pool are read from the layers that are there; the range of the
+    pixels, which no layer tells, is that of Keras. Raises `MissingTensor` or
+    `ShapeMismatch` when the model's layers are not those of an InceptionV3.
     """
     tensors = {
-        f"{layer.name}/{variable.name}": Stored(tuple(variable.shape), np.dtype("float32"), functools.partial(_value, variable))
+        f"{layer.name}/{v.name}": Stored(tuple(v.shape), np.dtype("float32"), functools.partial(_value, v))
         for layer in model.layers
-        for variable in layer.weights
-        if variable.name in ("kernel", "bias", "beta", "gamma", "moving_mean", "moving_variance")
+        for v in layer.weights
+        if v.name in ("kernel", "bias", "beta", "gamma", "moving_mean", "moving_variance")
     }
-    kinds = [layer.name for layer in model.layers if isinstance(layer, layers.MaxPooling2D)]
     rules = dataclasses.replace(
         KERAS,
         border="include" if any(layer.name.endswith(_BORDER) for layer in model.layers) else "exclude",
-        last_pool="max" if len(kinds) > len(_MAX_POOLS) else "avg",
+        last_pool="max" if _has_max_pool_last(model) else "avg",
     )
     return keras_layers.gather(tensors, Source(model.name, "Keras model", "checksum"), rules)
+
+
+def _has_max_pool_last(model: keras.Model) -> bool:
+    last = {layer.name: layer for layer in model.layers}.get(_LAST_MIXED)
+    if last is None:
+        return False  # no whole InceptionV3, which `gather` says better
+    return isinstance(_source(model, _before(model, last.input[-1], _UNIT)), layers.MaxPooling2D)
 
 
 def _value(variable: Any) -> np.ndarray:

@@ -47,10 +47,9 @@ def inception_v3_base(
 ) -> tuple[Any, EndPoints]:
     """The network up to `final_endpoint`, without heads: (its tensor, {end point: tensor}).
 
-    `inputs` is [batch, height, width, channels]; batch, height and width may be unknown.
-    Batch norm is in training mode unless an arg scope of `slim.batch_norm` says otherwise.
-    The other arguments are those of `inception_v3`. Raises ValueError for an unknown
-    `final_endpoint`, a `depth_multiplier` not above zero and an image that is too small.
+    The arguments are those of `inception_v3`; batch norm is in training mode unless an arg
+    scope of `slim.batch_norm` says otherwise. Raises ValueError for an unknown
+    `final_endpoint`, an image that is too small, and arguments out of range.
     """
     rows = _table(None, depth_multiplier, min_depth, border, last_pool).up_to(final_endpoint)
     _check_inputs(rows, inputs)
@@ -98,9 +97,9 @@ def inception_v3(
             "exclude" (TensorFlow, slim's weights) or "include" (torchvision's weights).
         last_pool: the pool of Mixed_7c: "max" in the graph of 2015, "avg" elsewhere.
 
-    The end points are the 18 of the base, then AuxLogits, AvgPool_1a or global_pool,
-    PreLogits (after dropout), Logits and Predictions. Raises ValueError for an image too
-    small or, while squeezing, too large, and for arguments out of range.
+    The end points are the 18 of the base, AuxLogits, AvgPool_1a or global_pool, PreLogits
+    (after dropout), Logits and Predictions. Raises ValueError for an image too small or,
+    while squeezing, too large, and for arguments out of range.
     """
     rows = _table(num_classes, depth_multiplier, min_depth, border, last_pool, create_aux_logits)
     _check_inputs(rows, inputs, spatial_squeeze, global_pool)
@@ -154,23 +153,19 @@ def inception_v3_arg_scope(
 ) -> dict[Any, Any]:
     """The arg scope InceptionV3 is built in: batch norm, ReLU, initializers, weight decay.
 
-    tf-slim's arguments, then those that the later `inception_utils.inception_arg_scope`
-    added. `batch_norm_updates_collections` is that file's name for `updates_collections`
-    and wins where it is set; None for either moves the statistics with every forward pass.
+    tf-slim's arguments, then those of the later `inception_utils.inception_arg_scope`, whose
+    name for `updates_collections` is `batch_norm_updates_collections` (it wins where both
+    are set). None for it moves the statistics with every forward pass.
     """
     if batch_norm_updates_collections != v1.GraphKeys.UPDATE_OPS:
         updates_collections = batch_norm_updates_collections
+    moving = [batch_norm_var_collection]
     parameters: dict[str, Any] = {
         "decay": batch_norm_decay,
         "epsilon": batch_norm_epsilon,
         "updates_collections": updates_collections,
         "fused": use_fused_batchnorm,
-        "variables_collections": {
-            "beta": None,
-            "gamma": None,
-            "moving_mean": [batch_norm_var_collection],
-            "moving_variance": [batch_norm_var_collection],
-        },
+        "variables_collections": {"moving_mean": moving, "moving_variance": moving},
     }
     if batch_norm_scale:  # else unsaid: an arg scope of slim.batch_norm may say it
         parameters["scale"] = True
@@ -221,12 +216,13 @@ def evaluate(
             warnings.filterwarnings("ignore", "`layer.apply` is deprecated")  # tf-slim's own business
             end_points = dict(build(inputs))
         variables = {v.op.name: v for v in v1.global_variables()}
-        misfits = [f"{name} is missing" for name in sorted(variables.keys() - arrays.keys())]
-        misfits += [f"{name} is not in the network" for name in sorted(arrays.keys() - variables.keys())]
-        for name in sorted(variables.keys() & arrays.keys()):
-            found, expected = np.shape(arrays[name]), tuple(variables[name].shape.as_list())
-            if found != expected:
-                misfits.append(f"{name} is {found}, expected {expected}")
+        expected = {name: tuple(v.shape.as_list()) for name, v in variables.items()}
+        found = {name: np.shape(array) for name, array in arrays.items()}
+        misfits = [
+            f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none of this name')}"
+            for name in sorted(expected.keys() | found.keys())
+            if expected.get(name) != found.get(name)
+        ]
         if misfits:
             raise ValueError(f"The arrays do not fit the network's variables: {'; '.join(misfits)}.")
         with v1.Session() as session:
@@ -339,7 +335,8 @@ def _check_inputs(rows: Table, inputs: Any, squeeze: bool = False, global_pool: 
         if set(size) - {None, 1}:
             raise ValueError(
                 f"{head} of a {height}x{width} image is a map of {size[0]}x{size[1]}, which "
-                "cannot be squeezed; pass spatial_squeeze=False, or create_aux_logits=False and global_pool=True."
+                "cannot be squeezed; pass spatial_squeeze=False, "
+                "or create_aux_logits=False and global_pool=True."
             )
 
 
@@ -349,7 +346,8 @@ def _normalizer() -> contextlib.AbstractContextManager[object]:
     if "normalizer_fn" not in arguments:
         warnings.warn(
             "InceptionV3 is built without batch norm, because no arg scope sets a normalizer_fn "
-            "for slim.conv2d; build it inside slim.arg_scope(inception_v3_arg_scope()), or say use_batch_norm=False there.",
+            "for slim.conv2d; build it inside slim.arg_scope(inception_v3_arg_scope()), "
+            "or say use_batch_norm=False there.",
             stacklevel=3,
         )
     if arguments.get("normalizer_fn") is slim.batch_norm:

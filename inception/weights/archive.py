@@ -8,6 +8,7 @@ ever extracted to a path that an archive names.
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import zlib
@@ -194,7 +195,7 @@ def _members(file: RegularFile, count: int, start: int, size: int) -> dict[str, 
         raise damaged(file.name, f"its directory holds more than its {count} members")
     places.append((start, start))
     places.sort()
-    for (_, stop), (begin, _) in zip(places, places[1:], strict=False):
+    for (_, stop), (begin, _) in itertools.pairwise(places):
         if stop > begin:
             raise damaged(file.name, f"two of its members share the bytes from {begin} on")
     return found

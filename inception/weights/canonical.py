@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from inception.variants import SCOPE, Variant
-from inception.weights.errors import CheckpointError, CorruptFile
+from inception.weights.errors import CheckpointError, CorruptFile, ShapeMismatch
+from inception.weights.stored import Stored
 
 Integrity = Literal["digest", "checksum", "structure"]
 
@@ -94,7 +95,7 @@ def written_variant(text: str, where: str) -> Variant:
         variant = Variant(**{name: _typed(fields[name], kind, name) for name, kind in kinds.items() if name in fields})
         variant.table()  # refuses a width of zero
         return variant
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CorruptFile(f"{where}: {VARIANT} is not a variant's JSON ({error}); write the file again.") from error
 
 
@@ -110,6 +111,13 @@ def _typed(value: Any, kind: Any, name: str) -> Any:
     if kind in (int, bool) and type(value) is kind and (kind is bool or 0 <= value < 1 << 31):
         return value
     raise ValueError(f"{name} cannot be {str(value)[:40]!r}")
+
+
+def check_floats(tensors: Mapping[str, Stored], where: str) -> None:
+    """`ShapeMismatch` for a tensor of whole numbers or of text, which no weight is."""
+    strange = [f"{name} is {stored.dtype}" for name, stored in tensors.items() if stored.dtype.kind != "f"]
+    if strange:
+        raise ShapeMismatch(f"{where}: {', '.join(strange[:3])}; expected floating-point numbers, not quantized.")
 
 
 def _changed(weights: Weights, arrays: Mapping[str, np.ndarray], note: str, **fields: object) -> Weights:

@@ -6,16 +6,20 @@ import dataclasses
 import importlib
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from inception.weights import published
+from inception.weights import published, sanity
+from inception.weights.archive import Archive
 from inception.weights.canonical import Weights
 from inception.weights.errors import CheckpointError, UnsupportedFeature
+from inception.weights.sanity import DoubtfulWeights, UnverifiedFile
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\3\4"
 _TABLE_END = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a TensorFlow table file
 
 
@@ -30,29 +34,57 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "keras-h5": Format("keras_hdf5", (".h5", ".hdf5")),
+    "keras": Format("keras_archive", (".keras",)),
+    "keras-weights": Format("keras_archive", (".weights.h5",), (("model", False),)),
     "slim": Format("slim_checkpoint", (".ckpt",)),
     "slim-v1": Format("slim_checkpoint", (".v1.ckpt",), (("version", 1),)),
+    "torch": Format("torch_pickle", (".pth", ".pt")),
+    "safetensors": Format("safetensors", (".safetensors",)),
+    "safetensors-slim": Format("safetensors", (".slim.safetensors",), (("names", "slim"),)),
+    "npz": Format("npz", (".npz",)),
 }
 
 
 def load(path: str | os.PathLike[str], *, moving_averages: bool = False) -> Weights:
     """Weights from any file we read; its content tells the format, its hash whether it is a published one.
 
-    path: a file, a checkpoint's prefix, or a folder with a `checkpoint` file in it.
+    path: a file, a checkpoint's prefix, a folder with a `checkpoint` file in it, or, where
+        no such path is, the id of a published file (`published.FILES`), fetched if need be.
     moving_averages: of a training checkpoint, take the averages of the variables.
     Raises `CheckpointError` (a ValueError) with one sentence for anything else.
     """
-    place = _checkpoint_in(path)
+    place = _checkpoint_in(published.located(path))
     module = recognise(place)
     options = {"moving_averages": True} if moving_averages else {}
     if moving_averages and module.__name__ != f"{__package__}.slim_checkpoint":
         raise CheckpointError(f"{place} is no TensorFlow checkpoint, so it has no moving averages; leave them out.")
-    weights: Weights = module.read(place, **options)
     known = published.recognise(place)
-    if known is None:
+    if known is not None:
+        published.refuse_unread(known, place)
+    weights: Weights = module.read(place, **options)
+    if known is not None:
+        source = dataclasses.replace(weights.source, integrity="digest", published=known.id)
+        weights = Weights(weights.arrays, known.variant_of(weights.variant), source)
+    return _doubted(weights)
+
+
+def _doubted(weights: Weights) -> Weights:
+    """The weights, after a warning for values nobody can mean and for files that nothing vouches for."""
+    source = weights.source
+    if source.integrity == "structure":
+        warnings.warn(
+            f"{source.path} has no checksums in its format and is no published file, so damaged values "
+            "would not be noticed.",
+            UnverifiedFile,
+            stacklevel=3,
+        )
+    sentences = tuple(sanity.doubts(weights.arrays))
+    if not sentences:
         return weights
-    source = dataclasses.replace(weights.source, integrity="digest", published=known.id)
-    return Weights(weights.arrays, known.variant_of(weights.variant), source)
+    more = f" and {len(sentences) - 1} more" if len(sentences) > 1 else ""
+    warnings.warn(f"{source.path}: {sentences[0]}{more}; it was read as it is.", DoubtfulWeights, stacklevel=3)
+    noted = dataclasses.replace(source, notes=source.notes + sentences)
+    return Weights(weights.arrays, weights.variant, noted)
 
 
 def recognise(path: str) -> ModuleType:
@@ -60,19 +92,43 @@ def recognise(path: str) -> ModuleType:
     if Path(f"{path}.index").exists() or path.endswith(".index") or re.search(r"\.data-\d{5}-of-\d{5}$", path):
         return _module("slim_checkpoint")
     if not Path(path).is_file():
-        raise CheckpointError(f"{path} does not exist; give the path of a weight file, or the prefix of a checkpoint.")
+        raise CheckpointError(f"{path} does not exist; give the path of a weight file, the prefix of a checkpoint, "
+                              "or an id that `inception published` lists.")  # fmt: skip
     with open(path, "rb") as file:
-        head = file.read(8)
+        head = file.read(16)
         file.seek(max(0, os.path.getsize(path) - 8))
         tail = file.read(8)
-    if head == _HDF5:
-        return _module("keras_hdf5")
+    if head.startswith(_HDF5):
+        return _module("keras_archive")  # the three HDF5 layouts differ inside only
     if tail == _TABLE_END:
         return _module("slim_checkpoint")
+    if name := _by_first_bytes(head) or (_in_archive(path) if head.startswith(_ZIP) else None):
+        return _module(name)
     raise UnsupportedFeature(
-        f"{path} is of no format that is read here (it starts with {head!r}); "
-        "expected a Keras HDF5 file or a TensorFlow checkpoint, whole and not packed."
+        f"{path} is of no format that is read here (it starts with {head[:8]!r}); "
+        "expected Keras HDF5 or .keras, a TensorFlow checkpoint, a TensorFlow.js model.json, .pth, .safetensors "
+        "or .npz, whole and not packed."
     )
+
+
+def _by_first_bytes(head: bytes) -> str | None:
+    """The module for what is neither HDF5 nor a table nor an archive."""
+    if re.match(rb"\x80[\2-\5]", head):  # a pickle; the module says what any but torch's are
+        return "torch_pickle"
+    # A safetensors file starts with the length of its JSON, at most 100,000,000.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000:
+        return "safetensors"
+    return "tfjs" if head.lstrip().startswith(b"{") else None
+
+
+def _in_archive(path: str) -> str | None:
+    """The module for a ZIP file, by the names of its members."""
+    members = Archive(path).members
+    if any(re.fullmatch(r"[^/]+/data\.pkl", name) for name in members):
+        return "torch_pickle"
+    if "model.weights.h5" in members or "config.json" in members:
+        return "keras_archive"
+    return "npz" if any(name.endswith(".npy") for name in members) else None
 
 
 def save(weights: Weights, path: str | os.PathLike[str], format: str | None = None) -> Path:

@@ -19,10 +19,10 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -82,15 +82,25 @@ def read(path: str | os.PathLike[str], *, trusted: bool = False, called: str | N
         return _content(values, called)
 
 
-def _scratch(path: str) -> IO[bytes]:
-    """A file without a name to take the values: in memory where there is room for them, else in the temporary folder."""
+def read_pieces(pieces: Iterable[Any], called: str) -> Content:
+    """Reads an HDF5 file that comes in pieces of bytes, out of an archive; they are not trusted."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "values.h5"
+        with open(copy, "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+        return read(copy, called=called)
+
+
+def _scratch(path: str) -> BinaryIO:
+    """A file without a name for the values: in memory where there is room, else in the temporary folder."""
     folder = None
     with contextlib.suppress(OSError, AttributeError):  # no such folder, no `statvfs`
         disk = os.statvfs(_MEMORY_FOLDER)
         if disk.f_bavail * disk.f_frsize > 4 * os.path.getsize(path) and os.access(_MEMORY_FOLDER, os.W_OK):
             folder = _MEMORY_FOLDER
     try:
-        return tempfile.TemporaryFile(dir=folder, buffering=0)
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=folder, buffering=0))
     except OSError as error:
         raise CheckpointError(f"No temporary file can be made ({error}); set TMPDIR to a folder for it.") from error
 
@@ -103,10 +113,10 @@ def _libraries() -> list[str]:
     return list(dict.fromkeys(str(Path(str(spec.origin)).parents[1]) for spec in found if spec))
 
 
-def _run(request: Mapping[str, Any], values: IO[bytes], called: str) -> None:
+def _run(request: Mapping[str, Any], values: BinaryIO, called: str) -> None:
     """Has a child write the values. Raises `CorruptFile` when it crashes, hangs or is killed at its limits."""
     # Without the site module and the user's settings, the child is up in half the time and runs nobody's hooks.
-    command = [sys.executable, "-I", "-S", str(_WORKER), json.dumps(request)]
+    command = [sys.executable or "", "-I", "-S", str(_WORKER), json.dumps(request)]
     try:
         ended = subprocess.run(
             command,
@@ -143,7 +153,7 @@ def _environment() -> dict[str, str]:
 # ---- what the child wrote, checked as if nobody had
 
 
-def _content(values: IO[bytes], called: str) -> Content:
+def _content(values: BinaryIO, called: str) -> Content:
     index, buffer = _index(values, called)
     if "refused" in index:
         kind, reason = index["refused"]
@@ -161,7 +171,7 @@ def _content(values: IO[bytes], called: str) -> Content:
         raise _nonsense(called) from error
 
 
-def _index(values: IO[bytes], called: str) -> tuple[dict[str, Any], memoryview]:
+def _index(values: BinaryIO, called: str) -> tuple[dict[str, Any], memoryview]:
     """The index, and the values before it as one piece of memory that the file backs."""
     trailer = hdf5_worker.TRAILER
     size = os.fstat(values.fileno()).st_size

@@ -401,7 +401,7 @@ def _write(output: BinaryIO, data: Any) -> None:
         while view:
             view = view[output.write(view) :]
     except OSError as error:
-        reason = f"has more values than the temporary folder has room for ({error.strerror}); set TMPDIR to a larger one"
+        reason = f"has more values than the temporary folder has room for ({error.strerror}); set TMPDIR to another"
         raise Refused("unreadable", reason) from error
 
 
@@ -421,7 +421,8 @@ def _limit(size: int) -> None:
         "RLIMIT_FSIZE": 2 * MOST_BYTES,
     }
     for name, wanted in limits.items():
-        kind = getattr(resource, name)
+        if (kind := getattr(resource, name, None)) is None:
+            continue
         _, hardest = resource.getrlimit(kind)
         if hardest != resource.RLIM_INFINITY:
             wanted = min(wanted, hardest)

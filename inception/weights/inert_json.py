@@ -35,6 +35,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def is_shape(value: Any, most_dimensions: int = 8) -> bool:
     """A list of a few whole numbers, none negative."""
-    return (
-        isinstance(value, list) and len(value) <= most_dimensions and all(type(n) is int and 0 <= n < 1 << 62 for n in value)
-    )
+    few = isinstance(value, list) and len(value) <= most_dimensions
+    return few and all(type(side) is int and 0 <= side < 1 << 62 for side in value)
+
+
+def is_number(value: Any) -> bool:
+    """A number that float32 has, neither infinite nor NaN."""
+    return type(value) in (int, float) and -3e38 < value < 3e38

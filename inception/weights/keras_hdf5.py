@@ -27,7 +27,11 @@ def read(path: str | os.PathLike[str]) -> Weights:
     Raises `UnsupportedFeature` when it holds no InceptionV3, `MissingTensor` or
     `ShapeMismatch` when it holds part of one, `CorruptFile` when it is damaged.
     """
-    content = hdf5.read(path)
+    return gather(hdf5.read(path), path)
+
+
+def gather(content: hdf5.Content, path: str | os.PathLike[str]) -> Weights:
+    """The weights in what a legacy file holds; `path` is its name. Raises as `read` does."""
     tensors = {_plain(name): stored for name, stored in content.tensors.items() if not name.startswith("optimizer_")}
     said = content.attributes.get(VARIANT)
     like = KERAS if said is None else written_variant(said, os.fspath(path))

@@ -13,6 +13,7 @@ import math
 import os
 import tokenize
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +22,11 @@ from inception.variants import KERAS, SCOPE, Variant
 from inception.weights import plan
 from inception.weights.archive import Archive
 from inception.weights.atomic import replacing
-from inception.weights.canonical import VARIANT, Integrity, Source, Weights, variant_json, written_variant
+from inception.weights.canonical import VARIANT, Integrity, Source, Weights, check_floats, variant_json, written_variant
 from inception.weights.errors import UnsafeFile, UnsupportedFeature
 from inception.weights.plan import Claim
 from inception.weights.stored import Stored
-from inception.weights.tensor_bundle import check_written, octets
+from inception.weights.tensor_bundle import check_written
 from inception.weights.wire import MOST_DIMENSIONS, damaged
 
 FORMAT = "npz"
@@ -54,7 +55,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
     """Writes the arrays under their canonical names, and the variant; read back before it takes its name."""
-    arrays = {**weights.arrays, VARIANT: np.array(variant_json(weights.variant))}
+    arrays: dict[str, Any] = {**weights.arrays, VARIANT: np.array(variant_json(weights.variant))}
     with replacing(path) as [temporary]:
         with open(temporary, "wb") as file:
             np.savez(file, **arrays)
@@ -78,6 +79,7 @@ def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None =
     shapes = {name: stored.shape for name, stored in tensors.items()}
     variant = variants.infer(shapes, like or KERAS)
     expected = variant.shapes()
+    check_floats(tensors, where)
     rows = plan.match(expected, [Claim(name, name) for name in tensors], shapes, where)
     return Weights(plan.load(rows, expected, tensors), variant, source)
 
@@ -85,7 +87,7 @@ def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None =
 def _tensors(archive: Archive) -> dict[str, Stored]:
     strange = [name for name in archive.members if not name.endswith(".npy")]
     if strange:
-        raise UnsupportedFeature(f"{archive.name}: holds {strange[0]!r}; expected a NumPy archive of .npy members alone.")
+        raise UnsupportedFeature(f"{archive.name}: holds {strange[0]!r}; expected a NumPy archive, .npy members alone.")
     return {member.removesuffix(".npy"): _stored(archive, member) for member in archive.members}
 
 

@@ -32,7 +32,7 @@ from inception.weights.wire import damaged
 FORMAT = "safetensors"
 TITLE = "safetensors"
 _LARGEST_HEADER = 1 << 20  # a training checkpoint's has 300 KB; the format allows 100 MB
-_DTYPES = {
+_DTYPES: dict[str, np.dtype] = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
     "F16": np.dtype("<f2"),
@@ -87,7 +87,7 @@ def _contents(file: RegularFile) -> tuple[dict[str, Stored], dict[str, str]]:
     """(tensors, metadata); the header's own digest, if it has one, has been compared."""
     length = int.from_bytes(file.fetch(0, (8,), np.dtype(np.uint8), file.name).tobytes(), "little")
     if length > _LARGEST_HEADER:
-        raise ResourceLimit(f"{file.name}: its header is said to have {length} bytes; expected {_LARGEST_HEADER} at most")
+        raise ResourceLimit(f"{file.name}: names {length} bytes of header; expected {_LARGEST_HEADER} at most")
     text = file.fetch(8, (length,), np.dtype(np.uint8), f"{file.name}: header").tobytes()
     header = inert_json.parse(text, _LARGEST_HEADER, f"{file.name}: header")
     metadata = header.pop(_METADATA, {})
@@ -116,7 +116,8 @@ def _place(entry: Any, where: str) -> tuple[str, Shape, int, int]:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise damaged(where, "is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not (isinstance(dtype, str) and inert_json.is_shape(shape) and inert_json.is_shape(offsets) and len(offsets) == 2):
+    sound = isinstance(dtype, str) and inert_json.is_shape(shape) and inert_json.is_shape(offsets)
+    if not sound or len(offsets) != 2:
         raise damaged(where, "its dtype, shape or data_offsets are of a wrong kind")
     if dtype not in _DTYPES:
         raise UnsupportedFeature(f"{where}: is of type {dtype[:20]!r}; only {', '.join(_DTYPES)} are read")

@@ -2,20 +2,22 @@
 
 Training checkpoints hold more: optimizer slots (`<variable>/RMSProp`), the global step and
 moving averages (`<variable>/ExponentialMovingAverage`). Slots and steps are left out;
-averages take the variables' places when asked for.
+averages take the variables' places when asked for. Checkpoints of the older family
+`inception-v3-2016-03-01` are known by their scopes and read as well.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from inception import variants
 from inception.variants import SCOPE, SLIM
-from inception.weights import plan, tensor_bundle, tensor_slices
+from inception.weights import plan, slim_2016_03, tensor_bundle, tensor_slices
 from inception.weights.canonical import Source, Weights
-from inception.weights.errors import MissingTensor, UnsupportedFeature
+from inception.weights.errors import CheckpointError, MissingTensor, UnsupportedFeature
 from inception.weights.plan import Claim
 from inception.weights.stored import Stored
 
@@ -23,36 +25,36 @@ FORMAT = "slim"
 TITLE_V1 = "TensorFlow checkpoint V1 (slim)"
 TITLE_V2 = "TensorFlow checkpoint V2 (slim)"
 _AVERAGE = "/ExponentialMovingAverage"
+_OWN_NAME = "Mixed_5c/Branch_1/Conv_1_0c_5x5/weights"  # a slip of slim's, in no other of its networks
+_LOGITS, _AUX_LOGITS = f"{SCOPE}/Logits/", f"{SCOPE}/AuxLogits/"
 
 
-def read(path: str | os.PathLike[str], *, moving_averages: bool = False) -> Weights:
+def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
     """The weights in a slim checkpoint: a V1 file, or a V2 prefix (also given as its .index or .data file).
 
     moving_averages: take `<variable>/ExponentialMovingAverage` where the checkpoint has
     one; asking for them of a checkpoint without any is an error.
+    exclude: scopes whose variables are left out, as the checkpoint has them or below the
+    network's own: ("Logits", "AuxLogits") gives the base alone. One that leaves nothing
+    out is an error.
     """
     where = prefix(path)
     is_v2 = Path(f"{where}.index").exists()
     tensors = tensor_bundle.read(where) if is_v2 else tensor_slices.read(where)
     title = TITLE_V2 if is_v2 else TITLE_V1
-    found, ignored = _variables(tensors, where)
-    notes = [f"{ignored} training tensors (slots, steps, averages) left out"] if ignored else []
-    source_of = {name: name for name in found}
+    claims, notes = _network(tensors, exclude, where)
     if moving_averages:
-        averages = {name: f"{name}{_AVERAGE}" for name in found if f"{name}{_AVERAGE}" in tensors}
-        if not averages:
+        averages = [_averaged(claim, tensors) for claim in claims]
+        count = sum(average != claim for average, claim in zip(averages, claims, strict=True))
+        if not count:
             raise MissingTensor(f"{where} has no {_AVERAGE[1:]} tensors; read it without moving averages.")
-        source_of |= averages
-        notes = [f"{len(averages)} variables taken from their moving averages"]
-    shapes = {name: tensors[source_of[name]].shape for name in found}
+        claims = averages
+        notes = [f"{count} variables taken from their moving averages"]
+    found = {claim.stored: tensors[claim.stored].shape for claim in claims}
+    shapes = {c.canonical: ((1, 1) if c.layout.matrix else ()) + found[c.stored] for c in claims}
     variant = variants.infer(shapes, SLIM)
     expected = variant.shapes()
-    rows = plan.match(
-        expected,
-        [Claim(source_of[name], name) for name in found],
-        {source_of[name]: shape for name, shape in shapes.items()},
-        f"{where} ({title})",
-    )
+    rows = plan.match(expected, claims, found, f"{where} ({title})")
     source = Source(where, title, "checksum", notes=tuple(notes))
     return Weights(plan.load(rows, expected, tensors), variant, source)
 
@@ -72,19 +74,67 @@ def prefix(path: str | os.PathLike[str]) -> str:
     return head if mark else text
 
 
-def _variables(tensors: Mapping[str, Stored], where: str) -> tuple[list[str], int]:
-    """The names of the network's own variables, and how many other tensors there are.
+def network_scope(names: Iterable[str], where: str) -> str | None:
+    """The scope that slim's InceptionV3 stands in, with the slash: "InceptionV3/" as a rule; None where it is not.
+
+    Any other (`tower_0/InceptionV3/`, `MyNet/`) is known by a name that slim gave to this
+    network only. Raises `UnsupportedFeature` when there are several.
+    """
+    names = list(names)
+    found = [name.removesuffix(_OWN_NAME) for name in names if f"/{name}".endswith(f"/{_OWN_NAME}")]
+    if len(found) > 1:
+        scopes = ", ".join(scope or "the root" for scope in sorted(found))
+        raise UnsupportedFeature(f"{where} holds InceptionV3 {len(found)} times (in {scopes}); exclude all but one.")
+    usual = f"{SCOPE}/"
+    return found[0] if found else usual if any(name.startswith(usual) for name in names) else None
+
+
+def _network(tensors: Mapping[str, Stored], exclude: Sequence[str], where: str) -> tuple[list[Claim], list[str]]:
+    """A claim for every variable of the network, and what to say of the tensors left out.
 
     A slot is named after its variable (`<variable>/Momentum`); what is not under the
     network's scope (global_step, beta1_power) belongs to the training as well.
     """
-    inside = [name for name in tensors if name.startswith(f"{SCOPE}/")]
-    if not inside:
-        shown = ", ".join(list(tensors)[:4])
-        raise UnsupportedFeature(
-            f"{where} is a TensorFlow checkpoint without variables under {SCOPE}/ (found {shown}); "
-            "expected one of slim's inception_v3."
-        )
+    scope, inside = _inside([name for name in tensors if not _under(name, exclude)], where)
+    kept = [name for name in inside if not _under(name.removeprefix(scope), exclude)]
+    for left_out in exclude:
+        if not any(_under(name, [left_out]) or _under(name.removeprefix(scope), [left_out]) for name in tensors):
+            raise CheckpointError(f"{where} has no variables under {left_out}; leave it out of `exclude`.")
     known = set(inside)
-    own = [name for name in inside if name.rpartition("/")[0] not in known]
-    return own, len(tensors) - len(own)
+    own = [name for name in kept if name.rpartition("/")[0] not in known]
+    if slim_2016_03.is_family(inside):
+        named = {c.stored: c for c in slim_2016_03.claims({name: tensors[name].shape for name in own})}
+        claims = [named.get(name, Claim(name, name)) for name in own]
+    else:
+        claims = [Claim(name, f"{SCOPE}/{name.removeprefix(scope)}") for name in own]
+    notes = [f"variables under {', '.join(exclude)} left out, as asked"] if exclude else []
+    heads = {c.canonical.split("/")[1] for c in claims if c.canonical.startswith((_LOGITS, _AUX_LOGITS))}
+    if exclude and heads == {"AuxLogits"}:
+        raise CheckpointError(f"{where}: without Logits there can be no AuxLogits; exclude both, or AuxLogits alone.")
+    ignored = len(tensors) - len(own)
+    if ignored and not exclude:
+        notes = [f"{ignored} training tensors (slots, steps, averages) left out"]
+    return claims, notes
+
+
+def _inside(names: list[str], where: str) -> tuple[str, list[str]]:
+    """The network's scope and the names in it; the older family stands at the root."""
+    scope = network_scope(names, where)
+    if scope is not None:
+        return scope, [name for name in names if name.startswith(scope)]
+    if slim_2016_03.is_family(names):
+        return "", [name for name in names if slim_2016_03.inside(name)]
+    shown = ", ".join(names[:4])
+    raise UnsupportedFeature(
+        f"{where} is a TensorFlow checkpoint without variables under {SCOPE}/ (found {shown}); "
+        "expected one of slim's inception_v3, or of the older inception-v3-2016-03-01."
+    )
+
+
+def _under(name: str, scopes: Iterable[str]) -> bool:
+    return any(name == scope or name.startswith(f"{scope.rstrip('/')}/") for scope in scopes)
+
+
+def _averaged(claim: Claim, tensors: Mapping[str, Stored]) -> Claim:
+    average = f"{claim.stored}{_AVERAGE}"
+    return dataclasses.replace(claim, stored=average) if average in tensors else claim

@@ -21,7 +21,7 @@ from inception import variants
 from inception.architecture import Concat, Conv, Node, Pool, walk
 from inception.variants import GOOGLE_2015, SCOPE, TORCHVISION, Variant
 from inception.weights import plan
-from inception.weights.canonical import Source, Weights
+from inception.weights.canonical import Source, Weights, check_floats
 from inception.weights.errors import CorruptFile, UnsupportedFeature
 from inception.weights.plan import AS_IS, Claim, Layout
 from inception.weights.stored import Shape, Stored
@@ -49,7 +49,16 @@ _BRANCHES = {
     }.items()
     for row in rows
 }
-_HEADS = {"Conv2d_1b": "AuxLogits.conv0", "Conv2d_2a": "AuxLogits.conv1", "Conv2d_2b": "AuxLogits.fc", "Conv2d_1c": "fc"}
+_HEADS = {
+    "Conv2d_1b": "AuxLogits.conv0",
+    "Conv2d_2a": "AuxLogits.conv1",
+    "Conv2d_2b": "AuxLogits.fc",
+    "Conv2d_1c": "fc",
+}
+
+
+class OtherRules(UserWarning):
+    """Weights written for torch, whose own code would run another network on them."""
 
 
 # ---- names
@@ -78,8 +87,11 @@ def _units(rows: Iterable[Node]) -> Iterator[tuple[str, str]]:
                 steps = [node for node in branch if not isinstance(node, Pool)]
                 for n, step in enumerate(steps, 1):
                     module = f"{row.name}.{_BRANCHES[row.name][i]}" + (f"_{n}" if len(steps) > 1 else "")
-                    pair = [("", step)] if isinstance(step, Conv) else zip("ab", (b[0] for b in step.branches))
-                    yield from ((f"{row.name}/Branch_{i}/{conv.name}", f"{module}{letter}") for letter, conv in pair)
+                    convs = (
+                        {"": step} if isinstance(step, Conv) else {"a": step.branches[0][0], "b": step.branches[1][0]}
+                    )
+                    for letter, conv in convs.items():
+                        yield f"{row.name}/Branch_{i}/{conv.name}", f"{module}{letter}"
 
 
 def _key(unit: str, variable: str, node: Node) -> tuple[str, Layout]:
@@ -109,6 +121,7 @@ def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None =
         state = _without_ones(state, where)
     claims = [Claim(key, name, layout) for name, (key, layout) in keys(_widest(state)).items() if key in state]
     shapes = {claim.canonical: _canonical_shape(claim.layout, state[claim.stored].shape) for claim in claims}
+    check_floats(state, where)
     variant = variants.infer(shapes, like or usual(shapes))
     expected = variant.shapes()
     rows = plan.match(expected, claims, {key: stored.shape for key, stored in state.items()}, where)
@@ -126,7 +139,7 @@ def _unprefixed(tensors: Mapping[str, Stored], where: str) -> dict[str, Stored]:
     prefixes = [key.removesuffix(_FIRST) for key in tensors if key.endswith(_FIRST)]
     if len(prefixes) != 1 or not (prefixes[0] == "" or prefixes[0].endswith(".")):
         found = f"{len(prefixes)} networks" if prefixes else f"keys {', '.join(list(tensors)[:3]) or 'none'}"
-        raise UnsupportedFeature(f"{where} is no state_dict of one InceptionV3 (found {found}); expected {_FIRST} once.")
+        raise UnsupportedFeature(f"{where} is no InceptionV3's state_dict (found {found}); expected {_FIRST} once.")
     [prefix] = prefixes
     strange = [key for key in tensors if not key.startswith(prefix)]
     if strange:
@@ -183,14 +196,15 @@ def scatter(weights: Weights) -> dict[str, np.ndarray]:
 
 
 def warn_of_rules(weights: Weights, path: str) -> None:
-    """Says what a reader must set that torch code does not set by itself: nothing in a state_dict can."""
+    """Warns when torch's own code, which goes by keys and shapes, would run another network on these weights."""
     shapes = {name: array.shape for name, array in weights.arrays.items()}
     mine, theirs = dataclasses.asdict(weights.variant), dataclasses.asdict(usual(shapes))
     rules = [name for name in ("border", "last_pool", "pixel_mean", "pixel_scale") if mine[name] != theirs[name]]
     if rules:
-        wanted = ", ".join(f"{name}={mine[name]!r} (there {theirs[name]!r})" for name in rules)
+        wanted = ", ".join(f"{name}={mine[name]!r} (torch code has {theirs[name]!r})" for name in rules)
         warnings.warn(
-            f"{path}: torch code must be changed to run these weights as they were trained: {wanted}; "
-            "border='exclude' is avg_pool2d(..., count_include_pad=False).",
+            f"{path}: these weights need {wanted}; nothing in a state_dict says so, the code that loads it must. "
+            "border='exclude' is count_include_pad=False of its average pools.",
+            OtherRules,
             stacklevel=5,
         )

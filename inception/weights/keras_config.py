@@ -1,0 +1,181 @@
+"""The Keras model of a variant as plain data: its layers, their order in weight files, its `config.json`.
+
+Nothing here imports Keras. A test compares all of it with the models that
+`builders.keras` builds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inception import names
+from inception.architecture import AUX_END_POINT, Concat, Conv, Ops, Pool, fold
+from inception.variants import Variant
+
+WEIGHTED = ("Conv2D", "BatchNormalization", "Dense")
+_INPUT = "input_1"
+_CHANNELS_LAST: dict[str, Any] = {"data_format": "channels_last"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer: its name, its Keras class, the layers it reads, its arguments, the rank of what it makes."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    arguments: Mapping[str, Any]
+    rank: int = 4
+
+
+@dataclass(frozen=True)
+class Model:
+    """layers: {name: layer} in creation order; outputs: {name of the output: layer}, in Keras's order."""
+
+    layers: Mapping[str, Layer]
+    outputs: Mapping[str, str]
+
+    def by_depth(self) -> list[Layer]:
+        """The layers as `model.layers` has them."""
+        inputs = {name: layer.inputs for name, layer in self.layers.items()}
+        return [self.layers[name] for name in names.by_depth(inputs, list(self.outputs.values()))]
+
+
+def describe(variant: Variant, dropouts: int = 0) -> Model:
+    """The model that the Keras builder makes of a variant.
+
+    dropouts: how many dropout layers lie before the classifier. They move the layers of the
+    auxiliary head in Keras's order.
+    """
+    rows = variant.table()
+    layers = _Layers(variant, names.keras_layers(rows))
+    base = fold(layers, rows.base, layers.add(_INPUT, "InputLayer", (), batch_shape=_batch_shape(variant)))
+    last = base[rows.base[-1].name]
+    outputs = {last: last}
+    if rows.logits:
+        features = layers.add("avg_pool", "GlobalAveragePooling2D", (last,), 2, **_CHANNELS_LAST)
+        for i in range(dropouts):
+            features = layers.add(f"dropout_{i}" if i else "dropout", "Dropout", (features,), 2, rate=0.2)
+        outputs = {names.KERAS_LOGITS: layers.classifier(rows.logits[-1], features, names.KERAS_LOGITS)}
+    if rows.aux_logits:
+        *body, classifier = rows.aux_logits
+        aux = list(fold(layers, body, base[AUX_END_POINT], "AuxLogits").values())[-1]
+        aux = layers.add(names.KERAS_AUX_POOL, "GlobalAveragePooling2D", (aux,), 2, **_CHANNELS_LAST)
+        outputs = {names.KERAS_AUX_LOGITS: layers.classifier(classifier, aux, names.KERAS_AUX_LOGITS)} | outputs
+    return Model(layers.made, outputs)
+
+
+def groups(kinds: Iterable[str]) -> list[str]:
+    """The name that a Keras 3 weight file gives each layer, from the classes: conv2d, conv2d_1, activation, ..."""
+    found: list[str] = []
+    counts: Counter[str] = Counter()
+    for kind in kinds:
+        found.append(f"{kind}_{counts[kind]}" if counts[kind] else kind)
+        counts[kind] += 1
+    return found
+
+
+def config(variant: Variant) -> dict[str, Any]:
+    """What `config.json` of a `.keras` file says of the model."""
+    model = describe(variant)
+    outputs: Any = {name: [layer, 0, 0] for name, layer in sorted(model.outputs.items(), reverse=True)}
+    return {
+        "module": "keras.src.models.functional",
+        "class_name": "Functional",
+        "config": {
+            "name": "inception_v3",
+            "trainable": True,
+            "layers": [_layer_config(layer, model.layers) for layer in model.by_depth()],
+            "input_layers": [_INPUT, 0, 0],
+            "output_layers": outputs if variant.aux_logits else next(iter(outputs.values())),
+        },
+        "registered_name": "Functional",
+    }
+
+
+class _Layers(Ops[str]):
+    """The three node kinds as described layers; values of the fold are layer names."""
+
+    def __init__(self, variant: Variant, layer_names: Mapping[str, str]) -> None:
+        self._variant = variant
+        self._names = layer_names
+        self.made: dict[str, Layer] = {}
+
+    def add(self, name: str, kind: str, inputs: tuple[str, ...], rank: int = 4, **arguments: Any) -> str:
+        self.made[name] = Layer(name, kind, inputs, arguments, rank)
+        return name
+
+    def conv(self, node: Conv, x: str, path: str) -> str:
+        layer = self.add(
+            self._names[path],
+            "Conv2D",
+            (x,),
+            filters=node.depth,
+            kernel_size=node.kernel,
+            strides=(node.stride, node.stride),
+            padding=node.padding.lower(),
+            use_bias=False,
+            **_CHANNELS_LAST,
+            **_initializer(node),
+        )
+        normalization, activation = names.keras_unit(layer)
+        x = self.add(normalization, "BatchNormalization", (layer,), axis=3, epsilon=1e-3, scale=self._variant.gamma)
+        return self.add(activation, "Activation", (x,), activation="relu")
+
+    def pool(self, node: Pool, x: str, path: str) -> str:
+        name, padding = self._names[path], node.padding
+        if node.kind == "avg" and padding == "SAME" and self._variant.border == "include":
+            sides = [(side // 2, side // 2) for side in node.kernel]
+            x = self.add(f"{name}_border", "ZeroPadding2D", (x,), padding=sides, **_CHANNELS_LAST)
+            padding = "VALID"
+        return self.add(
+            name,
+            "MaxPooling2D" if node.kind == "max" else "AveragePooling2D",
+            (x,),
+            pool_size=node.kernel,
+            strides=(node.stride, node.stride),
+            padding=padding.lower(),
+            **_CHANNELS_LAST,
+        )
+
+    def concat(self, node: Concat, xs: list[str], path: str) -> str:
+        return self.add(self._names[path], "Concatenate", tuple(xs), axis=3)
+
+    def classifier(self, node: Any, x: str, name: str) -> str:
+        return self.add(name, "Dense", (x,), 2, units=node.depth, activation="softmax", **_initializer(node))
+
+
+def _initializer(node: Conv) -> dict[str, Any]:
+    if node.stddev is None:
+        return {}
+    arguments = {"mean": 0.0, "stddev": node.stddev, "seed": None}
+    return {"kernel_initializer": _object("keras.initializers", "TruncatedNormal", arguments)}
+
+
+def _batch_shape(variant: Variant) -> list[int | None]:
+    """One image size for a classifier, as the Keras builder has it; any size for the base alone."""
+    size = variant.image_size if variant.num_classes else None
+    return [None, size, size, variant.channels]
+
+
+def _layer_config(layer: Layer, layers: Mapping[str, Layer]) -> dict[str, Any]:
+    tensors = [
+        {
+            "class_name": "__keras_tensor__",
+            "config": {"shape": [None] * layers[name].rank, "dtype": "float32", "keras_history": [name, 0, 0]},
+        }
+        for name in layer.inputs
+    ]
+    arguments = [tensors] if layer.kind == "Concatenate" else tensors
+    return {
+        **_object("keras.layers", layer.kind, {"name": layer.name, "dtype": "float32", **layer.arguments}),
+        "name": layer.name,
+        "inbound_nodes": [{"args": arguments, "kwargs": {}}] if tensors else [],
+    }
+
+
+def _object(module: str, kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {"module": module, "class_name": kind, "config": arguments, "registered_name": None}

@@ -1,0 +1,529 @@
+"""The Keras builder: its arguments, names, end points, files and training, on narrow networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
+
+from inception import architecture, names
+from inception.architecture import END_POINTS
+from inception.builders.keras import InceptionV3, end_points, model_of, to_weights
+from inception.variants import TORCHVISION
+from inception.weights import CheckpointError, Weights
+from inception.weights.errors import MissingTensor, ShapeMismatch
+
+HEADS = ["PreLogits", "Logits", "Predictions"]
+WIDTH = {"depth_multiplier": 0.1, "min_depth": 4}
+
+
+def narrow(size: int | None = 75, **arguments: Any) -> keras.Model:
+    """A narrow network with random weights."""
+    defaults = {"weights": None, "classes": 7, "input_shape": (size, size, 3), **WIDTH}
+    return InceptionV3(**{**defaults, **arguments})
+
+
+def narrow_of(weights: Weights, size: int = 75, **arguments: Any) -> keras.Model:
+    return model_of(weights, input_shape=(size, size, 3), **arguments)
+
+
+def batch(size: int = 75, count: int = 2) -> np.ndarray:
+    return np.random.default_rng(size).uniform(-1, 1, [count, size, size, 3]).astype(np.float32)
+
+
+def evaluated(model: keras.Model, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    values = keras.Model(model.input, end_points(model))(pixels, training=False)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in values.items()}
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray], tolerance: float = 1e-5) -> bool:
+    """The same names in the same order, and numbers that differ relatively by no more than `tolerance`."""
+    return list(a) == list(b) and all(np.abs(a[n] - b[n]).max() <= tolerance * np.abs(a[n]).max() for n in a)
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    """The narrow network at 75 pixels, with random weights and statistics."""
+    return narrow_of(random_weights(NARROW))
+
+
+# --- Names -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [NARROW, NARROW_NOTOP, NARROW_AUX, dataclasses.replace(NARROW, last_pool="max")],
+    ids=["top", "notop", "aux", "last_pool"],
+)
+def test_layers_stand_in_the_order_of_weight_files(variant):
+    built = narrow_of(random_weights(variant), 107)
+    assert [layer.name for layer in built.layers] == names.keras_model_order(variant)
+
+
+def test_names_are_the_published_ones_however_many_models_there_are(model):
+    keras.layers.Conv2D(4, 3)(keras.Input((75, 75, 3)))
+    again = narrow()
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+    convolutions = names.in_creation_order([layer.name for layer in again.layers], "conv2d")
+    assert convolutions == [f"conv2d_{i}" for i in range(1, 95)]
+    with_aux = [layer.name for layer in narrow(107, aux_logits=True).layers]
+    assert set(with_aux) - {layer.name for layer in model.layers} >= {"conv2d_95", "conv2d_96", "aux_predictions"}
+    assert "conv2d_97" not in with_aux
+
+
+def test_two_models_stand_in_one():
+    """As layers of it, each by its own name."""
+    image = keras.Input((75, 75, 3))
+    one, two = (narrow(include_top=False, pooling="avg", name=name) for name in ("one", "two"))
+    both = keras.Model(image, keras.layers.concatenate([one(image), two(image)]))
+    assert both.output_shape == (None, 2 * one.output_shape[1])
+    assert len(both.trainable_weights) == 4 * 94
+    expected = np.concatenate([one(batch()), two(batch())], axis=1)
+    np.testing.assert_array_equal(both(batch()), expected)
+    assert list(end_points(both.get_layer("two"))) == [*END_POINTS, "PreLogits"]
+
+
+# --- End points ------------------------------------------------------------------------
+
+
+def test_end_points_are_slims_and_logits_are_before_the_softmax(model):
+    values = evaluated(model, batch())
+    assert list(values) == [*END_POINTS, *HEADS]
+    np.testing.assert_allclose(keras.ops.softmax(values["Logits"]), values["Predictions"], rtol=1e-5)
+    assert np.abs(values["Logits"].sum(axis=1)).min() > 1e-3
+    np.testing.assert_array_equal(values["Predictions"], model(batch(), training=False))
+    np.testing.assert_allclose(values["Mixed_7c"].mean(axis=(1, 2)), values["PreLogits"], rtol=1e-5)
+
+
+def test_end_points_with_the_auxiliary_head():
+    model = narrow_of(random_weights(NARROW_AUX), 107)
+    values = evaluated(model, batch(107))
+    assert list(values) == [*END_POINTS, "AuxLogits", *HEADS]
+    output = model(batch(107), training=False)
+    assert output.keys() == {"predictions", "aux_predictions"}
+    np.testing.assert_allclose(keras.ops.softmax(values["AuxLogits"]), output["aux_predictions"], rtol=1e-5)
+    np.testing.assert_array_equal(values["Predictions"], output["predictions"])
+
+
+def test_without_an_activation_logits_are_the_output():
+    model = narrow(107, classifier_activation=None, aux_logits=True)
+    points = end_points(model)
+    assert points["Logits"] is points["Predictions"] is model.output["predictions"]
+    assert points["AuxLogits"] is model.output["aux_predictions"]
+
+
+def test_end_points_of_models_without_top():
+    for pooling, last in (("avg", ["PreLogits"]), ("max", []), (None, [])):
+        assert list(end_points(narrow(include_top=False, pooling=pooling))) == [*END_POINTS, *last]
+
+
+def test_end_points_of_reloaded_models(model, tmp_path):
+    expected = evaluated(model, batch())
+    model.save(tmp_path / "model.keras")
+    assert same(expected, evaluated(keras.models.load_model(tmp_path / "model.keras"), batch()), 0)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = narrow()
+    assert not same(expected, evaluated(other, batch()))
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert same(expected, evaluated(other, batch()), 0)
+
+
+def test_end_points_of_a_model_of_keras_applications_with_any_numbers():
+    keras.layers.Conv2D(4, 3)(keras.Input((75, 75, 3)))
+    theirs = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(75, 75, 3), pooling="avg")
+    assert "conv2d_94" not in {layer.name for layer in theirs.layers} or "conv2d_1" not in {
+        layer.name for layer in theirs.layers
+    }
+    expected = architecture.end_point_shapes(architecture.table(), 75, 75)
+    points = end_points(theirs)
+    assert {name: points[name].shape[1:] for name in END_POINTS} == expected
+    assert points["PreLogits"] is theirs.output
+    with pytest.raises(ValueError, match="no layers of an InceptionV3"):
+        end_points(keras.Model(theirs.input, points["Conv2d_2b_3x3"]))
+
+
+def test_end_points_do_not_take_a_users_own_layers_for_the_networks():
+    """Layers before and after that bear the names Keras gives first: conv2d, activation, max_pooling2d."""
+    keras.backend.clear_session()
+    image = keras.Input((151, 151, 1))
+    x = keras.layers.Conv2D(3, 3)(image)
+    x = keras.layers.MaxPooling2D(2)(keras.layers.Activation("relu")(x))
+    inner = narrow(include_top=False, input_shape=None, input_tensor=x)
+    x = keras.layers.Activation("relu")(keras.layers.Conv2D(8, 1)(inner.output))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    outer = keras.Model(inner.input, keras.layers.Dense(5, activation="softmax", name="predictions")(x))
+    points = end_points(outer)
+    assert list(points) == [*END_POINTS, *HEADS]
+    expected = architecture.end_point_shapes(architecture.table(**WIDTH), 74 + 1, 75)
+    assert {name: points[name].shape[1:3] for name in END_POINTS} == {n: (s[0], s[1]) for n, s in expected.items()}
+    assert points["Conv2d_1a_3x3"] is inner.get_layer("activation_1").output
+
+
+def test_end_points_of_another_network_are_refused(model):
+    other = keras.Sequential([model, keras.layers.Dense(3)], name="classifier")
+    with pytest.raises(ValueError, match=r"classifier has no layers of an InceptionV3 \(expected conv2d_1 to mixed10\)"):
+        end_points(other)
+
+
+def test_a_model_of_end_points_warns_of_nothing(model):
+    x = keras.layers.Rescaling(2.0)(keras.Input((75, 75, 3)))
+    for each in (model, narrow(input_shape=None, input_tensor=x)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            keras.Model(each.input, end_points(each))(batch())
+            each(batch())
+
+
+def test_the_gradient_flows_through_logits(model):
+    """And is that of the softmax's logarithm, by the chain rule."""
+    network = keras.Model(model.input, end_points(model))
+    image = tf.constant(batch())
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(image)
+        values = network(image, training=False)
+        logit = values["Logits"][:, 3]
+        logarithm = tf.math.log(values["Predictions"][:, 3]) + tf.reduce_logsumexp(values["Logits"], axis=1)
+    direct, around = (tape.gradient(y, image).numpy() for y in (logit, logarithm))
+    assert np.abs(direct).max() > 0
+    assert np.abs(direct - around).max() < 1e-5 * np.abs(direct).max()
+
+
+# --- Arguments -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("final_endpoint", END_POINTS)
+def test_final_endpoint_is_the_last(model, final_endpoint):
+    cut = narrow(include_top=False, final_endpoint=final_endpoint)
+    expected = architecture.end_point_shapes(architecture.table(**WIDTH), 75, 75)[final_endpoint]
+    assert cut.output_shape == (None, *expected)
+    points = end_points(cut)
+    assert list(points) == list(END_POINTS[: END_POINTS.index(final_endpoint) + 1])
+    assert points[final_endpoint] is cut.output
+
+
+def test_final_endpoint_takes_its_part_of_the_weights(model):
+    expected = evaluated(model, batch())
+    arguments = {"weights": to_weights(model), "include_top": False, "final_endpoint": "Mixed_6a", **WIDTH}
+    cut = InceptionV3(input_shape=(75, 75, 3), pooling="avg", **arguments)
+    found = evaluated(cut, batch())
+    assert list(found) == [*END_POINTS[:11], "PreLogits"]
+    assert same({name: expected[name] for name in END_POINTS[:11]}, {n: found[n] for n in END_POINTS[:11]}, 0)
+    np.testing.assert_allclose(found["PreLogits"], expected["Mixed_6a"].mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_dropout_is_at_work_in_training_only():
+    model = narrow(dropout=0.5)
+    with_dropout = keras.Model(model.input, end_points(model)["PreLogits"])
+    still, again, training = (with_dropout(batch(), training=mode).numpy() for mode in (False, False, True))
+    np.testing.assert_array_equal(still, again)
+    assert (still > 0).any()
+    assert 0.3 < ((training == 0) & (still > 0)).sum() / (still > 0).sum() < 0.7
+    assert model.get_layer("dropout").rate == 0.5
+    assert "dropout" not in {layer.name for layer in narrow().layers}
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "min_depth", "first", "last"),
+    [(1.0, 16, 32, 2048), (2.0, 16, 64, 4096), (0.5, 16, 16, 1024), (0.1, 16, 16, 204), (0.1, 40, 40, 264)],
+)
+def test_the_width(multiplier, min_depth, first, last):
+    arguments = {"weights": None, "include_top": False, "depth_multiplier": multiplier, "min_depth": min_depth}
+    assert InceptionV3(final_endpoint="Conv2d_1a_3x3", **arguments).output_shape[-1] == first
+    rows = architecture.table(depth_multiplier=multiplier, min_depth=min_depth)
+    if multiplier <= 1:
+        assert InceptionV3(**arguments).output_shape[-1] == last
+    assert architecture.end_point_shapes(rows)["Mixed_7c"][-1] == last
+
+
+def test_input_shape_and_input_tensor():
+    assert narrow(None).input_shape == (None, None, None, 3)
+    assert narrow(None).output_shape == (None, 7)
+    assert narrow(input_shape=None).input_shape == (None, 299, 299, 3)
+    assert narrow(input_shape=None, include_top=False).input_shape == (None, None, None, 3)
+    assert narrow(input_shape=(75, 80, 1)).get_layer("conv2d_1").kernel.shape == (3, 3, 1, 4)
+    image = keras.Input((90, 80, 3))
+    on_input = narrow(input_shape=(299, 299, 3), input_tensor=image)
+    assert on_input.input is image
+    behind = narrow(input_tensor=keras.layers.Rescaling(1 / 127.5, offset=-1.0)(image))
+    assert behind.input is image
+    assert behind.layers[1].name.startswith("rescaling")
+
+
+def test_unknown_sizes_take_every_size():
+    model = narrow_of(random_weights(NARROW), None)
+    for size in (75, 107):
+        fixed = narrow_of(random_weights(NARROW), size)
+        assert same(evaluated(model, batch(size)), evaluated(fixed, batch(size)), 1e-6)
+
+
+# --- Weights ---------------------------------------------------------------------------
+
+
+def test_heads_that_the_model_lacks_are_left_aside():
+    weights = random_weights(NARROW_AUX)
+    values = evaluated(narrow_of(weights, 107), batch(107))
+    without_aux = narrow(107, weights=weights)
+    assert same({n: v for n, v in values.items() if n != "AuxLogits"}, evaluated(without_aux, batch(107)), 0)
+    notop = narrow(107, weights=weights, include_top=False, pooling="avg")
+    assert same({n: values[n] for n in (*END_POINTS, "PreLogits")}, evaluated(notop, batch(107)), 0)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".ckpt"])
+def test_weights_from_a_file_of_any_format(model, tmp_path, suffix):
+    path = to_weights(model).save(tmp_path / f"weights{suffix}")
+    assert same(evaluated(model, batch()), evaluated(narrow(weights=path), batch()), 0)
+    assert same(evaluated(model, batch()), evaluated(narrow(weights=str(path)), batch()), 0)
+
+
+def test_the_embedded_sample_is_built_from_its_path(sample):
+    from inception import load_weights
+
+    weights = load_weights(sample)
+    model = model_of(weights)
+    found = to_weights(model)
+    assert found.arrays.keys() == weights.arrays.keys()
+    assert all(np.array_equal(found.arrays[name], array) for name, array in weights.arrays.items())
+
+
+@pytest.mark.parametrize("rules", [{}, {"gamma": True, "border": "include"}, {"last_pool": "max", "aux_logits": True}])
+def test_weights_come_back_bit_for_bit_with_their_rules(rules):
+    variant = dataclasses.replace(NARROW, aux_kernel=(1, 1), **rules)
+    weights = random_weights(variant)
+    found = to_weights(narrow_of(weights, 107))
+    assert found.variant == dataclasses.replace(variant, aux_kernel=found.variant.aux_kernel)
+    assert list(found.arrays) == list(weights.arrays)
+    assert all(np.array_equal(found.arrays[name], array) for name, array in weights.arrays.items())
+
+
+def test_a_users_own_pool_does_not_count_as_the_last():
+    inner = narrow(107, include_top=False)
+    outer = keras.Model(inner.input, keras.layers.MaxPooling2D(2)(inner.output))
+    assert to_weights(outer).variant.last_pool == "avg"
+
+
+def test_weights_that_follow_leave_no_trace_in_the_configuration(model):
+    """They spare the random kernels; the configuration keeps the initializers for who builds from it."""
+    assert model.get_config() == narrow().get_config()
+    assert keras.Model.from_config(model.get_config()).get_layer("conv2d_7").kernel.numpy().std() > 0
+    aux = narrow_of(random_weights(NARROW_AUX), 107)
+    deviations = {name: aux.get_layer(name).kernel_initializer.get_config()["stddev"] for name in
+                  ("conv2d_96", "aux_predictions")}  # fmt: skip
+    assert deviations == {"conv2d_96": 0.01, "aux_predictions": 0.001}
+
+
+# --- Training and files ----------------------------------------------------------------
+
+
+def test_a_saved_model_comes_back(tmp_path):
+    model = narrow_of(random_weights(NARROW_AUX), 107)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    for name, value in model(batch(107), training=False).items():
+        np.testing.assert_array_equal(value, again(batch(107), training=False)[name])
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+
+
+def test_the_configuration_makes_the_same_network():
+    model = narrow(107, aux_logits=True, dropout=0.2, variant=TORCHVISION)
+    again = keras.Model.from_config(model.get_config())
+    assert again.get_config() == model.get_config()
+    again.set_weights(model.get_weights())
+    assert same(evaluated(model, batch(107)), evaluated(again, batch(107)), 0)
+
+
+def test_fit_lowers_the_losses_of_both_heads():
+    keras.utils.set_random_seed(0)
+    model = narrow(107, aux_logits=True, dropout=0.1)
+    crossentropy = "sparse_categorical_crossentropy"
+    model.compile(
+        keras.optimizers.Adam(1e-2),
+        loss={"predictions": crossentropy, "aux_predictions": crossentropy},
+        loss_weights={"predictions": 1.0, "aux_predictions": 0.4},
+        jit_compile=False,
+    )
+    labels = np.arange(8) % 7
+    targets = {"predictions": labels, "aux_predictions": labels}
+    history = model.fit(batch(107, 8), targets, batch_size=8, epochs=6, verbose=0).history
+    for loss in ("predictions_loss", "aux_predictions_loss", "loss"):
+        assert history[loss][-1] < 0.8 * history[loss][0], history
+    predicted = model.predict(batch(107, 8), batch_size=4, verbose=0)
+    assert {name: value.shape for name, value in predicted.items()} == dict.fromkeys(targets, (8, 7))
+    np.testing.assert_allclose(predicted["predictions"].sum(axis=1), 1, rtol=1e-5)
+
+
+def test_frozen_layers_keep_their_weights_and_statistics_in_training():
+    model = narrow_of(random_weights(NARROW))
+    for layer in model.layers:
+        layer.trainable = layer.name == "predictions"
+    assert len(model.trainable_weights) == 2
+    before = to_weights(model).arrays
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    model.fit(batch(75, 4), np.arange(4), verbose=0)
+    after = to_weights(model).arrays
+    changed = [name for name in before if not np.array_equal(before[name], after[name])]
+    assert changed == [f"InceptionV3/Logits/Conv2d_1c_1x1/{variable}" for variable in ("weights", "biases")]
+
+
+def test_a_frozen_part_is_frozen_and_the_rest_learns():
+    model = narrow_of(random_weights(NARROW))
+    frozen = [layer for layer in model.layers[: model.layers.index(model.get_layer("mixed7")) + 1]]
+    for layer in frozen:
+        layer.trainable = False
+    before = to_weights(model).arrays
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    model.fit(batch(75, 4), np.arange(4), verbose=0)
+    after = to_weights(model).arrays
+    changed = {name.split("/")[1] for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"Mixed_7a", "Mixed_7b", "Mixed_7c", "Logits"}
+
+
+# --- Refusals --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"input_shape": (74, 299, 3)}, ["at least 75x75", "too small"]),
+        ({"input_shape": (75, 75, 3), "aux_logits": True}, ["107x107 with the AuxLogits head", "too small"]),
+        ({"input_shape": (106, 106, 3), "aux_logits": True}, ["107x107"]),
+        ({"input_shape": (75, 75)}, ["input_shape is (75, 75)", "three numbers"]),
+        ({"input_tensor": np.zeros((1, 75, 75, 3))}, ["ndarray of shape (1, 75, 75, 3)", "a Keras tensor of images"]),
+        ({"input_tensor": keras.Input((75, 75))}, ["KerasTensor of shape (None, 75, 75)", "a Keras tensor of images"]),
+        ({"pooling": "mean", "include_top": False}, ["pooling is 'mean'", 'expected None, "avg" or "max"']),
+        ({"classes": 0}, ["classes is 0", "include_top=False"]),
+        ({"final_endpoint": "Mixed_6e"}, ["final_endpoint='Mixed_6e'", "no place for a classifier", "include_top=False"]),
+        ({"final_endpoint": "Mixed_8a"}, ["Unknown final_endpoint 'Mixed_8a'", "Mixed_7c"]),
+        ({"final_endpoint": "mixed3", "include_top": False}, ["Unknown final_endpoint 'mixed3'", "Mixed_6a"]),
+        ({"aux_logits": True, "include_top": False}, ["needs include_top=True", "second classifier"]),
+        ({"variant": "slimm"}, ["Unknown variant 'slimm'", "keras, slim", "torchvision"]),
+        ({"depth_multiplier": 0}, ["depth_multiplier is 0", "greater than zero"]),
+        ({"depth_multiplier": -1.0}, ["depth_multiplier is -1.0", "greater than zero"]),
+        ({"weights": "imagenet", "classes": 10}, ["1000 classes", "classes=10"]),
+        ({"weights": "imagenett"}, ["imagenett does not exist", "path of a weight file"]),
+        ({"weights": "/nowhere/inception.h5"}, ["/nowhere/inception.h5 does not exist", "path of a weight file"]),
+    ],
+    ids=lambda value: "-".join(f"{k}" for k in value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_argument_gets_a_sentence(arguments, words):
+    with pytest.raises(ValueError) as caught:
+        InceptionV3(**{"weights": None, **arguments})
+    for word in words:
+        assert word in str(caught.value)
+
+
+def replaced(**fields: Any) -> Weights:
+    return random_weights(dataclasses.replace(NARROW, **fields))
+
+
+@pytest.mark.parametrize(
+    ("weights", "arguments", "error", "words"),
+    [
+        (replaced(), {"classes": 5}, ShapeMismatch, ["has 7 classes", "the model has 5", "classes=7", "include_top=False"]),
+        (replaced(num_classes=0), {}, ShapeMismatch, ["no classifier", "include_top=False"]),
+        (
+            replaced(num_classes=1001, background=True),
+            {"classes": 1000},
+            ShapeMismatch,
+            ["has 1001 classes", "classes=1001", "--step drop-background"],
+        ),
+        (replaced(border="include"), {}, CheckpointError, ["border='include'", "border='exclude'", "own variant"]),
+        (replaced(last_pool="max"), {}, CheckpointError, ["last_pool='max'", "last_pool='avg'", "own variant"]),
+        (replaced(gamma=True), {}, CheckpointError, ["gamma=True", "gamma=False", "own variant"]),
+        (replaced(), {"variant": "torchvision"}, CheckpointError, ["border='exclude'", "border='include'"]),
+        (replaced(), {"aux_logits": True}, CheckpointError, ["no auxiliary head", "aux_logits=False"]),
+        (
+            replaced(aux_logits=True),
+            {"aux_logits": True},
+            ShapeMismatch,
+            ["5x5 in made (made for 299-pixel images)", "1x1 in the model", "input_shape=(299, 299, 3)"],
+        ),
+        (replaced(), {"depth_multiplier": 0.2}, ShapeMismatch, ["Conv2d_1a_3x3/weights is 3x3x3x4, expected 3x3x3x6"]),
+        (replaced(), {"input_shape": (107, 107, 1)}, ShapeMismatch, ["1 of another shape", "3x3x3x4, expected 3x3x1x4"]),
+    ],
+    ids=["classes", "notop", "background", "border", "last_pool", "gamma", "variant", "aux", "aux_kernel", "width", "grey"],
+)
+def test_weights_that_do_not_fit_get_a_sentence(weights, arguments, error, words):
+    with pytest.raises(error) as caught:
+        narrow(107, weights=weights, **arguments)
+    for word in ("made", *words):
+        assert word in str(caught.value)
+
+
+def test_weights_with_a_missing_array_are_refused():
+    weights = random_weights(NARROW)
+    missing = "InceptionV3/Mixed_6b/Branch_0/Conv2d_0a_1x1/BatchNorm/beta"
+    part = dataclasses.replace(weights, arrays={n: a for n, a in weights.arrays.items() if n != missing})
+    with pytest.raises(MissingTensor, match=f"1 not in the file: {missing}"):
+        narrow(weights=part)
+
+
+def test_arguments_are_refused_before_weights_are_fetched(monkeypatch):
+    def fetched(include_top: bool) -> Path:
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr("inception.weights.published.fetch_imagenet", fetched)
+    with pytest.raises(ValueError, match="at least 75x75"):
+        InceptionV3(input_shape=(74, 74, 3))
+    with pytest.raises(AssertionError, match="fetched"):
+        InceptionV3()
+
+
+# --- Other backends --------------------------------------------------------------------
+
+ON_ANOTHER_BACKEND = """
+import sys
+import keras, numpy as np
+from inception import InceptionV3, end_points, load_weights, preprocess_input
+from inception.builders.keras import model_of, to_weights
+
+folder, backend = sys.argv[1:]
+assert keras.backend.backend() == backend
+pixels = keras.ops.convert_to_tensor(np.load(f"{folder}/pixels.npy"))
+image = preprocess_input(pixels)
+assert type(image) is type(pixels) and keras.backend.standardize_dtype(image.dtype) == "float32"
+weights = load_weights(f"{folder}/weights.h5")
+model = model_of(weights, input_shape=(107, 107, 3))
+again = to_weights(model).arrays
+assert all(np.array_equal(again[name], array) for name, array in weights.arrays.items())
+values = keras.Model(model.input, end_points(model))(image, training=False)
+np.savez(f"{folder}/values.npz", **{name: keras.ops.convert_to_numpy(value) for name, value in values.items()})
+reloaded = keras.models.load_model(f"{folder}/model.keras")
+np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(m(image)["predictions"]) for m in (model, reloaded)))
+for mean in ((1.0, 2.0, 3.0),):
+    import dataclasses
+    own = dataclasses.replace(weights.variant, pixel_mean=mean)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(preprocess_input(pixels, variant=own)),
+        preprocess_input(np.load(f"{folder}/pixels.npy"), variant=own), rtol=1e-6)
+print("DONE")
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_gives_the_same_numbers(backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    weights = random_weights(dataclasses.replace(NARROW_AUX, border="include", gamma=True))
+    weights.save(tmp_path / "weights.h5")
+    model = narrow_of(weights, 107)
+    model.save(tmp_path / "model.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, [2, 107, 107, 3], np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    command = [sys.executable, "-c", ON_ANOTHER_BACKEND, str(tmp_path), backend]
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout.endswith("DONE\n"), done.stderr[-3000:]
+    expected = evaluated(model, pixels.astype(np.float32) / 127.5 - 1)
+    with np.load(tmp_path / "values.npz") as values:
+        assert same(expected, {name: values[name] for name in expected})
