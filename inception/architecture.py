@@ -187,7 +187,7 @@ AUX_LOGITS: tuple[Node, ...] = (                         # on Mixed_6e          
 )
 
 LOGITS: tuple[Node, ...] = (                             # on Mixed_7c              8 x   8 x 2048
-    Pool("avg", (8, 8), padding="VALID", fits=True, name="AvgPool_1a_8x8"),         #   1 x   1 x 2048
+    Pool("avg", (8, 8), stride=2, padding="VALID", fits=True, name="AvgPool_1a_8x8"),  # 1 x  1 x 2048
     Conv(CLASSES, batch_norm=False, name="Conv2d_1c_1x1"),                          #   1 x   1 x classes
 )
 # fmt: on

@@ -230,18 +230,17 @@ def _published_facts(known: Published) -> Iterator[tuple[str, str | None]]:
 
 
 def _imagenet() -> str:
-    return os.fspath(_fetched("imagenet"))
+    from inception.weights import published
+
+    return os.fspath(_fetched(published.FILES[0]))
 
 
-def _fetched(path: str) -> str | Path:
-    """The path as it is, or for the id of a published file the file, downloaded with a bar if that takes its time."""
+def _fetched(known: Published) -> Path:
+    """A published file on this disk, downloaded under a bar if that takes longer than a second."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from inception.weights import download, published
+    from inception.weights import download
 
-    known = published.find(path)
-    if known is None or os.path.exists(path):
-        return path
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
     task, began = bar.add_task(known.file), time.perf_counter()
@@ -258,9 +257,10 @@ def _fetched(path: str) -> str | Path:
 
 
 def _load(path: str, moving_averages: bool = False) -> Weights:
-    from inception.weights import load
+    from inception.weights import load, published
 
-    place = _fetched(path)
+    known = None if os.path.exists(path) else published.find(path)
+    place = _fetched(known) if known else path
     with _working(f"reading {path}"), warnings.catch_warnings(record=True) as caught:
         weights = load(place, moving_averages=moving_averages)
     for warning in caught:

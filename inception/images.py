@@ -26,19 +26,29 @@ def preprocess_input(x: Any, data_format: str | None = None, variant: Variant = 
     """Pixels 0..255 to what the network takes ([-1, 1] for slim and Keras weights): (x - mean) / scale.
 
     x: numpy array or tensor of any number type, channels last, or first where
-    `data_format` is "channels_first". Returns float32 of the same shape and kind; x
-    itself is never changed.
+    `data_format` is "channels_first". Returns float32 of the same shape and kind (numpy
+    for lists); x itself is never changed. Raises ValueError for another `data_format`.
     """
+    if data_format not in (None, "channels_last", "channels_first"):
+        raise ValueError(f'data_format is {data_format!r}; expected "channels_last" or "channels_first".')
     mean, scale = (np.asarray(values, np.float32) for values in (variant.pixel_mean, variant.pixel_scale))
     if len(set(variant.pixel_mean)) == len(set(variant.pixel_scale)) == 1:
         mean, scale = mean[0], scale[0]
     elif data_format == "channels_first":
         mean, scale = mean.reshape(3, 1, 1), scale.reshape(3, 1, 1)
+    return (_float32(x) - mean) / scale
+
+
+def _float32(x: Any) -> Any:
     if isinstance(x, np.ndarray | np.generic | list | tuple | int | float):
-        return (np.asarray(x, np.float32) - mean) / scale
+        return np.asarray(x, np.float32)
+    if type(x).__module__.startswith("tensorflow."):  # as in a tf.data pipeline, whatever Keras's backend is
+        import tensorflow as tf
+
+        return tf.cast(x, tf.float32)
     from keras import ops
 
-    return (ops.cast(x, "float32") - mean) / scale
+    return ops.cast(x, "float32")
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:

@@ -127,7 +127,7 @@ def infer(shapes: Mapping[str, tuple[int, ...]], like: Variant = KERAS) -> Varia
     aux = next((n for n in shapes if n.startswith(f"{SCOPE}/AuxLogits/Conv2d_2a_") and n.endswith("/weights")), None)
     aux_classes = shapes.get(f"{SCOPE}/AuxLogits/Conv2d_2b_1x1/weights")
     classes = (logits or aux_classes or (0,))[-1]
-    aux_kernel = (shapes[aux][0], shapes[aux][1]) if aux else like.aux_kernel
+    aux_kernel = (shapes[aux][0], shapes[aux][1]) if aux and len(shapes[aux]) == 4 else like.aux_kernel
     multiplier, floor = _width(shapes, aux_kernel)
     first = shapes.get(f"{SCOPE}/Conv2d_1a_3x3/weights", (3, 3, like.channels, 32))
     return dataclasses.replace(
@@ -150,7 +150,7 @@ def _width(shapes: Mapping[str, tuple[int, ...]], aux_kernel: tuple[int, int]) -
     is the least depth found; each depth above it bounds the multiplier to [n/d, (n+1)/d).
     """
     pairs = list(_depths(shapes, aux_kernel))
-    if not pairs or all(nominal == found for nominal, found in pairs):
+    if not pairs or all(nominal == found for nominal, found in pairs) or not all(found for _, found in pairs):
         return 1.0, 16
     floor = min(found for _, found in pairs)
     above = [(nominal, found) for nominal, found in pairs if found > floor]

@@ -80,6 +80,11 @@ def test_other_sizes(size, mixed_6e, mixed_7c, aux):
     assert f"AuxLogits/Conv2d_2a_{aux}" in places
 
 
+@pytest.mark.parametrize(("size", "logits"), [(299, 1), (346, 1), (512, 4)])
+def test_slims_head_pool_moves_by_two(size, logits):
+    assert walk(table(), size, size)[-1].output_shape == (logits, logits, 1000)
+
+
 def test_unknown_and_oblong_sizes():
     assert end_point_shapes(table())["Mixed_7c"] == (None, None, 2048)
     assert end_point_shapes(table(), 299, 150)["Mixed_7c"] == (8, 3, 2048)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -90,6 +91,7 @@ def InceptionV3(
     variables = {} if loaded is None else _fitting(loaded, rules, rows)
     ops = _Layers(rules, names.keras_layers(rows), initialize=loaded is None)
     model = keras.Model(_inputs(image), _outputs(ops, rows, image, pooling, classifier_activation, dropout), name=name)
+    _reserve_names(model)
     for (layer, variable), array in variables.items():
         target = next(v for v in model.get_layer(layer).weights if v.name == variable)
         target.assign(array.reshape(tuple(target.shape)))
@@ -153,6 +155,17 @@ def _inputs(image: Any) -> Any:
     """What the model takes: the image, or the inputs that a given tensor was computed from."""
     sources = keras.utils.get_source_inputs(image)
     return sources[0] if len(sources) == 1 else sources
+
+
+def _reserve_names(model: keras.Model) -> None:
+    """So that layers which a user adds are not given our names: Keras counts names, and does not know of ours."""
+    last: dict[str, int] = {}
+    for layer in model.layers:
+        kind, number = re.fullmatch(r"(.*?)(?:_(\d+))?", layer.name).groups()  # type: ignore[union-attr]
+        last[kind] = max(last.get(kind, 0), int(number or 0))
+    for kind, number in last.items():
+        while keras.backend.get_uid(kind) <= number:
+            pass
 
 
 def _channels_first() -> bool:

@@ -13,7 +13,6 @@ These functions build a graph: call them inside a `tf.Graph` or `tf.compat.v1.wr
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
@@ -31,6 +30,7 @@ __all__ = ["batch_norm", "evaluate", "inception_v3", "inception_v3_arg_scope", "
 
 v1 = tf.compat.v1
 
+_HEAD_POOL = cast(Pool, architecture.LOGITS[0])  # its stride of 2 shows above 330 pixels only
 Border = Literal["exclude", "include"]
 EndPoints = dict[str, Any]
 
@@ -236,11 +236,6 @@ def evaluate(
 
 # --- The fold --------------------------------------------------------------------------
 
-# slim.avg_pool2d moves by two unless told otherwise, and slim's head does not tell it:
-# of a 9x9 map the last row and column are left out, a 14x14 map gives 4x4 logits.
-_HEAD_POOL = dataclasses.replace(cast(Pool, architecture.LOGITS[0]), stride=2)
-
-
 class _SlimOps(architecture.Ops[Any]):
     """What `Conv`, `Pool` and `Concat` mean in slim."""
 
@@ -304,14 +299,13 @@ def _table(
         raise ValueError(f"border is {border!r}; expected 'exclude' or 'include'.")
     if last_pool not in ("avg", "max"):
         raise ValueError(f"last_pool is {last_pool!r}; expected 'avg' or 'max'.")
-    rows = architecture.table(
+    return architecture.table(
         num_classes,
         aux_logits=aux_logits,
         depth_multiplier=depth_multiplier,
         min_depth=min_depth,
         last_pool=last_pool,
     )
-    return dataclasses.replace(rows, logits=(_HEAD_POOL, *rows.logits[1:]) if rows.logits else ())
 
 
 def _check_inputs(rows: Table, inputs: Any, squeeze: bool = False, global_pool: bool = False) -> None:

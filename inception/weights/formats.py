@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from inception.weights import published, sanity
+from inception.weights import graph_nodes, published, sanity
 from inception.weights.archive import Archive
 from inception.weights.canonical import Weights
 from inception.weights.errors import CheckpointError, UnsupportedFeature
@@ -42,6 +42,7 @@ FORMATS: dict[str, Format] = {
     "safetensors": Format("safetensors", (".safetensors",)),
     "safetensors-slim": Format("safetensors", (".slim.safetensors",), (("names", "slim"),)),
     "npz": Format("npz", (".npz",)),
+    "graph-def": Format("graph_def", (".pb",)),
 }
 
 
@@ -95,7 +96,7 @@ def recognise(path: str) -> ModuleType:
         raise CheckpointError(f"{path} does not exist; give the path of a weight file, the prefix of a checkpoint, "
                               "or an id that `inception published` lists.")  # fmt: skip
     with open(path, "rb") as file:
-        head = file.read(16)
+        head = file.read(1024)
         file.seek(max(0, os.path.getsize(path) - 8))
         tail = file.read(8)
     if head.startswith(_HDF5):
@@ -106,8 +107,8 @@ def recognise(path: str) -> ModuleType:
         return _module(name)
     raise UnsupportedFeature(
         f"{path} is of no format that is read here (it starts with {head[:8]!r}); "
-        "expected Keras HDF5 or .keras, a TensorFlow checkpoint, a TensorFlow.js model.json, .pth, .safetensors "
-        "or .npz, whole and not packed."
+        "expected Keras HDF5 or .keras, a TensorFlow checkpoint, a frozen graph, a TensorFlow.js model.json, .pth, "
+        ".safetensors or .npz, whole and not packed."
     )
 
 
@@ -115,6 +116,8 @@ def _by_first_bytes(head: bytes) -> str | None:
     """The module for what is neither HDF5 nor a table nor an archive."""
     if re.match(rb"\x80[\2-\5]", head):  # a pickle; the module says what any but torch's are
         return "torch_pickle"
+    if graph_nodes.is_graph(head):  # before JSON: a first node of 123 bytes reads as a line feed and a brace
+        return "graph_def"
     # A safetensors file starts with the length of its JSON, at most 100,000,000.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000:
         return "safetensors"

@@ -22,7 +22,7 @@ import stat
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ STEP_SECONDS = 4  # of CPU for one group or dataset; longer is an endless loop i
 _SKIPPED = ("optimizer", "optimizer_weights")  # of a training file: as large as the weights, and none
 _BLOCK = 1 << 20
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+CRC = "crc32"  # the attribute in which our own files say the CRC32 of a dataset's values
 
 
 class Refused(Exception):
@@ -267,28 +268,38 @@ def _superblock(raw: BinaryIO) -> int:
 
 def _copy(dataset: Dataset, raw: BinaryIO, output: BinaryIO) -> bool:
     """Writes a dataset's values to `output`; whether a checksum on them was there, and right."""
+    from h5py import h5d
+
+    if not dataset.size:
+        return True
+    pieces: Iterable[Any]
+    if dataset.made.get_layout() == h5d.CHUNKED:
+        values, checksummed = _unchunked(dataset)
+        pieces = [values]
+    else:
+        pieces, checksummed = _unpacked(dataset, raw), False
+    crc = 0
+    for piece in pieces:
+        crc = zlib.crc32(piece, crc)
+        _write(output, piece)
+    said = _said_crc(dataset)
+    if said not in (None, crc):
+        raise Refused("corrupt", f"{dataset.path}: its checksum is wrong")
+    return checksummed or said is not None
+
+
+def _unpacked(dataset: Dataset, raw: BinaryIO) -> Iterator[Any]:
+    """The values of a dataset that lies in the file as it is, piece by piece."""
     import numpy as np
     from h5py import h5d, h5s
 
-    layout = dataset.made.get_layout()
-    if not dataset.size:
-        return True
-    if layout == h5d.CHUNKED:
-        values, checksummed = _unchunked(dataset)
-        _write(output, values)
-        return checksummed
     if (stored := dataset.id.get_storage_size()) != dataset.size:
         raise _short(dataset.path, f"{stored} of {dataset.size} bytes")
-    if layout == h5d.CONTIGUOUS:
-        _copy_range(dataset, raw, output)
-    else:
+    if dataset.made.get_layout() == h5d.COMPACT:
         values = np.empty(dataset.shape, dataset.dtype)
         dataset.id.read(h5s.ALL, h5s.ALL, values)
-        _write(output, values)
-    return False
-
-
-def _copy_range(dataset: Dataset, raw: BinaryIO, output: BinaryIO) -> None:
+        yield values
+        return
     start, left = dataset.id.get_offset(), dataset.size
     if start is None:
         raise _short(dataset.path, "none of its values")
@@ -297,12 +308,27 @@ def _copy_range(dataset: Dataset, raw: BinaryIO, output: BinaryIO) -> None:
         piece = raw.read(min(left, _BLOCK))
         if not piece:
             raise _short(dataset.path, f"{dataset.size - left} of {dataset.size} bytes")
-        _write(output, piece)
+        yield piece
         left -= len(piece)
 
 
+def _said_crc(dataset: Dataset) -> int | None:
+    """The CRC32 that our own files carry: HDF5's checksum takes zeros, data and sum alike, for sound."""
+    import numpy as np
+    from h5py import h5a, h5t
+
+    if not h5a.exists(dataset.id, CRC.encode()):
+        return None
+    attribute = h5a.open(dataset.id, CRC.encode())
+    if attribute.shape != () or not attribute.get_type().equal(h5t.STD_U32LE):
+        return None
+    value = np.empty((), "<u4")
+    attribute.read(value)
+    return int(value)
+
+
 def _unchunked(dataset: Dataset) -> tuple[np.ndarray, bool]:
-    """The values of a chunked dataset, and whether every chunk had a checksum."""
+    """The values of a chunked dataset, and whether every chunk had a checksum that says something."""
     import numpy as np
 
     chunk = _chunk_shape(dataset)
@@ -326,16 +352,18 @@ def _chunk(dataset: Dataset, start: tuple[int, ...], shape: tuple[int, ...]) -> 
     filters = _filters(dataset.made)
     where = f"{dataset.path} at {start}"
     stored = dataset.id.get_chunk_info_by_coord(start).size
-    largest = size + size // 100 + 1024 if filters else size
-    if not stored or stored > largest:
-        raise _short(where, f"{stored} bytes for {size}")
+    least, most = (1, size + size // 100 + 1024) if filters else (size, size)
+    if not least <= stored <= most:
+        raise _short(where, f"{stored} of {size} bytes")
     mask, data = dataset.id.read_direct_chunk(start)
+    if len(data) != stored:
+        raise _short(where, f"{stored} bytes, of which {len(data)} can be read")
     checksummed = False
     for i, (code, _, settings, _) in reversed(list(enumerate(filters))):
         if mask >> i & 1:
             continue
         if code == _FLETCHER32:
-            data, checksummed = _checked(data, where), True
+            data, checksummed = _checked(data, where)
         elif code == _DEFLATE:
             data = _inflated(data, size + 4 * len(filters), where)
         else:
@@ -345,13 +373,14 @@ def _chunk(dataset: Dataset, start: tuple[int, ...], shape: tuple[int, ...]) -> 
     return np.frombuffer(data, dataset.dtype).reshape(shape), checksummed
 
 
-def _checked(data: bytes, where: str) -> bytes:
+def _checked(data: bytes, where: str) -> tuple[bytes, bool]:
+    """The data before a checksum that is right, and whether it is any but zero, which a lost sector has too."""
     if len(data) < 4:
         raise _short(where, f"{len(data)} bytes, less than its checksum")
-    body = data[:-4]
-    if fletcher32(body) != int.from_bytes(data[-4:], "little"):
+    body, said = data[:-4], int.from_bytes(data[-4:], "little")
+    if fletcher32(body) != said:
         raise Refused("corrupt", f"{where}: its checksum is wrong")
-    return body
+    return body, said != 0
 
 
 def fletcher32(data: bytes) -> int:

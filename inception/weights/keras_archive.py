@@ -213,7 +213,7 @@ def _write_values(path: Path, weights: Weights) -> None:
             variables = _group(file, f"layers/{group}/vars", made.name)
             arrays = of_layer.get(made.name, {})
             for i, weight in enumerate(_WEIGHTS.get(_snake_case(made.kind), {}).get(len(arrays), ())):
-                variables.create_dataset(str(i), data=arrays[weight], chunks=arrays[weight].shape, fletcher32=True)
+                hdf5.create_dataset(variables, str(i), arrays[weight])
 
 
 def _group(file: Any, path: str, name: str) -> Any:

@@ -63,7 +63,7 @@ def _write_layer(group: h5py.Group, layer: str, arrays: list[tuple[str, np.ndarr
     names_ = [f"{layer}/{weight}:0" for weight, _ in arrays]
     group.attrs["weight_names"] = np.array([name.encode() for name in names_], dtype="S" if names_ else "S1")
     for name, (_, array) in zip(names_, arrays, strict=True):
-        group.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
+        hdf5.create_dataset(group, name, array)
 
 
 def _plain(dataset: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from inception import variants
 from inception.variants import KERAS, SCOPE, Variant
-from inception.weights import plan
+from inception.weights import inert_json, plan
 from inception.weights.archive import Archive
 from inception.weights.atomic import replacing
 from inception.weights.canonical import VARIANT, Integrity, Source, Weights, check_floats, variant_json, written_variant
@@ -100,7 +100,7 @@ def _stored(archive: Archive, member: str) -> Stored:
         raise UnsafeFile(f"{where}: holds pickled Python objects, which may be code; such files are not read")
     if dtype.kind not in "fiSU" or dtype.subdtype or len(shape) > MOST_DIMENSIONS:
         raise UnsupportedFeature(f"{where}: is a {dtype} array of {len(shape)} dimensions; expected plain numbers")
-    if min(shape, default=0) < 0 or start.tell() + math.prod(shape) * dtype.itemsize != size:
+    if not inert_json.is_shape(list(shape)) or start.tell() + math.prod(shape) * dtype.itemsize != size:
         raise damaged(where, f"{shape} of {dtype} do not make a member of {size} bytes")
     return Stored(shape, dtype, functools.partial(_values, archive, member, start.tell(), shape, fortran, dtype))
 

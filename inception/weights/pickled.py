@@ -1,8 +1,8 @@
 """Pickles as data: an interpreter of the few instructions that a dictionary of tensors needs.
 
 Nothing is imported and nothing of the file's is called: a global is looked up in the
-caller's own table or refused by its name. Memory and time are bounded by the length of
-the pickle, since no instruction here makes more than a small object of the bytes it has.
+caller's own table or refused by its name. Memory and time are bounded by the number
+of instructions, none of which makes more than a small object of the bytes it has.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from inception.weights.errors import UnsafeFile
+from inception.weights.errors import ResourceLimit, UnsafeFile
 from inception.weights.wire import damaged, text
 
 _STOP = ord(".")
+_MOST_INSTRUCTIONS = 300_000  # a state_dict has 30,000, a training checkpoint 100,000
 
 
 class State(dict[Any, Any]):
@@ -38,6 +39,7 @@ class Unpickler:
 
     def __init__(self, data: bytes, allowed: Mapping[str, Any], persistent: Callable[[Any], Any], where: str) -> None:
         self.position = 0
+        self._left = _MOST_INSTRUCTIONS
         self._data = memoryview(data)
         self._allowed = allowed
         self._persistent = persistent
@@ -49,7 +51,8 @@ class Unpickler:
         self._below: list[list[Any]] = []  # the stacks that marks have put aside
         self._memo: dict[int, Any] = {}
         while (code := self._take(1)[0]) != _STOP:
-            if code not in _INSTRUCTIONS:
+            self._left -= 1
+            if code not in _INSTRUCTIONS or not self._left:
                 raise self._refused(code)
             _INSTRUCTIONS[code](self)
         result = self._pop()
@@ -94,6 +97,8 @@ class Unpickler:
         return damaged(self._where, f"the pickle {found} (at byte {self.position})")
 
     def _refused(self, code: int) -> Exception:
+        if not self._left:
+            return ResourceLimit(f"{self._where}: the pickle is too long for a state_dict; save that alone, in torch.")
         known = _KNOWN.get(code)
         if known is None:
             return self._damaged(f"has the unknown instruction {code}")

@@ -303,8 +303,8 @@ def digests(path: str | os.PathLike[str], algorithms: Iterable[str]) -> dict[str
 
 def home_of(known: Published) -> Path:
     """The folder that a file is downloaded to: for Keras's files the one Keras itself uses."""
-    own = os.environ.get("INCEPTION_WEIGHTS_DIR")
-    return Path(own) if own and not shared_with_keras(known) else _keras_cache()
+    own = _own_folder()
+    return own if own and not shared_with_keras(known) else _keras_cache()
 
 
 def shared_with_keras(known: Published) -> bool:
@@ -314,9 +314,9 @@ def shared_with_keras(known: Published) -> bool:
 
 def cached(known: Published, folder: str | os.PathLike[str] | None = None) -> Path | None:
     """Where the file is, by name and right digest: in `folder`, else INCEPTION_WEIGHTS_DIR or its home. Or None."""
-    own = os.environ.get("INCEPTION_WEIGHTS_DIR")
-    folders = [Path(folder)] if folder else [*([Path(own)] if own else []), home_of(known)]
-    return next((place / known.file for place in folders if known.matches(place / known.file)), None)
+    folders = [Path(folder)] if folder else [_own_folder(), home_of(known)]
+    paths = (place / known.file for place in folders if place)
+    return next((path for path in paths if known.matches(path)), None)
 
 
 def located(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
@@ -352,6 +352,11 @@ def fetch_imagenet(include_top: bool = True) -> Path:
 
 def _imagenet(include_top: bool) -> Published:
     return FILES[0] if include_top else FILES[1]
+
+
+def _own_folder() -> Path | None:
+    own = os.environ.get("INCEPTION_WEIGHTS_DIR")
+    return Path(own).expanduser() if own else None
 
 
 def _keras_cache() -> Path:

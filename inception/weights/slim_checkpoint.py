@@ -19,14 +19,13 @@ from inception.weights import plan, slim_2016_03, tensor_bundle, tensor_slices
 from inception.weights.canonical import Source, Weights
 from inception.weights.errors import CheckpointError, MissingTensor, UnsupportedFeature
 from inception.weights.plan import Claim
-from inception.weights.stored import Stored
+from inception.weights.stored import Shape, Stored
 
 FORMAT = "slim"
 TITLE_V1 = "TensorFlow checkpoint V1 (slim)"
 TITLE_V2 = "TensorFlow checkpoint V2 (slim)"
 _AVERAGE = "/ExponentialMovingAverage"
 _OWN_NAME = "Mixed_5c/Branch_1/Conv_1_0c_5x5/weights"  # a slip of slim's, in no other of its networks
-_LOGITS, _AUX_LOGITS = f"{SCOPE}/Logits/", f"{SCOPE}/AuxLogits/"
 
 
 def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
@@ -49,7 +48,7 @@ def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
         if not count:
             raise MissingTensor(f"{where} has no {_AVERAGE[1:]} tensors; read it without moving averages.")
         claims = averages
-        notes = [f"{count} variables taken from their moving averages"]
+        notes.append(f"{count} variables taken from their moving averages")
     found = {claim.stored: tensors[claim.stored].shape for claim in claims}
     shapes = {c.canonical: ((1, 1) if c.layout.matrix else ()) + found[c.stored] for c in claims}
     variant = variants.infer(shapes, SLIM)
@@ -84,7 +83,7 @@ def network_scope(names: Iterable[str], where: str) -> str | None:
     found = [name.removesuffix(_OWN_NAME) for name in names if f"/{name}".endswith(f"/{_OWN_NAME}")]
     if len(found) > 1:
         scopes = ", ".join(scope or "the root" for scope in sorted(found))
-        raise UnsupportedFeature(f"{where} holds InceptionV3 {len(found)} times (in {scopes}); exclude all but one.")
+        raise UnsupportedFeature(f"{where} holds InceptionV3 {len(found)} times (in {scopes}); leave all but one out.")
     usual = f"{SCOPE}/"
     return found[0] if found else usual if any(name.startswith(usual) for name in names) else None
 
@@ -96,25 +95,27 @@ def _network(tensors: Mapping[str, Stored], exclude: Sequence[str], where: str) 
     network's scope (global_step, beta1_power) belongs to the training as well.
     """
     scope, inside = _inside([name for name in tensors if not _under(name, exclude)], where)
-    kept = [name for name in inside if not _under(name.removeprefix(scope), exclude)]
-    for left_out in exclude:
-        if not any(_under(name, [left_out]) or _under(name.removeprefix(scope), [left_out]) for name in tensors):
-            raise CheckpointError(f"{where} has no variables under {left_out}; leave it out of `exclude`.")
+    unwanted = {name for name in tensors if _under(name, exclude) or _under(name.removeprefix(scope), exclude)}
+    for place in exclude:
+        if not any(_under(name, [place]) or _under(name.removeprefix(scope), [place]) for name in unwanted):
+            raise CheckpointError(f"{where} has no variables under {place}; leave it out of `exclude`.")
     known = set(inside)
-    own = [name for name in kept if name.rpartition("/")[0] not in known]
-    if slim_2016_03.is_family(inside):
-        named = {c.stored: c for c in slim_2016_03.claims({name: tensors[name].shape for name in own})}
-        claims = [named.get(name, Claim(name, name)) for name in own]
-    else:
-        claims = [Claim(name, f"{SCOPE}/{name.removeprefix(scope)}") for name in own]
-    notes = [f"variables under {', '.join(exclude)} left out, as asked"] if exclude else []
-    heads = {c.canonical.split("/")[1] for c in claims if c.canonical.startswith((_LOGITS, _AUX_LOGITS))}
-    if exclude and heads == {"AuxLogits"}:
-        raise CheckpointError(f"{where}: without Logits there can be no AuxLogits; exclude both, or AuxLogits alone.")
-    ignored = len(tensors) - len(own)
-    if ignored and not exclude:
-        notes = [f"{ignored} training tensors (slots, steps, averages) left out"]
+    own = [name for name in inside if name not in unwanted and name.rpartition("/")[0] not in known]
+    claims = _claims({name: tensors[name].shape for name in own}, scope)
+    if exclude and {c.canonical.split("/")[1] for c in claims if "Logits/" in c.canonical} == {"AuxLogits"}:
+        raise CheckpointError(f"{where}: there is no AuxLogits without Logits; exclude both, or AuxLogits alone.")
+    notes = [f"{len(unwanted)} tensors under {', '.join(exclude)} left out, as asked"] if exclude else []
+    if ignored := len(tensors) - len(own) - len(unwanted):
+        notes.append(f"{ignored} training tensors (slots, steps, averages or what they replace) left out")
     return claims, notes
+
+
+def _claims(own: Mapping[str, Shape], scope: str) -> list[Claim]:
+    """Each of the network's variables under its canonical name; one that nobody knows keeps its own, to be refused."""
+    if not slim_2016_03.is_family(own):
+        return [Claim(name, f"{SCOPE}/{name.removeprefix(scope)}") for name in own]
+    named = {claim.stored: claim for claim in slim_2016_03.claims(own)}
+    return [named.get(name, Claim(name, name)) for name in own]
 
 
 def _inside(names: list[str], where: str) -> tuple[str, list[str]]:

@@ -47,7 +47,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     model = inert_json.parse(text, _LARGEST_JSON, where)
     groups = model.get("weightsManifest")
     if not isinstance(groups, list) or model.get("format") == "graph-model":
-        kind = "a TensorFlow.js graph model" if groups else "JSON without a weightsManifest"
+        kind = "a TensorFlow.js graph model" if isinstance(groups, list) else "JSON without a weightsManifest"
         raise UnsupportedFeature(f"{where}: is {kind}; expected the model.json of a TensorFlow.js layers model.")
     tensors: dict[str, Stored] = {}
     for group in groups:

@@ -203,8 +203,8 @@ def warn_of_rules(weights: Weights, path: str) -> None:
     if rules:
         wanted = ", ".join(f"{name}={mine[name]!r} (torch code has {theirs[name]!r})" for name in rules)
         warnings.warn(
-            f"{path}: these weights need {wanted}; nothing in a state_dict says so, the code that loads it must. "
-            "border='exclude' is count_include_pad=False of its average pools.",
+            f"{path}: these weights need {wanted}. A state_dict cannot say so: change the code that loads it "
+            "(border='exclude' is count_include_pad=False in its average pools).",
             OtherRules,
             stacklevel=5,
         )

@@ -179,7 +179,7 @@ class _Reading:
         sound = isinstance(storage, _Storage) and type(offset) is int and offset >= 0
         for sides in (shape, strides):
             sound = sound and isinstance(sides, tuple) and len(sides) <= MOST_DIMENSIONS
-            sound = sound and all(type(side) is int and side >= 0 for side in sides)
+            sound = sound and all(type(side) is int and 0 <= side < 1 << 62 for side in sides)
         if not sound or len(shape) != len(strides):
             raise damaged(self.where, "the pickle describes a tensor in an unknown way")
         return _Tensor(storage, offset, shape, strides, self)

@@ -58,28 +58,31 @@ def model() -> keras.Model:
     return narrow_of(random_weights(NARROW))
 
 
+@pytest.fixture(scope="module")
+def aux_model() -> keras.Model:
+    """The same with the auxiliary head, at 107 pixels."""
+    return narrow_of(random_weights(NARROW_AUX), 107)
+
+
 # --- Names -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "variant",
-    [NARROW, NARROW_NOTOP, NARROW_AUX, dataclasses.replace(NARROW, last_pool="max")],
-    ids=["top", "notop", "aux", "last_pool"],
-)
-def test_layers_stand_in_the_order_of_weight_files(variant):
-    built = narrow_of(random_weights(variant), 107)
-    assert [layer.name for layer in built.layers] == names.keras_model_order(variant)
+def test_layers_stand_in_the_order_of_weight_files(model, aux_model):
+    last_pool = dataclasses.replace(NARROW_NOTOP, last_pool="max")
+    built = {NARROW: model, NARROW_AUX: aux_model}
+    built |= {variant: narrow_of(random_weights(variant)) for variant in (NARROW_NOTOP, last_pool)}
+    for variant, each in built.items():
+        assert [layer.name for layer in each.layers] == names.keras_model_order(variant)
 
 
-def test_names_are_the_published_ones_however_many_models_there_are(model):
+def test_names_are_the_published_ones_however_many_models_there_are(model, aux_model):
     keras.layers.Conv2D(4, 3)(keras.Input((75, 75, 3)))
-    again = narrow()
-    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
-    convolutions = names.in_creation_order([layer.name for layer in again.layers], "conv2d")
-    assert convolutions == [f"conv2d_{i}" for i in range(1, 95)]
-    with_aux = [layer.name for layer in narrow(107, aux_logits=True).layers]
-    assert set(with_aux) - {layer.name for layer in model.layers} >= {"conv2d_95", "conv2d_96", "aux_predictions"}
-    assert "conv2d_97" not in with_aux
+    again = [layer.name for layer in narrow().layers]
+    assert again == [layer.name for layer in model.layers]
+    assert names.in_creation_order(again, "conv2d") == [f"conv2d_{i}" for i in range(1, 95)]
+    with_aux = [layer.name for layer in aux_model.layers]
+    assert names.in_creation_order(with_aux, "conv2d") == [f"conv2d_{i}" for i in range(1, 97)]
+    assert {"predictions", "aux_predictions"} < set(with_aux)
 
 
 def test_two_models_stand_in_one():
@@ -106,11 +109,10 @@ def test_end_points_are_slims_and_logits_are_before_the_softmax(model):
     np.testing.assert_allclose(values["Mixed_7c"].mean(axis=(1, 2)), values["PreLogits"], rtol=1e-5)
 
 
-def test_end_points_with_the_auxiliary_head():
-    model = narrow_of(random_weights(NARROW_AUX), 107)
-    values = evaluated(model, batch(107))
+def test_end_points_with_the_auxiliary_head(aux_model):
+    values = evaluated(aux_model, batch(107))
     assert list(values) == [*END_POINTS, "AuxLogits", *HEADS]
-    output = model(batch(107), training=False)
+    output = aux_model(batch(107), training=False)
     assert output.keys() == {"predictions", "aux_predictions"}
     np.testing.assert_allclose(keras.ops.softmax(values["AuxLogits"]), output["aux_predictions"], rtol=1e-5)
     np.testing.assert_array_equal(values["Predictions"], output["predictions"])
@@ -123,28 +125,31 @@ def test_without_an_activation_logits_are_the_output():
     assert points["AuxLogits"] is model.output["aux_predictions"]
 
 
-def test_end_points_of_models_without_top():
-    for pooling, last in (("avg", ["PreLogits"]), ("max", []), (None, [])):
-        assert list(end_points(narrow(include_top=False, pooling=pooling))) == [*END_POINTS, *last]
+@pytest.mark.parametrize(("pooling", "last"), [("avg", ["PreLogits"]), ("max", []), (None, [])])
+def test_end_points_of_models_without_top(pooling, last):
+    assert list(end_points(narrow(include_top=False, pooling=pooling))) == [*END_POINTS, *last]
 
 
-def test_end_points_of_reloaded_models(model, tmp_path):
-    expected = evaluated(model, batch())
-    model.save(tmp_path / "model.keras")
-    assert same(expected, evaluated(keras.models.load_model(tmp_path / "model.keras"), batch()), 0)
-    model.save_weights(tmp_path / "model.weights.h5")
-    other = narrow()
-    assert not same(expected, evaluated(other, batch()))
+def test_end_points_of_reloaded_models(aux_model, tmp_path):
+    expected = evaluated(aux_model, batch(107))
+    aux_model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert [layer.name for layer in again.layers] == [layer.name for layer in aux_model.layers]
+    assert same(expected, evaluated(again, batch(107)), 0)
+    for name, value in aux_model(batch(107), training=False).items():
+        np.testing.assert_array_equal(value, again(batch(107), training=False)[name])
+
+    aux_model.save_weights(tmp_path / "model.weights.h5")
+    other = narrow(107, aux_logits=True)
+    assert not same(expected, evaluated(other, batch(107)))
     other.load_weights(tmp_path / "model.weights.h5")
-    assert same(expected, evaluated(other, batch()), 0)
+    assert same(expected, evaluated(other, batch(107)), 0)
 
 
 def test_end_points_of_a_model_of_keras_applications_with_any_numbers():
     keras.layers.Conv2D(4, 3)(keras.Input((75, 75, 3)))
     theirs = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(75, 75, 3), pooling="avg")
-    assert "conv2d_94" not in {layer.name for layer in theirs.layers} or "conv2d_1" not in {
-        layer.name for layer in theirs.layers
-    }
+    assert not {"conv2d_1", "conv2d_94"} <= {layer.name for layer in theirs.layers}
     expected = architecture.end_point_shapes(architecture.table(), 75, 75)
     points = end_points(theirs)
     assert {name: points[name].shape[1:] for name in END_POINTS} == expected
@@ -153,26 +158,43 @@ def test_end_points_of_a_model_of_keras_applications_with_any_numbers():
         end_points(keras.Model(theirs.input, points["Conv2d_2b_3x3"]))
 
 
-def test_end_points_do_not_take_a_users_own_layers_for_the_networks():
-    """Layers before and after that bear the names Keras gives first: conv2d, activation, max_pooling2d."""
+def test_a_users_own_layers_are_not_taken_for_the_networks():
+    """Layers before and after, some with the names that Keras gives first: conv2d, activation, max_pooling2d."""
     keras.backend.clear_session()
     image = keras.Input((151, 151, 1))
     x = keras.layers.Conv2D(3, 3)(image)
-    x = keras.layers.MaxPooling2D(2)(keras.layers.Activation("relu")(x))
+    x = keras.layers.MaxPooling2D(2, padding="same")(keras.layers.Activation("relu")(x))
     inner = narrow(include_top=False, input_shape=None, input_tensor=x)
-    x = keras.layers.Activation("relu")(keras.layers.Conv2D(8, 1)(inner.output))
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    outer = keras.Model(inner.input, keras.layers.Dense(5, activation="softmax", name="predictions")(x))
+    for _ in range(3):
+        x = keras.layers.Conv2D(8, 1)(inner.output)
+        x = keras.layers.Activation("relu")(keras.layers.BatchNormalization()(x))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.MaxPooling2D(1)(x))
+    outer = keras.Model(image, keras.layers.Dense(5, activation="softmax", name="predictions")(x))
     points = end_points(outer)
     assert list(points) == [*END_POINTS, *HEADS]
-    expected = architecture.end_point_shapes(architecture.table(**WIDTH), 74 + 1, 75)
-    assert {name: points[name].shape[1:3] for name in END_POINTS} == {n: (s[0], s[1]) for n, s in expected.items()}
+    assert all(points[name] is output for name, output in end_points(inner).items())
     assert points["Conv2d_1a_3x3"] is inner.get_layer("activation_1").output
+    expected = architecture.end_point_shapes(architecture.table(**WIDTH), 75, 75)
+    assert {name: points[name].shape[1:] for name in END_POINTS} == expected
+
+
+@pytest.mark.parametrize("pooling", [None, "avg"])
+def test_keras_gives_a_users_layers_other_names_than_ours(pooling):
+    keras.backend.clear_session()
+    base = narrow(107, include_top=False, pooling=pooling)
+    x = base.get_layer("mixed10").output
+    for kind in ("Conv2D", "BatchNormalization", "Activation", "MaxPooling2D", "AveragePooling2D", "Concatenate"):
+        arguments = {"Conv2D": (4, 1), "Activation": ("relu",), "MaxPooling2D": (1,), "AveragePooling2D": (1,)}
+        layer = getattr(keras.layers, kind)(*arguments.get(kind, ()))
+        x = layer([x, x] if kind == "Concatenate" else x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    whole = keras.Model(base.input, [base.output, x])
+    assert {layer.name for layer in whole.layers} > {layer.name for layer in base.layers}
 
 
 def test_end_points_of_another_network_are_refused(model):
     other = keras.Sequential([model, keras.layers.Dense(3)], name="classifier")
-    with pytest.raises(ValueError, match=r"classifier has no layers of an InceptionV3 \(expected conv2d_1 to mixed10\)"):
+    with pytest.raises(ValueError, match=r"classifier has no layers of an InceptionV3 \(expected conv2d_1"):
         end_points(other)
 
 
@@ -222,20 +244,21 @@ def test_final_endpoint_takes_its_part_of_the_weights(model):
     np.testing.assert_allclose(found["PreLogits"], expected["Mixed_6a"].mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_dropout_is_at_work_in_training_only():
-    model = narrow(dropout=0.5)
-    with_dropout = keras.Model(model.input, end_points(model)["PreLogits"])
-    still, again, training = (with_dropout(batch(), training=mode).numpy() for mode in (False, False, True))
-    np.testing.assert_array_equal(still, again)
-    assert (still > 0).any()
-    assert 0.3 < ((training == 0) & (still > 0)).sum() / (still > 0).sum() < 0.7
-    assert model.get_layer("dropout").rate == 0.5
-    assert "dropout" not in {layer.name for layer in narrow().layers}
+def test_dropout_is_at_work_in_training_only(model):
+    assert "dropout" not in {layer.name for layer in model.layers}
+    dropping = narrow(dropout=0.5)
+    around = keras.Model(dropping.input, [dropping.get_layer("avg_pool").output, end_points(dropping)["PreLogits"]])
+    before, after = (x.numpy() for x in around(batch(), training=False))
+    np.testing.assert_array_equal(before, after)
+    before, after = (x.numpy() for x in around(batch(), training=True))
+    kept = after != 0
+    np.testing.assert_allclose(after[kept], 2 * before[kept], rtol=1e-6)
+    assert 0.3 < kept.sum() / (before != 0).sum() < 0.7
 
 
 @pytest.mark.parametrize(
     ("multiplier", "min_depth", "first", "last"),
-    [(1.0, 16, 32, 2048), (2.0, 16, 64, 4096), (0.5, 16, 16, 1024), (0.1, 16, 16, 204), (0.1, 40, 40, 264)],
+    [(1.0, 16, 32, 2048), (2.0, 16, 64, 4096), (0.5, 16, 16, 1024), (0.1, 16, 16, 203), (0.1, 40, 40, 240)],
 )
 def test_the_width(multiplier, min_depth, first, last):
     arguments = {"weights": None, "include_top": False, "depth_multiplier": multiplier, "min_depth": min_depth}
@@ -246,54 +269,44 @@ def test_the_width(multiplier, min_depth, first, last):
     assert architecture.end_point_shapes(rows)["Mixed_7c"][-1] == last
 
 
-def test_input_shape_and_input_tensor():
-    assert narrow(None).input_shape == (None, None, None, 3)
-    assert narrow(None).output_shape == (None, 7)
+def test_input_shape_and_input_tensor(model):
+    stem = {"include_top": False, "final_endpoint": "Conv2d_1a_3x3"}
     assert narrow(input_shape=None).input_shape == (None, 299, 299, 3)
-    assert narrow(input_shape=None, include_top=False).input_shape == (None, None, None, 3)
-    assert narrow(input_shape=(75, 80, 1)).get_layer("conv2d_1").kernel.shape == (3, 3, 1, 4)
+    assert narrow(input_shape=None, **stem).input_shape == (None, None, None, 3)
+    assert narrow(input_shape=(None, 80, 1), **stem).get_layer("conv2d_1").kernel.shape == (3, 3, 1, 4)
     image = keras.Input((90, 80, 3))
-    on_input = narrow(input_shape=(299, 299, 3), input_tensor=image)
+    on_input = narrow(input_shape=(299, 299, 3), input_tensor=image, **stem)
     assert on_input.input is image
-    behind = narrow(input_tensor=keras.layers.Rescaling(1 / 127.5, offset=-1.0)(image))
+    behind = narrow(input_tensor=keras.layers.Rescaling(1 / 127.5, offset=-1.0)(image), **stem)
     assert behind.input is image
     assert behind.layers[1].name.startswith("rescaling")
+    np.testing.assert_allclose(
+        keras.Model(behind.input, behind.layers[1].output)(np.full((1, 90, 80, 3), 255.0)), 1.0, rtol=1e-6
+    )
 
 
-def test_unknown_sizes_take_every_size():
-    model = narrow_of(random_weights(NARROW), None)
-    for size in (75, 107):
-        fixed = narrow_of(random_weights(NARROW), size)
-        assert same(evaluated(model, batch(size)), evaluated(fixed, batch(size)), 1e-6)
+def test_unknown_sizes_take_every_size(model, aux_model):
+    any_size = narrow_of(random_weights(NARROW), None)
+    assert (any_size.input_shape, any_size.output_shape) == ((None, None, None, 3), (None, 7))
+    assert same(evaluated(model, batch(75)), evaluated(any_size, batch(75)), 1e-6)
+    assert any_size(batch(107)).shape == (2, 7)
 
 
 # --- Weights ---------------------------------------------------------------------------
 
 
-def test_heads_that_the_model_lacks_are_left_aside():
+def test_heads_that_the_model_lacks_are_left_aside(aux_model):
     weights = random_weights(NARROW_AUX)
-    values = evaluated(narrow_of(weights, 107), batch(107))
+    values = evaluated(aux_model, batch(107))
     without_aux = narrow(107, weights=weights)
     assert same({n: v for n, v in values.items() if n != "AuxLogits"}, evaluated(without_aux, batch(107)), 0)
     notop = narrow(107, weights=weights, include_top=False, pooling="avg")
     assert same({n: values[n] for n in (*END_POINTS, "PreLogits")}, evaluated(notop, batch(107)), 0)
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".ckpt"])
-def test_weights_from_a_file_of_any_format(model, tmp_path, suffix):
-    path = to_weights(model).save(tmp_path / f"weights{suffix}")
-    assert same(evaluated(model, batch()), evaluated(narrow(weights=path), batch()), 0)
+def test_weights_from_a_file_of_another_format(model, tmp_path):
+    path = to_weights(model).save(tmp_path / "weights.ckpt")
     assert same(evaluated(model, batch()), evaluated(narrow(weights=str(path)), batch()), 0)
-
-
-def test_the_embedded_sample_is_built_from_its_path(sample):
-    from inception import load_weights
-
-    weights = load_weights(sample)
-    model = model_of(weights)
-    found = to_weights(model)
-    assert found.arrays.keys() == weights.arrays.keys()
-    assert all(np.array_equal(found.arrays[name], array) for name, array in weights.arrays.items())
 
 
 @pytest.mark.parametrize("rules", [{}, {"gamma": True, "border": "include"}, {"last_pool": "max", "aux_logits": True}])
@@ -312,26 +325,16 @@ def test_a_users_own_pool_does_not_count_as_the_last():
     assert to_weights(outer).variant.last_pool == "avg"
 
 
-def test_weights_that_follow_leave_no_trace_in_the_configuration(model):
+def test_weights_that_follow_leave_no_trace_in_the_configuration(aux_model):
     """They spare the random kernels; the configuration keeps the initializers for who builds from it."""
-    assert model.get_config() == narrow().get_config()
-    assert keras.Model.from_config(model.get_config()).get_layer("conv2d_7").kernel.numpy().std() > 0
-    aux = narrow_of(random_weights(NARROW_AUX), 107)
-    deviations = {name: aux.get_layer(name).kernel_initializer.get_config()["stddev"] for name in
-                  ("conv2d_96", "aux_predictions")}  # fmt: skip
-    assert deviations == {"conv2d_96": 0.01, "aux_predictions": 0.001}
+    assert aux_model.get_config() == narrow(107, aux_logits=True).get_config()
+    again = keras.Model.from_config(aux_model.get_config())
+    deviation = again.get_layer("conv2d_96").kernel.numpy().std()
+    assert 0.5 * 0.01 < deviation < 1.5 * 0.01  # slim's
+    assert again.get_layer("aux_predictions").kernel_initializer.stddev == 0.001
 
 
 # --- Training and files ----------------------------------------------------------------
-
-
-def test_a_saved_model_comes_back(tmp_path):
-    model = narrow_of(random_weights(NARROW_AUX), 107)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    for name, value in model(batch(107), training=False).items():
-        np.testing.assert_array_equal(value, again(batch(107), training=False)[name])
-    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
 
 
 def test_the_configuration_makes_the_same_network():
@@ -350,11 +353,11 @@ def test_fit_lowers_the_losses_of_both_heads():
         keras.optimizers.Adam(1e-2),
         loss={"predictions": crossentropy, "aux_predictions": crossentropy},
         loss_weights={"predictions": 1.0, "aux_predictions": 0.4},
-        jit_compile=False,
+        run_eagerly=True,  # to trace the step takes longer than the steps
     )
     labels = np.arange(8) % 7
     targets = {"predictions": labels, "aux_predictions": labels}
-    history = model.fit(batch(107, 8), targets, batch_size=8, epochs=6, verbose=0).history
+    history = model.fit(batch(107, 8), targets, batch_size=8, epochs=5, verbose=0).history
     for loss in ("predictions_loss", "aux_predictions_loss", "loss"):
         assert history[loss][-1] < 0.8 * history[loss][0], history
     predicted = model.predict(batch(107, 8), batch_size=4, verbose=0)
@@ -362,30 +365,17 @@ def test_fit_lowers_the_losses_of_both_heads():
     np.testing.assert_allclose(predicted["predictions"].sum(axis=1), 1, rtol=1e-5)
 
 
-def test_frozen_layers_keep_their_weights_and_statistics_in_training():
+def test_frozen_layers_keep_weights_and_statistics_in_training():
+    """Bit for bit, with trainable=False alone; the other layers learn, and their statistics move."""
     model = narrow_of(random_weights(NARROW))
-    for layer in model.layers:
-        layer.trainable = layer.name == "predictions"
-    assert len(model.trainable_weights) == 2
-    before = to_weights(model).arrays
-    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
-    model.fit(batch(75, 4), np.arange(4), verbose=0)
-    after = to_weights(model).arrays
-    changed = [name for name in before if not np.array_equal(before[name], after[name])]
-    assert changed == [f"InceptionV3/Logits/Conv2d_1c_1x1/{variable}" for variable in ("weights", "biases")]
-
-
-def test_a_frozen_part_is_frozen_and_the_rest_learns():
-    model = narrow_of(random_weights(NARROW))
-    frozen = [layer for layer in model.layers[: model.layers.index(model.get_layer("mixed7")) + 1]]
-    for layer in frozen:
+    for layer in model.layers[: model.layers.index(model.get_layer("mixed7")) + 1]:
         layer.trainable = False
     before = to_weights(model).arrays
-    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
     model.fit(batch(75, 4), np.arange(4), verbose=0)
     after = to_weights(model).arrays
-    changed = {name.split("/")[1] for name in before if not np.array_equal(before[name], after[name])}
-    assert changed == {"Mixed_7a", "Mixed_7b", "Mixed_7c", "Logits"}
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {name for name in before if name.split("/")[1] in ("Mixed_7a", "Mixed_7b", "Mixed_7c", "Logits")}
 
 
 # --- Refusals --------------------------------------------------------------------------
@@ -402,7 +392,7 @@ def test_a_frozen_part_is_frozen_and_the_rest_learns():
         ({"input_tensor": keras.Input((75, 75))}, ["KerasTensor of shape (None, 75, 75)", "a Keras tensor of images"]),
         ({"pooling": "mean", "include_top": False}, ["pooling is 'mean'", 'expected None, "avg" or "max"']),
         ({"classes": 0}, ["classes is 0", "include_top=False"]),
-        ({"final_endpoint": "Mixed_6e"}, ["final_endpoint='Mixed_6e'", "no place for a classifier", "include_top=False"]),
+        ({"final_endpoint": "Mixed_6e"}, ["final_endpoint='Mixed_6e' leaves no place", "include_top=False"]),
         ({"final_endpoint": "Mixed_8a"}, ["Unknown final_endpoint 'Mixed_8a'", "Mixed_7c"]),
         ({"final_endpoint": "mixed3", "include_top": False}, ["Unknown final_endpoint 'mixed3'", "Mixed_6a"]),
         ({"aux_logits": True, "include_top": False}, ["needs include_top=True", "second classifier"]),
@@ -413,7 +403,7 @@ def test_a_frozen_part_is_frozen_and_the_rest_learns():
         ({"weights": "imagenett"}, ["imagenett does not exist", "path of a weight file"]),
         ({"weights": "/nowhere/inception.h5"}, ["/nowhere/inception.h5 does not exist", "path of a weight file"]),
     ],
-    ids=lambda value: "-".join(f"{k}" for k in value) if isinstance(value, dict) else "",
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_a_wrong_argument_gets_a_sentence(arguments, words):
     with pytest.raises(ValueError) as caught:
@@ -429,7 +419,7 @@ def replaced(**fields: Any) -> Weights:
 @pytest.mark.parametrize(
     ("weights", "arguments", "error", "words"),
     [
-        (replaced(), {"classes": 5}, ShapeMismatch, ["has 7 classes", "the model has 5", "classes=7", "include_top=False"]),
+        (replaced(), {"classes": 5}, ShapeMismatch, ["7 classes, the model has 5", "classes=7", "include_top=False"]),
         (replaced(num_classes=0), {}, ShapeMismatch, ["no classifier", "include_top=False"]),
         (
             replaced(num_classes=1001, background=True),
@@ -449,9 +439,9 @@ def replaced(**fields: Any) -> Weights:
             ["5x5 in made (made for 299-pixel images)", "1x1 in the model", "input_shape=(299, 299, 3)"],
         ),
         (replaced(), {"depth_multiplier": 0.2}, ShapeMismatch, ["Conv2d_1a_3x3/weights is 3x3x3x4, expected 3x3x3x6"]),
-        (replaced(), {"input_shape": (107, 107, 1)}, ShapeMismatch, ["1 of another shape", "3x3x3x4, expected 3x3x1x4"]),
+        (replaced(), {"input_shape": (107, 107, 1)}, ShapeMismatch, ["1 of another", "3x3x3x4, expected 3x3x1x4"]),
     ],
-    ids=["classes", "notop", "background", "border", "last_pool", "gamma", "variant", "aux", "aux_kernel", "width", "grey"],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_weights_that_do_not_fit_get_a_sentence(weights, arguments, error, words):
     with pytest.raises(error) as caught:
@@ -482,7 +472,7 @@ def test_arguments_are_refused_before_weights_are_fetched(monkeypatch):
 # --- Other backends --------------------------------------------------------------------
 
 ON_ANOTHER_BACKEND = """
-import sys
+import dataclasses, sys
 import keras, numpy as np
 from inception import InceptionV3, end_points, load_weights, preprocess_input
 from inception.builders.keras import model_of, to_weights
@@ -494,18 +484,17 @@ image = preprocess_input(pixels)
 assert type(image) is type(pixels) and keras.backend.standardize_dtype(image.dtype) == "float32"
 weights = load_weights(f"{folder}/weights.h5")
 model = model_of(weights, input_shape=(107, 107, 3))
-again = to_weights(model).arrays
-assert all(np.array_equal(again[name], array) for name, array in weights.arrays.items())
-values = keras.Model(model.input, end_points(model))(image, training=False)
-np.savez(f"{folder}/values.npz", **{name: keras.ops.convert_to_numpy(value) for name, value in values.items()})
-reloaded = keras.models.load_model(f"{folder}/model.keras")
-np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(m(image)["predictions"]) for m in (model, reloaded)))
-for mean in ((1.0, 2.0, 3.0),):
-    import dataclasses
-    own = dataclasses.replace(weights.variant, pixel_mean=mean)
-    np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(preprocess_input(pixels, variant=own)),
-        preprocess_input(np.load(f"{folder}/pixels.npy"), variant=own), rtol=1e-6)
+for each in (model, keras.models.load_model(f"{folder}/model.keras")):
+    again = to_weights(each)
+    assert again.variant == weights.variant
+    assert all(np.array_equal(again.arrays[name], array) for name, array in weights.arrays.items())
+network = keras.Model(model.input, end_points(model))
+network.compile(jit_compile=backend == "jax")  # whose single operations are slow to compile
+np.savez(f"{folder}/values.npz", **network.predict_on_batch(image))
+own = dataclasses.replace(weights.variant, pixel_mean=(1.0, 2.0, 3.0))
+scaled = [preprocess_input(x, variant=own) for x in (pixels, np.load(f"{folder}/pixels.npy"))]
+np.testing.assert_allclose(keras.ops.convert_to_numpy(scaled[0]), scaled[1], rtol=1e-6)
+assert "tensorflow" not in sys.modules
 print("DONE")
 """
 

@@ -1,0 +1,177 @@
+"""Frozen TensorFlow graphs (`.pb`): that of 2015, what retrain.py makes of it, slim's and Keras's; written as slim's.
+
+A graph is never run, nor even imported: its constants are matched with the table, and its
+wiring says what names cannot tell, the kind of the pools, the epsilon of every batch norm
+and whether it scales. A batch norm of another epsilon than 0.001 is refused, though the
+difference could be moved into the variance: the sum would be rounded, so the numbers would
+no longer be the file's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from inception import variants
+from inception.variants import SCOPE, Variant
+from inception.weights import graph_def_writer, graph_families, graph_nodes, plan
+from inception.weights.atomic import replacing
+from inception.weights.canonical import Source, Weights
+from inception.weights.errors import CorruptFile, UnsupportedFeature
+from inception.weights.graph_families import POOLED, TITLE, Family
+from inception.weights.graph_nodes import SIDE_FILE, Graph
+from inception.weights.graph_wiring import POOLS, Norm, Wiring
+from inception.weights.plan import Claim
+from inception.weights.stored import Shape, Stored
+from inception.weights.tensor_bundle import octets
+
+__all__ = ["FORMAT", "TITLE", "read", "write"]
+
+FORMAT = "graph-def"
+_BETA, _GAMMA, _MEAN, _VARIANCE = (f"BatchNorm/{name}" for name in ("beta", "gamma", "moving_mean", "moving_variance"))
+_EPSILON = np.float32(graph_def_writer.EPSILON)
+
+
+def read(path: str | os.PathLike[str]) -> Weights:
+    """The weights in a frozen graph.
+
+    Raises `UnsupportedFeature` for a graph of another network, one frozen while training
+    or not at all, a SavedModel, and batch norms that compute otherwise; `MissingTensor`
+    or `ShapeMismatch` where part of the network is there; `CorruptFile` for damage.
+    """
+    graph = graph_nodes.read(path)
+    wiring = Wiring(graph)
+    family = graph_families.find(graph, wiring)
+    where = f"{graph.path} ({family.title})"
+    claims, tensors, notes = _with_scales(graph, wiring, family, where)
+    found = {claim.stored: tensors[claim.stored].shape for claim in claims}
+    shapes = {c.canonical: ((1, 1) if c.layout.matrix else ()) + found[c.stored] for c in claims}
+    variant = variants.infer(shapes, _with_pools(wiring, family, where))
+    if family.retrained:
+        variant = dataclasses.replace(variant, background=False)
+    if not variant.num_classes and not graph.whole:
+        raise CorruptFile(f"{where} has no classifier and ends before its version, as if cut short; copy it again.")
+    expected = variant.shapes()
+    rows = plan.match(expected, claims, found, where)
+    source = Source(graph.path, family.title, "checksum" if graph.checksummed else "structure", notes=notes)
+    return Weights(plan.load(rows, expected, tensors), variant, source)
+
+
+def write(path: str | os.PathLike[str], weights: Weights) -> None:
+    """Writes a frozen graph under slim's node names (see `graph_def_writer`), and its SHA-256 digest beside it.
+
+    The graph is read back and compared before it gets its name. While the two files are
+    replaced there is no digest, so that a graph never stands beside another's.
+    """
+    target = Path(path)
+    side = target.with_name(target.name + SIDE_FILE)
+    with replacing(target, side) as [temporary, digest]:
+        with open(temporary, "wb") as file:
+            graph_def_writer.write(file, weights)
+        again = read(temporary)
+        wrong = [name for name, array in weights.arrays.items() if octets(again.arrays[name]) != _octets(array)]
+        if wrong or again.variant != weights.variant:
+            raise CorruptFile(f"{target}: {', '.join(wrong[:4])} did not read back as written; check the disk.")
+        digest.write_text(f"{_digest(temporary)}  {target.name}\n")
+        side.unlink(missing_ok=True)
+
+
+def _octets(array: np.ndarray) -> memoryview:
+    return octets(np.ascontiguousarray(array, np.float32))
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# ---- what the wiring says
+
+
+class _Found(NamedTuple):
+    claims: list[Claim]
+    tensors: dict[str, Stored]
+    notes: tuple[str, ...]
+
+
+def _with_scales(graph: Graph, wiring: Wiring, family: Family, where: str) -> _Found:
+    """The family's claims, with a gamma for every batch norm where any scales, and for none where none does."""
+    claims = {claim.canonical: claim for claim in family.claims}
+    scopes = [name.removesuffix(_VARIANCE) for name in claims if name.endswith(_VARIANCE)]
+    if not scopes:
+        raise graph_families.not_frozen(graph)
+    tensors = {claim.stored: graph.constants[claim.stored] for claim in family.claims}
+    graph.check_room(tensors)
+    scales = {}
+    for scope in scopes:
+        norm = _norm(wiring, claims, scope, where)
+        if norm.scale is not None and not _says_nothing(graph, norm, claims.get(f"{scope}{_GAMMA}"), where):
+            scales[f"{scope}{_GAMMA}"] = norm.scale
+    unused = [name for name in claims if name.endswith(_GAMMA) and name not in scales]
+    notes = family.notes + ((f"{len(unused)} gammas left out, which no batch norm uses",) if unused else ())
+    kept = {name: claim for name, claim in claims.items() if name not in unused}
+    for scope in scopes if scales else ():
+        name, variance = f"{scope}{_GAMMA}", claims[f"{scope}{_VARIANCE}"].stored
+        stored = scales.get(name, f"{name}, which is 1")
+        tensors[stored] = graph.constants.get(stored) or _ones(tensors[variance].shape)
+        kept[name] = Claim(stored, name)
+    return _Found(list(kept.values()), tensors, notes)
+
+
+def _norm(wiring: Wiring, claims: Mapping[str, Claim], scope: str, where: str) -> Norm:
+    """The batch norm whose moving variance is the scope's, once it is what our networks compute."""
+    named = {end: claims[f"{scope}{end}"].stored for end in (_BETA, _MEAN) if f"{scope}{end}" in claims}
+    variance = claims[f"{scope}{_VARIANCE}"].stored
+    norm = wiring.norms.get(variance)
+    if norm is None:
+        raise UnsupportedFeature(f"{where}: no batch norm at inference reads {variance}; freeze the inference graph.")
+    wired = {_BETA: norm.beta, _MEAN: norm.mean}
+    if any(wired[end] != stored for end, stored in named.items()):
+        raise UnsupportedFeature(
+            f"{where}: the batch norm of {variance} reads {norm.beta!r} and {norm.mean!r} where "
+            f"{' and '.join(named.values())} were expected."
+        )
+    if np.float32(norm.epsilon) != _EPSILON:
+        raise UnsupportedFeature(
+            f"{where}: the batch norm of {variance} adds {norm.epsilon:g} to the variance; expected {_EPSILON:g}, "
+            "with any other the numbers would be different ones."
+        )
+    return norm
+
+
+def _says_nothing(graph: Graph, norm: Norm, gamma: Claim | None, where: str) -> bool:
+    """Whether a batch norm's scale is no variable but the ones that TensorFlow puts where there is none."""
+    if gamma is not None and gamma.stored == norm.scale:
+        return False
+    scale = graph.constants.get(norm.scale or "")
+    if scale is None or scale.shape != graph.constants[norm.variance].shape or gamma is not None:
+        raise UnsupportedFeature(f"{where}: the scale of {norm.variance}'s batch norm is no constant of its own.")
+    return bool((scale.read() == 1).all())
+
+
+def _ones(shape: Shape) -> Stored:
+    return Stored(shape, np.dtype(np.float32), functools.partial(np.ones, shape, np.float32))
+
+
+def _with_pools(wiring: Wiring, family: Family, where: str) -> Variant:
+    """What shapes cannot tell, with the pools as the graph has them."""
+    kernel_of = {claim.canonical: claim.stored for claim in family.claims}
+    kernels = [kernel_of.get(f"{SCOPE}/{place}/weights") for place in POOLED]
+    if None in kernels:
+        return family.like  # the plan will say what is missing
+    first, last = family.pools or [wiring.pool_before(kernel or "") for kernel in kernels]
+    if first is None or last is None or first.op != "AvgPool" or last.op not in POOLS:
+        raise UnsupportedFeature(f"{where}: the pools of Mixed_5b and Mixed_7c are not where InceptionV3 has them.")
+    border: Literal["exclude", "include"] = "include" if wiring.counts_border(first) else "exclude"
+    last_pool: Literal["avg", "max"] = "max" if last.op == "MaxPool" else "avg"
+    return dataclasses.replace(family.like, border=border, last_pool=last_pool)
