@@ -36,7 +36,7 @@ def own_builder(weights: Weights) -> Builder:
 
 
 def end_points(weights: Weights, pixels: np.ndarray, builder: Builder) -> dict[str, np.ndarray]:
-    """Every end point of a picture (0..255, [h, w, 3]) under slim's names, without batch axis, pooled ones as vectors."""
+    """The end points of a picture (0..255, [h, w, 3]) under slim's names, without batch axis; pooled ones are vectors."""
     batch = images.preprocess_input(pixels, variant=weights.variant)[None]
     run = _slim_end_points if builder == "slim" else _keras_end_points
     values = run(weights, batch)
@@ -130,8 +130,8 @@ def _misplaced(ours: np.ndarray, theirs: np.ndarray, name: str, home: dict[bytes
     if ours.ndim == 4 and ours.shape[0] == ours.shape[1] and np.array_equal(ours.swapaxes(0, 1), theirs):
         return f"{name}: transposed in b (height and width)"
     if np.array_equal(np.sort(ours, axis=None), np.sort(theirs, axis=None)):
-        order = "classes in another order" if "Conv2d_1c" in name or "Conv2d_2b_1x1" in name else "values in another order"
-        return f"{name}: the same {order} in b"
+        what = "classes" if "Logits/Conv2d_1c_1x1" in name or "AuxLogits/Conv2d_2b_1x1" in name else "values"
+        return f"{name}: the same {what} in another order in b"
     return f"{name}: other values in b, by up to {float(np.abs(ours - theirs).max()):.3g}"
 
 

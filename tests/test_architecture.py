@@ -29,7 +29,7 @@ SLIM_SHAPES = {
 
 
 def test_the_18_end_points_and_their_shapes():
-    assert architecture.END_POINTS == tuple(SLIM_SHAPES)
+    assert tuple(SLIM_SHAPES) == architecture.END_POINTS
     assert end_point_shapes(table(), 299, 299) == SLIM_SHAPES
 
 
@@ -108,8 +108,8 @@ def test_width(multiplier, floor):
 
 
 def test_the_classifiers_are_not_scaled():
-    heads = [p.node.depth for p in walk(table(10, depth_multiplier=0.1)) if isinstance(p.node, Conv) and not p.node.batch_norm]
-    assert heads == [10, 10]
+    convs = [p.node for p in walk(table(10, depth_multiplier=0.1)) if isinstance(p.node, Conv)]
+    assert [node.depth for node in convs if not node.batch_norm] == [10, 10]
 
 
 @pytest.mark.parametrize("multiplier", [0, -0.5, float("nan")])

@@ -85,8 +85,8 @@ def test_every_public_name_is_there_and_unknown_ones_are_not():
         inception.VGG16  # noqa: B018
 
 
-UNSAFE_CALLS = {"load_model", "from_config", "import_graph_def", "extractall", "extract", "eval", "exec", "system", "popen"}
-UNSAFE_OF = {"pickle": {"load", "loads", "Unpickler"}, "torch": {"load"}, "yaml": {"load"}, "marshal": {"load", "loads"}}
+UNSAFE_CALLS = {"load_model", "from_config", "import_graph_def", "extractall", "eval", "exec", "system", "popen"}
+UNSAFE_OF = {"pickle": {"load", "loads", "Unpickler"}, "torch": {"load"}, "yaml": {"load"}, "marshal": {"loads"}}
 
 
 def unsafe_calls(tree: ast.AST):

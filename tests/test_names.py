@@ -11,7 +11,8 @@ from inception.variants import KERAS, TORCHVISION
 
 def published(name: str) -> str:
     """A layer of keras.applications as the published file calls it: Keras 2 counted from 1."""
-    match = re.fullmatch(r"(conv2d|batch_normalization|activation|max_pooling2d|average_pooling2d|concatenate)(?:_(\d+))?", name)
+    kinds = "conv2d|batch_normalization|activation|max_pooling2d|average_pooling2d|concatenate"
+    match = re.fullmatch(rf"({kinds})(?:_(\d+))?", name)
     return f"{match[1]}_{int(match[2] or 0) + 1}" if match else {"input_layer": "input_1"}.get(name, name)
 
 

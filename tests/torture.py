@@ -220,8 +220,8 @@ def places(size: int, cases: int, seed: int) -> Iterator[tuple[str, int]]:
     rng = np.random.default_rng(seed)
     for i in range(cases):
         edge = min(4096, size)
-        where = (rng.integers(size), rng.integers(edge), size - 1 - rng.integers(edge))[rng.choice(3, p=[2 / 3, 1 / 6, 1 / 6])]
-        yield KINDS[i % len(KINDS)], int(where)
+        anywhere, start, end = rng.integers(size), rng.integers(edge), size - 1 - rng.integers(edge)
+        yield KINDS[i % len(KINDS)], int((anywhere, start, end)[rng.choice(3, p=[2 / 3, 1 / 6, 1 / 6])])
 
 
 def failures(name: str, counts: collections.Counter[tuple[str, str]]) -> dict[str, int]:

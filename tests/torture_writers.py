@@ -64,7 +64,7 @@ def write_in_child(path: Path, new: Weights, limit: int | None) -> int:
 
 
 def left_over(path: Path) -> dict[str, int]:
-    """What writers that did not finish left, once another has: nothing (a checkpoint may change its number of shards)."""
+    """What unfinished writers left once another has finished: nothing. A checkpoint may change its number of shards."""
     names = sorted(file.name for file in path.parent.iterdir())
     strange = [name for name in names if ".tmp-" in name or not name.startswith(path.name)]
     shards = {name.rpartition("-of-")[2] for name in names if ".data-" in name}

@@ -60,7 +60,8 @@ def InceptionV3(
         pooling: without top: None for the last maps, "avg" or "max" for a vector.
         classes: outputs of the classifier.
         classifier_activation: of the classifiers; None for logits.
-        name: of the model.
+        name: of the model. Two InceptionV3 stand in one model as layers of it (`one(image)`), each
+            by its own name; the names of their layers are the same.
         aux_logits: adds the auxiliary head (slim scope AuxLogits). The model's output is then
             the dictionary {"predictions": ..., "aux_predictions": ...}, in training and inference.
         depth_multiplier, min_depth: the width (see `architecture.table`).

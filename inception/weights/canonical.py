@@ -47,11 +47,15 @@ class Weights:
     """InceptionV3's arrays under slim's variable names, and the `Variant` they belong to.
 
     arrays: {"InceptionV3/Conv2d_1a_3x3/weights": float32 array, HWIO, ...} in creation order.
+    extra: what else a fine-tuned file holds, under the file's own names: the layers of
+        another head, say. They are of no use to the network and stay behind at `save`
+        only by name (the step drop-extra).
     """
 
     arrays: Mapping[str, np.ndarray]
     variant: Variant
     source: Source
+    extra: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -123,7 +127,7 @@ def check_floats(tensors: Mapping[str, Stored], where: str) -> None:
 def _changed(weights: Weights, arrays: Mapping[str, np.ndarray], note: str, **fields: object) -> Weights:
     variant = dataclasses.replace(weights.variant, **fields)  # type: ignore[arg-type]
     source = dataclasses.replace(weights.source, published=None, notes=(*weights.source.notes, note))
-    return Weights({name: arrays[name] for name in variant.shapes()}, variant, source)
+    return Weights({name: arrays[name] for name in variant.shapes()}, variant, source, weights.extra)
 
 
 def drop_background(weights: Weights) -> Weights:
@@ -189,6 +193,15 @@ def fold_gamma(weights: Weights) -> Weights:
     return _changed(weights, arrays, note, gamma=False)
 
 
+def drop_extra(weights: Weights) -> Weights:
+    """Arrays beyond InceptionV3 (another head's) leave."""
+    if not weights.extra:
+        raise CheckpointError(f"drop-extra: {weights.source.path} has nothing beyond InceptionV3; leave the step out.")
+    note = f"drop-extra: removed {', '.join(weights.extra)}"
+    source = dataclasses.replace(weights.source, published=None, notes=(*weights.source.notes, note))
+    return Weights(weights.arrays, weights.variant, source)
+
+
 def _with_heads(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
     return {
         name: change(array) if name.startswith(HEADS) else array for name, array in weights.arrays.items()
@@ -200,5 +213,6 @@ STEPS: dict[str, Callable[[Weights], Weights]] = {
     "add-background": add_background,
     "drop-aux": drop_aux,
     "drop-top": drop_top,
+    "drop-extra": drop_extra,
     "fold-gamma": fold_gamma,
 }

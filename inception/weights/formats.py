@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False) -> Weig
     weights: Weights = module.read(place, **options)
     if known is not None:
         source = dataclasses.replace(weights.source, integrity="digest", published=known.id)
-        weights = Weights(weights.arrays, known.variant_of(weights.variant), source)
+        weights = dataclasses.replace(weights, variant=known.variant_of(weights.variant), source=source)
     return _doubted(weights)
 
 
@@ -85,7 +85,7 @@ def _doubted(weights: Weights) -> Weights:
     more = f" and {len(sentences) - 1} more" if len(sentences) > 1 else ""
     warnings.warn(f"{source.path}: {sentences[0]}{more}; it was read as it is.", DoubtfulWeights, stacklevel=3)
     noted = dataclasses.replace(source, notes=source.notes + sentences)
-    return Weights(weights.arrays, weights.variant, noted)
+    return dataclasses.replace(weights, source=noted)
 
 
 def recognise(path: str) -> ModuleType:
@@ -142,6 +142,11 @@ def save(weights: Weights, path: str | os.PathLike[str], format: str | None = No
         raise UnsupportedFeature(f"Unknown format {name!r}; expected one of {', '.join(FORMATS)}.")
     if not target.parent.is_dir():
         raise CheckpointError(f"The folder {target.parent} does not exist; make it first.")
+    if weights.extra:
+        raise CheckpointError(
+            f"{weights.source.path} holds {len(weights.extra)} arrays beyond InceptionV3 "
+            f"({', '.join(list(weights.extra)[:3])}, ...), which no format here keeps; drop them with the step drop-extra."
+        )
     _module(FORMATS[name].module).write(target, weights, **dict(FORMATS[name].options))
     return target
 

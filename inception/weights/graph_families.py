@@ -104,6 +104,8 @@ def _slim(graph: Graph) -> Family | None:
         return None
     own = [n.removeprefix(scope) for n in graph.constants if n.startswith(scope)]
     claims = tuple(Claim(scope + n, f"{SCOPE}/{n}") for n in own if _OF_SLIM.fullmatch(n))
+    if not claims:
+        return None
     said = graph.string(VARIANT)
     return Family(f"{TITLE} (slim)", SLIM if said is None else written_variant(said, graph.path), claims)
 

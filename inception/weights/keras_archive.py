@@ -48,7 +48,7 @@ _WEIGHTS: dict[str, dict[int, tuple[str, ...]]] = {
     },
     "dense": {1: ("kernel",), 2: ("kernel", "bias")},
 }
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all members, so that equal weights make equal files
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the date that Keras gives members
 
 
 def read(path: str | os.PathLike[str]) -> Weights:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from inception import names, variants
+from inception import names
 from inception.variants import KERAS, Variant
 from inception.weights import plan
+from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights
 from inception.weights.errors import UnsupportedFeature
 from inception.weights.plan import AS_IS, MATRIX, Claim
@@ -21,17 +22,14 @@ _HEADS = (names.KERAS_LOGITS, names.KERAS_AUX_LOGITS)
 
 
 def gather(tensors: Mapping[str, Stored], source: Source, like: Variant = KERAS) -> Weights:
-    """The weights in {"conv2d_1/kernel": array, ...}, every one of them used once.
+    """The weights in {"conv2d_1/kernel": array, ...}; layers of another head become `Weights.extra`.
 
     like: the variant, as far as shapes cannot tell it. Raises `UnsupportedFeature` when
     these are not InceptionV3's layers, `MissingTensor` or `ShapeMismatch` when they are
     not all of them.
     """
-    where = f"{source.path} ({source.format})"
-    claims, variant = _claims(tensors, _canonical_layers(tensors, where), like)
-    expected = variant.shapes()
-    rows = plan.match(expected, claims, {name: stored.shape for name, stored in tensors.items()}, where)
-    return Weights(plan.load(rows, expected, tensors), variant, source)
+    layers = _canonical_layers(tensors, f"{source.path} ({source.format})")
+    return assemble(_claims(tensors, layers, like), tensors, source, like)
 
 
 def layout(layer: str, weight: str) -> plan.Layout:
@@ -58,12 +56,10 @@ def _not_ours(found: list[str], where: str) -> str:
             "fetch the v0.5 file, or load and save it with Keras 2 first."
         )
     shown = ", ".join(found[:4]) or "none"
-    return f"{where} is HDF5 without InceptionV3's convolutions (layers found: {shown}); expected conv2d_1 to conv2d_94."
+    return f"{where} has none of InceptionV3's convolutions (layers found: {shown}); expected conv2d_1 to conv2d_94."
 
 
-def _claims(
-    tensors: Mapping[str, Stored], layers: Mapping[str, str], like: Variant
-) -> tuple[list[Claim], Variant]:
+def _claims(tensors: Mapping[str, Stored], layers: Mapping[str, str], like: Variant) -> list[Claim]:
     stored_under = {
         f"{layers[layer]}/{weight}": f"{layer}/{weight}"
         for layer, _, weight in (name.partition("/") for name in tensors)
@@ -74,10 +70,8 @@ def _claims(
     if last_aux and len(tensors[last_aux].shape) == 4:
         height, width, *_ = tensors[last_aux].shape
         widest = dataclasses.replace(widest, aux_kernel=(height, width))
-    claims = [
+    return [
         Claim(stored_under[f"{layer}/{weight}"], canonical, layout(layer, weight))
         for canonical, (layer, weight) in names.keras_variables(widest).items()
         if f"{layer}/{weight}" in stored_under
     ]
-    shapes = {c.canonical: ((1, 1) if c.layout.matrix else ()) + tensors[c.stored].shape for c in claims}
-    return claims, variants.infer(shapes, like)

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from inception import variants
 from inception.variants import KERAS, SCOPE, Variant
-from inception.weights import inert_json, plan
+from inception.weights import inert_json
 from inception.weights.archive import Archive
+from inception.weights.assemble import assemble
 from inception.weights.atomic import replacing
-from inception.weights.canonical import VARIANT, Integrity, Source, Weights, check_floats, variant_json, written_variant
+from inception.weights.canonical import VARIANT, Integrity, Source, Weights, variant_json, written_variant
 from inception.weights.errors import UnsafeFile, UnsupportedFeature
 from inception.weights.plan import Claim
 from inception.weights.stored import Stored
@@ -76,12 +76,8 @@ def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None =
     if not has_canonical_names(tensors):
         shown = ", ".join(list(tensors)[:4]) or "nothing"
         raise UnsupportedFeature(f"{where} has no arrays under {SCOPE}/ (found {shown}); expected slim's names.")
-    shapes = {name: stored.shape for name, stored in tensors.items()}
-    variant = variants.infer(shapes, like or KERAS)
-    expected = variant.shapes()
-    check_floats(tensors, where)
-    rows = plan.match(expected, [Claim(name, name) for name in tensors], shapes, where)
-    return Weights(plan.load(rows, expected, tensors), variant, source)
+    claims = [Claim(name, name) for name in tensors if name.startswith(f"{SCOPE}/")]
+    return assemble(claims, tensors, source, like or KERAS)
 
 
 def _tensors(archive: Archive) -> dict[str, Stored]:

@@ -8,7 +8,7 @@ plan serves reading and writing, and a round trip is exact.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,12 @@ class Layout:
         """The shape in the file of an array whose canonical shape is `shape`."""
         return tuple(shape[axis] for axis in self._order(shape) if not (self.matrix and axis < 2))
 
+    def canonical_shape(self, shape: Shape) -> Shape:
+        """The inverse of `file_shape`; a shape of another rank stays as it is, for `match` to refuse."""
+        if self.matrix:
+            return (1, 1, *(shape[::-1] if self.axes[:1] == (3,) else shape))
+        return tuple(shape[axis] for axis in np.argsort(self.axes)) if len(shape) == len(self.axes) else shape
+
     def to_file(self, array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array.transpose(self._order(array.shape))).reshape(self.file_shape(array.shape))
 
@@ -60,13 +66,18 @@ class Claim:
 
 
 def match(
-    expected: Mapping[str, Shape], claims: Iterable[Claim], found: Mapping[str, Shape], where: str
+    expected: Mapping[str, Shape],
+    claims: Iterable[Claim],
+    found: Mapping[str, Shape],
+    where: str,
+    spare: Collection[str] = (),
 ) -> list[Claim]:
     """The claims in the order of `expected`, once they are complete and fit.
 
     expected: canonical names and shapes; found: the file's names and shapes. Raises
     `MissingTensor` (unfilled, unused or doubled names) or `ShapeMismatch`, one message
-    that lists every fault; `where` names the file in it.
+    that lists every fault; `where` names the file in it. Names in `spare` may stay
+    unused: they are listed only beside another fault, whose reason they may be.
     """
     made = [claim for claim in claims if claim.canonical in expected and claim.stored in found]
     targets = {claim.canonical: claim for claim in made}
@@ -74,7 +85,7 @@ def match(
     filled = Counter(claim.canonical for claim in made)
     faults = {
         "not in the file": [name for name in expected if name not in filled],
-        "in the file but not in the network": [name for name in found if name not in used],
+        "in the file but not in the network": [name for name in found if name not in used and name not in spare],
         "there more than once": [name for count in (used, filled) for name, n in count.items() if n > 1],
     }
     misshapen = [
@@ -86,6 +97,8 @@ def match(
     if misshapen:
         sentences.append(f"{len(misshapen)} of another shape: {_some(misshapen)}")
     if sentences:
+        if spare:
+            sentences.append(f"{len(spare)} in the file but not in the network: {_some(list(spare))}")
         error = ShapeMismatch if misshapen else MissingTensor
         raise error(f"{where} does not match the network, tensor for tensor. " + ". ".join(sentences) + ".")
     return [targets[name] for name in expected]

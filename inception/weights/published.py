@@ -192,6 +192,7 @@ FILES: tuple[Published, ...] = (
         id="torchvision-0cc3c7bd",
         family="torchvision",
         file="inception_v3_google-0cc3c7bd.pth",
+        url="https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
         sha256="0cc3c7bd",
         variant=TORCHVISION,
         recipe=_TORCHVISION_RECIPE,
@@ -222,6 +223,8 @@ FILES: tuple[Published, ...] = (
         id="timm-tf",
         family="timm",
         file="tf_inception_v3-e0069de4.pth",
+        url="https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
+        "tf_inception_v3-e0069de4.pth",
         sha256="e0069de4",
         variant=_TIMM_OF_SLIM,
         recipe=_TIMM_RECIPE,
@@ -255,6 +258,8 @@ FILES: tuple[Published, ...] = (
         id="pytorch-fid-6726825d",
         family="pytorch-fid",
         file="pt_inception-2015-12-05-6726825d.pth",
+        url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+        "pt_inception-2015-12-05-6726825d.pth",
         sha256="6726825d",
         variant=GOOGLE_2015,
         recipe="bilinear to 299x299 (half-pixel centres, no anti-aliasing); x / 127.5 - 1, unlike the graph's own",

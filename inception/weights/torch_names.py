@@ -17,11 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from inception import variants
 from inception.architecture import Concat, Conv, Node, Pool, walk
 from inception.variants import GOOGLE_2015, SCOPE, TORCHVISION, Variant
-from inception.weights import plan
-from inception.weights.canonical import Source, Weights, check_floats
+from inception.weights.assemble import assemble
+from inception.weights.canonical import Source, Weights
 from inception.weights.errors import CorruptFile, UnsupportedFeature
 from inception.weights.plan import AS_IS, Claim, Layout
 from inception.weights.stored import Shape, Stored
@@ -107,7 +106,7 @@ def _key(unit: str, variable: str, node: Node) -> tuple[str, Layout]:
 
 
 def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None = None) -> Weights:
-    """The weights in a state_dict, every tensor but the batch counters used once.
+    """The weights in a state_dict, but for the batch counters; tensors of another head become `Weights.extra`.
 
     A prefix that all keys have (`module.` of DataParallel) is left out. `like` is the
     variant that the file itself names, if it does; where that has no gamma, the ones
@@ -120,12 +119,7 @@ def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None =
     if like and not like.gamma:
         state = _without_ones(state, where)
     claims = [Claim(key, name, layout) for name, (key, layout) in keys(_widest(state)).items() if key in state]
-    shapes = {claim.canonical: _canonical_shape(claim.layout, state[claim.stored].shape) for claim in claims}
-    check_floats(state, where)
-    variant = variants.infer(shapes, like or usual(shapes))
-    expected = variant.shapes()
-    rows = plan.match(expected, claims, {key: stored.shape for key, stored in state.items()}, where)
-    return Weights(plan.load(rows, expected, state), variant, source)
+    return assemble(claims, state, source, like or usual)
 
 
 def usual(shapes: Mapping[str, Shape]) -> Variant:
@@ -163,13 +157,6 @@ def _widest(state: Mapping[str, Stored]) -> Variant:
     kernel = last_aux.shape[2:] if last_aux and len(last_aux.shape) == 4 else ()
     full = Variant(num_classes=1, aux_logits=True, gamma=True)
     return dataclasses.replace(full, aux_kernel=(kernel[0], kernel[1])) if len(kernel) == 2 else full
-
-
-def _canonical_shape(layout: Layout, shape: Shape) -> Shape:
-    """The inverse of `Layout.file_shape`; a shape of another rank stays, for `plan.match` to refuse."""
-    if layout.matrix:
-        return (1, 1, *shape[::-1])
-    return tuple(shape[layout.axes.index(axis)] for axis in range(4)) if layout.axes and len(shape) == 4 else shape
 
 
 def bfloat16(upper_halves: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from inception.weights.errors import (
 )
 
 CHECKED = {"libver": ("v110", "v110")}
-SECONDS = 5
+SECONDS = 5  # for a file; a loaded machine gets more where a test reads several
 MEBIBYTE = 1 << 20
 
 

@@ -105,10 +105,16 @@ def test_a_missing_array_is_named(tmp_path):
         load_weights(path)
 
 
-def test_a_surplus_array_is_named(tmp_path):
-    path = edited(tmp_path, lambda f: f.create_dataset("dense/dense/kernel:0", data=np.zeros((2, 2))))
-    with pytest.raises(MissingTensor, match="1 in the file but not in the network: dense/kernel"):
-        load_weights(path)
+def test_another_head_is_kept_aside_and_dropped_by_name(tmp_path):
+    head = np.arange(6, dtype=np.float32).reshape(2, 3)
+    path = edited(tmp_path, lambda f: f.create_dataset("dense/dense/kernel:0", data=head))
+    weights = load_weights(path)
+    np.testing.assert_array_equal(weights.extra["dense/kernel"], head)
+    assert weights.source.notes == ("1 arrays beyond InceptionV3 kept aside: dense/kernel",)
+    with pytest.raises(CheckpointError, match=r"1 arrays beyond InceptionV3 \(dense/kernel, .*the step drop-extra"):
+        weights.save(tmp_path / "y.h5")
+    weights.step("drop-extra").save(tmp_path / "y.h5")
+    assert_same(load_weights(tmp_path / "y.h5"), random_weights(NARROW))
 
 
 def test_a_misshapen_array_is_named(tmp_path):
@@ -123,7 +129,7 @@ def test_a_misshapen_array_is_named(tmp_path):
 def test_other_hdf5_files_are_told_apart(tmp_path):
     with h5py.File(tmp_path / "vgg.h5", "w") as file:
         file["block1_conv1/block1_conv1/kernel:0"] = np.zeros((3, 3, 3, 64))
-    with pytest.raises(UnsupportedFeature, match=r"without InceptionV3's convolutions \(layers found: block1_conv1\)"):
+    with pytest.raises(UnsupportedFeature, match=r"none of InceptionV3's convolutions \(layers found: block1_conv1\)"):
         load_weights(tmp_path / "vgg.h5")
     with h5py.File(tmp_path / "v02.h5", "w") as file:
         file["convolution2d_1/convolution2d_1_W:0"] = np.zeros((3, 3, 3, 32))

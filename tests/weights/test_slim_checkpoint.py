@@ -65,7 +65,7 @@ def test_a_missing_variable_is_named(tmp_path):
     arrays = dict(random_weights(NARROW).arrays)
     del arrays["InceptionV3/Mixed_7b/Branch_1/Conv2d_0b_3x1/BatchNorm/beta"]
     tensor_bundle.write(str(tmp_path / "m.ckpt"), arrays)
-    with pytest.raises(MissingTensor, match="1 not in the file: InceptionV3/Mixed_7b/Branch_1/Conv2d_0b_3x1/BatchNorm/beta"):
+    with pytest.raises(MissingTensor, match="1 not in the file: .*/Mixed_7b/Branch_1/Conv2d_0b_3x1/BatchNorm/beta"):
         load_weights(tmp_path / "m.ckpt")
 
 
@@ -90,8 +90,8 @@ def test_slims_saver_restores_it_into_slims_own_variables(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("a.h5", "keras-h5"), ("a.hdf5", "keras-h5"), ("a.ckpt", "slim"), ("a.ckpt-9", "slim"),
-                           ("a.v1.ckpt", "slim-v1")]  # fmt: skip
+    ("name", "expected"),
+    [("a.h5", "keras-h5"), ("a.hdf5", "keras-h5"), ("a.ckpt", "slim"), ("a.ckpt-9", "slim"), ("a.v1.ckpt", "slim-v1")],
 )
 def test_endings_name_formats(tmp_path, name, expected):
     assert formats.format_of(tmp_path / name) == expected

@@ -13,7 +13,6 @@ from inception.variants import Variant
 from inception.weights import (
     CheckpointError,
     CorruptFile,
-    MissingTensor,
     ResourceLimit,
     UnsafeFile,
     UnsupportedFeature,
@@ -122,10 +121,11 @@ def test_several_groups(tmp_path):
     assert_same(load_weights(tmp_path / "model.json"), weights)
 
 
-def test_another_head_is_listed(tmp_path):
-    arrays = weights_of(random_weights(TINY)) | {"dense_1/kernel": np.zeros((17, 5), "f4")}
-    with pytest.raises(MissingTensor, match="1 in the file but not in the network: dense_1/kernel"):
-        load_weights(save(tmp_path, arrays))
+def test_another_head_is_kept_aside(tmp_path):
+    head = np.arange(17 * 5, dtype="f4").reshape(17, 5)
+    weights = load_weights(save(tmp_path, weights_of(random_weights(TINY)) | {"dense_1/kernel": head}))
+    np.testing.assert_array_equal(weights.extra["dense_1/kernel"], head)
+    assert "1 arrays beyond InceptionV3 kept aside: dense_1/kernel" in weights.source.notes
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_another_head_is_listed(tmp_path):
         ({}, "JSON without a weightsManifest"),
         ({"weightsManifest": 3}, "JSON without a weightsManifest"),
         ({"format": "graph-model", "weightsManifest": [{"paths": [], "weights": []}]}, "a TensorFlow.js graph model"),
-        ({"weightsManifest": []}, "without InceptionV3's convolutions"),
+        ({"weightsManifest": []}, "none of InceptionV3's convolutions"),
     ],
 )
 def test_other_json(tmp_path, model, words):

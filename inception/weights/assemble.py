@@ -1,0 +1,45 @@
+"""From claims to weights: the last steps of every reader, the same for all formats."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from inception import variants
+from inception.variants import Variant
+from inception.weights import plan
+from inception.weights.canonical import Source, Weights, check_floats
+from inception.weights.plan import Claim
+from inception.weights.stored import Shape, Stored
+
+_SHOWN = 4
+
+
+def assemble(
+    claims: Sequence[Claim],
+    tensors: Mapping[str, Stored],
+    source: Source,
+    like: Variant | Callable[[Mapping[str, Shape]], Variant],
+) -> Weights:
+    """The weights in a file's tensors: the variant from their shapes, the plan, then the values.
+
+    like: what shapes cannot tell of the variant, or a function of canonical names and
+    shapes that says it. Tensors that nothing claims are another head of the file's own:
+    they are kept beside the network (`Weights.extra`) and named in the notes. Raises
+    `MissingTensor` or `ShapeMismatch` when the network itself is not all there.
+    """
+    where = f"{source.path} ({source.format})"
+    shapes = {c.canonical: c.layout.canonical_shape(tensors[c.stored].shape) for c in claims}
+    check_floats({c.stored: tensors[c.stored] for c in claims}, where)
+    variant = variants.infer(shapes, like(shapes) if callable(like) else like)
+    expected = variant.shapes()
+    claimed = {c.stored for c in claims}
+    spare = [name for name in tensors if name not in claimed]
+    rows = plan.match(expected, claims, {name: tensors[name].shape for name in claimed}, where, spare)
+    arrays = plan.load(rows, expected, tensors)
+    extra = {name: tensors[name].read() for name in spare}
+    if extra:
+        more = f" and {len(extra) - _SHOWN} more" if len(extra) > _SHOWN else ""
+        note = f"{len(extra)} arrays beyond InceptionV3 kept aside: {', '.join(list(extra)[:_SHOWN])}{more}"
+        source = dataclasses.replace(source, notes=(*source.notes, note))
+    return Weights(arrays, variant, source, extra)
