@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test oldest lint types sample clean
+.PHONY: demo test torture oldest lint types sample clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -44,3 +44,8 @@ oldest: .venv-oldest/.test
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --editable '.[test]' 'tensorflow==2.16.1' 'tf_keras==2.16.0' 'numpy<2'
 	touch $@
+
+# Thousands of damaged files, killed writers and full disks; about fifteen minutes.
+torture: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python tests/torture.py
+	PYTHONPATH=tests $(BIN)/python tests/torture_writers.py

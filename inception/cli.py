@@ -51,7 +51,7 @@ def convert(
     weights = _load(source, moving_averages)
     for name in step or []:
         weights = weights.step(name)
-    with _working(f"writing {target}"):
+    with _noted(), _working(f"writing {target}"):
         weights.save(target, to)
     out.print(f"{source} -> {target}: {len(weights.arrays)} arrays, {weights.parameters:,} values, "
               f"{time.perf_counter() - started:.1f} s")  # fmt: skip
@@ -261,11 +261,19 @@ def _load(path: str, moving_averages: bool = False) -> Weights:
 
     known = None if os.path.exists(path) else published.find(path)
     place = _fetched(known) if known else path
-    with _working(f"reading {path}"), warnings.catch_warnings(record=True) as caught:
-        weights = load(place, moving_averages=moving_averages)
+    with _noted(), _working(f"reading {path}"):
+        return load(place, moving_averages=moving_averages)
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[None]:
+    """Warnings as notes, a line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
     for warning in caught:
-        err.print(f"note: {warning.message}", style="yellow", markup=False)
-    return weights
+        if issubclass(warning.category, UserWarning):
+            err.print(f"note: {warning.message}", style="yellow", markup=False)
 
 
 @contextlib.contextmanager
@@ -282,7 +290,7 @@ def main() -> None:
     """Runs the command; a user's mistake is one sentence and exit code 2."""
     try:
         app()
-    except (ValueError, ModuleNotFoundError) as error:
+    except (ValueError, ModuleNotFoundError, OSError) as error:
         err.print(f"inception: {error}", style="red", markup=False)
         sys.exit(2)
 

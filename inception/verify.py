@@ -36,7 +36,7 @@ def own_builder(weights: Weights) -> Builder:
 
 
 def end_points(weights: Weights, pixels: np.ndarray, builder: Builder) -> dict[str, np.ndarray]:
-    """The end points of a picture (0..255, [h, w, 3]) under slim's names, without batch axis; pooled ones are vectors."""
+    """The end points of a picture (0..255, [h, w, 3]) under slim's names, no batch axis; pooled ones are vectors."""
     batch = images.preprocess_input(pixels, variant=weights.variant)[None]
     run = _slim_end_points if builder == "slim" else _keras_end_points
     values = run(weights, batch)
@@ -98,7 +98,7 @@ def reasons(a: Weights, b: Weights) -> list[str]:
     unequal = [name for name in shared if not np.array_equal(a.arrays[name], b.arrays[name])]
     if not unequal:
         return found
-    home = {array.tobytes(): name for name, array in reversed(a.arrays.items())}
+    home = {array.tobytes(): name for name, array in reversed(list(a.arrays.items()))}
     found += [_misplaced(a.arrays[name], b.arrays[name], name, home) for name in unequal[:_MOST_REASONS]]
     if len(unequal) > _MOST_REASONS:
         found.append(f"{len(unequal)} of {len(shared)} arrays differ")

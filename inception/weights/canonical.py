@@ -7,6 +7,7 @@ import json
 import math
 import os
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,34 @@ def _changed(weights: Weights, arrays: Mapping[str, np.ndarray], note: str, **fi
     variant = dataclasses.replace(weights.variant, **fields)  # type: ignore[arg-type]
     source = dataclasses.replace(weights.source, published=None, notes=(*weights.source.notes, note))
     return Weights({name: arrays[name] for name in variant.shapes()}, variant, source, weights.extra)
+
+
+class OtherRules(UserWarning):
+    """Weights written for code that runs another network on them unless it is told."""
+
+
+def warn_of_rules(weights: Weights, theirs: Variant, path: str, reader: str) -> None:
+    """Warns of the rules that a format cannot say and in which `reader`, its own code, runs another network."""
+    mine, usual = dataclasses.asdict(weights.variant), dataclasses.asdict(theirs)
+    rules = [name for name in ("border", "last_pool", "pixel_mean", "pixel_scale") if mine[name] != usual[name]]
+    if rules:
+        wanted = ", ".join(f"{name}={mine[name]!r} ({reader} has {usual[name]!r})" for name in rules)
+        warnings.warn(
+            f"{path}: these weights need {wanted}. Such a file cannot say so: change the code that loads it "
+            "(border='exclude' is count_include_pad=False in torch's average pools).",
+            OtherRules,
+            stacklevel=6,
+        )
+
+
+def check_same(found: Weights, expected: Weights, where: str) -> None:
+    """Raises `CorruptFile` unless a file just written holds the very arrays that it should."""
+    wrong = sorted(found.arrays.keys() ^ expected.arrays.keys()) or [
+        name for name, array in expected.arrays.items() if found.arrays[name].tobytes() != array.tobytes()
+    ]
+    if wrong:
+        shown = ", ".join(wrong[:4])
+        raise CorruptFile(f"{where}: {shown} did not read back as written; nothing was saved, check the disk.")
 
 
 def drop_background(weights: Weights) -> Weights:

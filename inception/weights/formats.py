@@ -145,7 +145,7 @@ def save(weights: Weights, path: str | os.PathLike[str], format: str | None = No
     if weights.extra:
         raise CheckpointError(
             f"{weights.source.path} holds {len(weights.extra)} arrays beyond InceptionV3 "
-            f"({', '.join(list(weights.extra)[:3])}, ...), which no format here keeps; drop them with the step drop-extra."
+            f"({', '.join(list(weights.extra)[:3])}, ...), which no format keeps; drop them with the step drop-extra."
         )
     _module(FORMATS[name].module).write(target, weights, **dict(FORMATS[name].options))
     return target

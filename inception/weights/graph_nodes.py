@@ -25,7 +25,8 @@ from inception.weights.stored import Shape, Stored
 from inception.weights.tensor_bundle import unreadable
 
 SIDE_FILE = ".sha256"  # beside a graph that we wrote, in the words of sha256sum
-_MOST_STRUCTURE = 4 << 20  # bytes that are not numbers; InceptionV3 has about one megabyte
+_MOST_STRUCTURE = 3 << 20  # bytes that are not numbers; InceptionV3 has under one megabyte
+_ENTRY = 32  # what an input or attribute is counted as, beside its bytes
 _MOST_NODES = 1 << 16
 _MOST_ATTRIBUTES = 64
 _MOST_REPEATED = 128 << 20  # bytes of tensors beyond those in the file: a constant may say one number for all
@@ -41,13 +42,24 @@ _HALF = np.dtype("<f2")
 
 @dataclass(frozen=True)
 class Node:
-    """One operation. `inputs` are the nodes it reads, in order; ones that it only waits for are left out."""
+    """One operation of a graph."""
 
     name: str
     op: str
-    inputs: tuple[str, ...]
-    _attributes: tuple[memoryview, ...]
+    _inputs: list[memoryview]
+    _attributes: list[memoryview]
     _where: str
+
+    @property
+    def entries(self) -> int:
+        """How many inputs and attributes it has."""
+        return len(self._inputs) + len(self._attributes)
+
+    @functools.cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The nodes that it reads, in order; ones that it only waits for are left out."""
+        names = (wire.text(data, self._where) for data in self._inputs)
+        return tuple(name.removesuffix(":0") for name in names if not name.startswith("^"))
 
     def attribute(self, key: str) -> wire.Message:
         """The value of an attribute; one that is absent reads as 0 or empty."""
@@ -125,7 +137,7 @@ def read(path: str | os.PathLike[str]) -> Graph:
         numbers = 0
         if node.op == "Const":
             constants[node.name], numbers = _constant(node)
-        room -= len(chunk) - numbers
+        room -= len(chunk) - numbers + _ENTRY * node.entries
         if room < 0:
             raise ResourceLimit(
                 f"{file.name}: its nodes take more than {_MOST_STRUCTURE} bytes beside their numbers; refused"
@@ -187,14 +199,8 @@ def _node(chunk: memoryview, where: str) -> Node:
     if len(message.values(_ATTR)) > _MOST_ATTRIBUTES:
         raise ResourceLimit(f"{where}: a node has more than {_MOST_ATTRIBUTES} attributes; refused")
     text = wire.text(name, where)
-    inputs = (wire.text(chunk, where) for chunk in message.chunks(_INPUT))
-    return Node(
-        text,
-        wire.text(op, where),
-        tuple(name.removesuffix(":0") for name in inputs if not name.startswith("^")),
-        tuple(message.chunks(_ATTR)),
-        f"{where}: node {text!r}",
-    )
+    inputs, attributes = message.chunks(_INPUT), message.chunks(_ATTR)
+    return Node(text, wire.text(op, where), inputs, attributes, f"{where}: node {text!r}")
 
 
 # ---- constants

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import mmap
 import os
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -92,10 +93,23 @@ def read_pieces(pieces: Iterable[Any], called: str) -> Content:
         return read(copy, called=called)
 
 
+def image(fill: Callable[[Any], None]) -> memoryview:
+    """The bytes of a new HDF5 file that `fill(file)` fills, with checksums on its metadata.
+
+    Made in memory: under a disk that fills up, the library crashes the process.
+    """
+    import h5py
+
+    memory = io.BytesIO()
+    with h5py.File(memory, "w", libver=("v110", "v110")) as file:
+        fill(file)
+    return memory.getbuffer()
+
+
 def create_dataset(group: Any, name: str, array: np.ndarray) -> None:
     """Writes an array with HDF5's checksum, for whoever reads it, and with a CRC32, which also tells lost zeros."""
     dataset = group.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
-    dataset.attrs[hdf5_worker.CRC] = np.uint32(zlib.crc32(np.ascontiguousarray(array)))
+    dataset.attrs[hdf5_worker.CRC] = np.uint32(zlib.crc32(np.ascontiguousarray(array).data))
 
 
 def _scratch(path: str) -> BinaryIO:

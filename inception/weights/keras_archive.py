@@ -10,10 +10,10 @@ else: no model, and no code, is ever made from it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
-import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,8 +27,16 @@ from inception.variants import KERAS, Variant
 from inception.weights import hdf5, inert_json, keras_config, keras_hdf5, keras_layers
 from inception.weights.archive import Archive
 from inception.weights.atomic import replacing
-from inception.weights.canonical import VARIANT, Source, Weights, variant_json, written_variant
-from inception.weights.errors import CorruptFile, UnsupportedFeature
+from inception.weights.canonical import (
+    VARIANT,
+    Source,
+    Weights,
+    check_same,
+    variant_json,
+    warn_of_rules,
+    written_variant,
+)
+from inception.weights.errors import CorruptFile, MissingTensor, UnsupportedFeature
 from inception.weights.hdf5 import Content
 from inception.weights.stored import Stored
 
@@ -39,14 +47,15 @@ _LONGEST_CONFIG = 16 << 20
 _DEEPEST = 8  # models within models
 _VARIABLE = re.compile(r"(?P<group>.+)/vars/(?P<index>\d+)")
 _CONV = re.compile(r"(?P<base>.*/)conv2d(_\d+)?/vars/0")
+_UNIT = re.compile(r"(conv2d|batch_normalization)(_\d+)?")
 # Keras's order of a layer's variables: what can be trained first. Keyed by how many there are.
 _WEIGHTS: dict[str, dict[int, tuple[str, ...]]] = {
-    "conv2d": {1: ("kernel",), 2: ("kernel", "bias")},
+    "conv2d": {1: ("kernel",)},
     "batch_normalization": {
         3: ("beta", "moving_mean", "moving_variance"),
         4: ("gamma", "beta", "moving_mean", "moving_variance"),
     },
-    "dense": {1: ("kernel",), 2: ("kernel", "bias")},
+    "dense": {2: ("kernel", "bias")},
 }
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the date that Keras gives members
 
@@ -56,7 +65,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
 
     Raises `UnsupportedFeature` when it holds no InceptionV3, `MissingTensor` or
     `ShapeMismatch` when it holds part of one or more than one, `CorruptFile` when it is
-    damaged.
+    damaged. Layers around the network become `Weights.extra`.
     """
     with open(path, "rb") as file:
         zipped = file.read(2) == b"PK"
@@ -111,22 +120,23 @@ def _gather(content: Content, source: Source, layer_names: Mapping[str, str] | N
     base = max(found, key=lambda each: found[each], default="layers/")  # of models within models, the one like ours
     if layer_names is None:
         layer_names = _names_by_depth(content, base, where)
+    ours = {group: name for group, name in layer_names.items() if group.startswith(base) and _UNIT.fullmatch(name)}
+    if empty := [name for group, name in ours.items() if f"{group}/vars/0" not in content.tensors]:
+        raise MissingTensor(f"{where} has no values for {', '.join(empty[:6])}; save it again.")
     tensors: dict[str, Stored] = {}
     for path, stored in content.tensors.items():
         if "/seed_generator/" in path:  # state of a dropout layer
             continue
-        name = _named(path, base, content, layer_names)
+        name = _named(path, base, content, layer_names, where)
         if name in tensors:
             raise CorruptFile(f"{where} has two layers called {name.split('/')[0]}; save it again.")
-        if stored.dtype.kind != "f":
-            raise UnsupportedFeature(f"{where}: {path} is {stored.dtype}; quantized weights are not read.")
         tensors[name] = stored
     said = content.attributes.get(VARIANT)
     like = _rules(content, base) if said is None else written_variant(said, where)
     return keras_layers.gather(tensors, source, like)
 
 
-def _named(path: str, base: str, content: Content, layer_names: Mapping[str, str]) -> str:
+def _named(path: str, base: str, content: Content, layer_names: Mapping[str, str], where: str) -> str:
     """`layers/conv2d_92/vars/0` -> `conv2d_85/kernel`; what is not the base's own keeps its path."""
     variable = _VARIABLE.fullmatch(path)
     if not variable or not path.startswith(base) or "/" in variable["group"][len(base) :]:
@@ -134,27 +144,32 @@ def _named(path: str, base: str, content: Content, layer_names: Mapping[str, str
     kind = re.sub(r"_\d+$", "", variable["group"][len(base) :])
     count = sum(f"{variable['group']}/vars/{i}" in content.tensors for i in range(8))
     weights = _WEIGHTS.get(kind, {}).get(count, ())
-    if variable["group"] not in layer_names or int(variable["index"]) >= len(weights):
+    name = layer_names.get(variable["group"], "")
+    if not weights and _UNIT.fullmatch(name):
+        # Left aside as an extra, a bias would be missing from the numbers.
+        raise UnsupportedFeature(f"{where}: {name} has {count} arrays; InceptionV3's convolutions have no bias.")
+    if not name or int(variable["index"]) >= len(weights):
         return path
-    return f"{layer_names[variable['group']]}/{weights[int(variable['index'])]}"
+    return f"{name}/{weights[int(variable['index'])]}"
 
 
 def _names_by_depth(content: Content, base: str, where: str) -> dict[str, str]:
-    """{group: layer name} of the one model that has as many layers of each class as the file."""
+    """{group: layer name} by the model's order; Dense layers that are more than the classifiers stay without names."""
     groups = {path[len(base) :].split("/")[0] for path in (*content.groups, *content.tensors) if path.startswith(base)}
     count = Counter(re.sub(r"_\d+$", "", group) for group in groups)
     aux = count["conv2d"] > 94
-    model = keras_config.describe(Variant(num_classes=min(count["dense"], 1), aux_logits=aux), count["dropout"])
-    layers = [layer for layer in model.by_depth() if layer.kind in keras_config.WEIGHTED]
-    kinds = [_snake_case(layer.kind) for layer in layers]
-    expected = Counter(kinds)
-    if any(count[kind] != expected[kind] for kind in _WEIGHTS):
-        has, wants = (", ".join(f"{each[kind]} {kind}" for kind in _WEIGHTS) for each in (count, expected))
+    model = keras_config.describe(Variant(num_classes=1, aux_logits=aux), count["dropout"])
+    weighted = [layer for layer in model.by_depth() if layer.kind in keras_config.WEIGHTED]
+    expected = Counter(_snake_case(layer.kind) for layer in weighted)
+    if any(count[kind] != expected[kind] for kind in ("conv2d", "batch_normalization")):
+        has, wants = (f"{each['conv2d']} and {each['batch_normalization']}" for each in (count, expected))
         raise UnsupportedFeature(
-            f"{where} has layers that InceptionV3 has not: {has}, expected {wants}. Such files do not name their "
-            "layers; save the model as .keras, or the InceptionV3 in it alone."
+            f"{where} has {has} convolutions and batch norms, expected {wants}. Such files do not name their layers, "
+            "so which are InceptionV3's cannot be told; save the model as .keras, or the InceptionV3 in it alone."
         )
-    return {f"{base}{group}": layer.name for group, layer in zip(keras_config.groups(kinds), layers, strict=True)}
+    ours = [layer for layer in weighted if layer.kind != "Dense" or count["dense"] == expected["dense"]]
+    found = keras_config.groups(_snake_case(layer.kind) for layer in ours)
+    return {f"{base}{group}": layer.name for group, layer in zip(found, ours, strict=True)}
 
 
 def _rules(content: Content, base: str) -> Variant:
@@ -176,44 +191,40 @@ def write(path: str | os.PathLike[str], weights: Weights, *, model: bool = True)
     `keras.saving.load_model` makes the first into the model, without this package; the
     second is for `load_weights` of a model that is there.
     """
+    values = hdf5.image(functools.partial(_fill, weights))
+    if not model:
+        warn_of_rules(weights, KERAS, os.fspath(path), "Keras's own code")
     with replacing(path) as [temporary]:
-        if not model:
-            _write_values(temporary, weights)
-            return
-        values = temporary.with_name(f"{temporary.name}.h5")
-        try:
-            _write_values(values, weights)
+        if model:  # whose layers say all rules but the pixels
             _pack(temporary, values, keras_config.config(weights.variant))
-        finally:
-            values.unlink(missing_ok=True)
+        else:
+            temporary.write_bytes(values)
+        check_same(read(temporary), weights, os.fspath(path))
 
 
-def _pack(path: Path, values: Path, config: dict[str, Any]) -> None:
+def _pack(path: Path, values: memoryview, config: dict[str, Any]) -> None:
     metadata = {"keras_version": "3.0.0", "date_saved": "1980-01-01@00:00:00"}
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(zipfile.ZipInfo(METADATA, _EPOCH), json.dumps(metadata))
         archive.writestr(zipfile.ZipInfo(CONFIG, _EPOCH), json.dumps(config))
-        with archive.open(zipfile.ZipInfo(VALUES, _EPOCH), "w") as member, open(values, "rb") as file:
-            shutil.copyfileobj(file, member, 1 << 20)
+        with archive.open(zipfile.ZipInfo(VALUES, _EPOCH), "w") as member:
+            member.write(values)
 
 
-def _write_values(path: Path, weights: Weights) -> None:
-    import h5py
-
+def _fill(weights: Weights, file: Any) -> None:
     layers = keras_config.describe(weights.variant).by_depth()
     of_layer: dict[str, dict[str, np.ndarray]] = {}
     for canonical, (layer, weight) in names.keras_variables(weights.variant).items():
         array = keras_layers.layout(layer, weight).to_file(weights.arrays[canonical])
         of_layer.setdefault(layer, {})[weight] = array
     group_names = keras_config.groups(_snake_case(layer.kind) for layer in layers)
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        file.attrs[VARIANT] = np.bytes_(variant_json(weights.variant).encode())
-        _group(file, "vars", "inception_v3")
-        for group, made in zip(group_names, layers, strict=True):
-            variables = _group(file, f"layers/{group}/vars", made.name)
-            arrays = of_layer.get(made.name, {})
-            for i, weight in enumerate(_WEIGHTS.get(_snake_case(made.kind), {}).get(len(arrays), ())):
-                hdf5.create_dataset(variables, str(i), arrays[weight])
+    file.attrs[VARIANT] = np.bytes_(variant_json(weights.variant).encode())
+    _group(file, "vars", "inception_v3")
+    for group, made in zip(group_names, layers, strict=True):
+        variables = _group(file, f"layers/{group}/vars", made.name)
+        arrays = of_layer.get(made.name, {})
+        for i, weight in enumerate(_WEIGHTS.get(_snake_case(made.kind), {}).get(len(arrays), ())):
+            hdf5.create_dataset(variables, str(i), arrays[weight])
 
 
 def _group(file: Any, path: str, name: str) -> Any:

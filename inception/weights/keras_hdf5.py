@@ -8,6 +8,7 @@ read. Files of `model.save("x.h5")` hold the same under `model_weights`.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,16 @@ from inception import names
 from inception.variants import KERAS
 from inception.weights import hdf5, keras_layers
 from inception.weights.atomic import replacing
-from inception.weights.canonical import VARIANT, Integrity, Source, Weights, variant_json, written_variant
+from inception.weights.canonical import (
+    VARIANT,
+    Integrity,
+    Source,
+    Weights,
+    check_same,
+    variant_json,
+    warn_of_rules,
+    written_variant,
+)
 
 FORMAT = "keras-h5"
 TITLE = "Keras HDF5 (legacy)"
@@ -41,16 +51,15 @@ def gather(content: hdf5.Content, path: str | os.PathLike[str]) -> Weights:
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
     """Writes the layout of the published files, with HDF5's own checksums on data and metadata."""
-    import h5py
-
     variant = weights.variant
     places = names.keras_variables(variant)
     of_layer: dict[str, list[tuple[str, np.ndarray]]] = {}
     for canonical, (layer, weight) in places.items():
         array = weights.arrays[canonical]
         of_layer.setdefault(layer, []).append((weight, keras_layers.layout(layer, weight).to_file(array)))
-    with replacing(path) as [temporary], h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-        order = names.keras_model_order(variant)
+    order = names.keras_model_order(variant)
+
+    def fill(file: Any) -> None:
         file.attrs["layer_names"] = np.array([name.encode() for name in order])
         file.attrs["backend"] = np.bytes_(b"tensorflow")
         file.attrs["keras_version"] = np.bytes_(b"2.2.4")
@@ -58,8 +67,13 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
         for layer in order:
             _write_layer(file.create_group(layer), layer, of_layer.get(layer, []))
 
+    warn_of_rules(weights, KERAS, os.fspath(path), "Keras's own code")
+    with replacing(path) as [temporary]:
+        temporary.write_bytes(hdf5.image(fill))
+        check_same(read(temporary), weights, os.fspath(path))
 
-def _write_layer(group: h5py.Group, layer: str, arrays: list[tuple[str, np.ndarray]]) -> None:  # noqa: F821
+
+def _write_layer(group: Any, layer: str, arrays: list[tuple[str, np.ndarray]]) -> None:
     names_ = [f"{layer}/{weight}:0" for weight, _ in arrays]
     group.attrs["weight_names"] = np.array([name.encode() for name in names_], dtype="S" if names_ else "S1")
     for name, (_, array) in zip(names_, arrays, strict=True):

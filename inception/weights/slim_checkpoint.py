@@ -16,7 +16,7 @@ from pathlib import Path
 from inception import variants
 from inception.variants import SCOPE, SLIM
 from inception.weights import plan, slim_2016_03, tensor_bundle, tensor_slices
-from inception.weights.canonical import Source, Weights
+from inception.weights.canonical import Source, Weights, warn_of_rules
 from inception.weights.errors import CheckpointError, MissingTensor, UnsupportedFeature
 from inception.weights.plan import Claim
 from inception.weights.stored import Shape, Stored
@@ -60,6 +60,7 @@ def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
 
 def write(path: str | os.PathLike[str], weights: Weights, *, version: int = 2) -> None:
     """Writes a checkpoint that TensorFlow's Saver restores: V2 (`PATH.index`, `PATH.data-...`) or the V1 file."""
+    warn_of_rules(weights, SLIM, os.fspath(path), "slim code")
     container = tensor_bundle if version == 2 else tensor_slices
     container.write(os.fspath(path), weights.arrays)
 

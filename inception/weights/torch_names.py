@@ -12,13 +12,13 @@ normalisation).
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from inception.architecture import Concat, Conv, Node, Pool, walk
 from inception.variants import GOOGLE_2015, SCOPE, TORCHVISION, Variant
+from inception.weights import canonical
 from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights
 from inception.weights.errors import CorruptFile, UnsupportedFeature
@@ -54,10 +54,6 @@ _HEADS = {
     "Conv2d_2b": "AuxLogits.fc",
     "Conv2d_1c": "fc",
 }
-
-
-class OtherRules(UserWarning):
-    """Weights written for torch, whose own code would run another network on them."""
 
 
 # ---- names
@@ -185,13 +181,4 @@ def scatter(weights: Weights) -> dict[str, np.ndarray]:
 def warn_of_rules(weights: Weights, path: str) -> None:
     """Warns when torch's own code, which goes by keys and shapes, would run another network on these weights."""
     shapes = {name: array.shape for name, array in weights.arrays.items()}
-    mine, theirs = dataclasses.asdict(weights.variant), dataclasses.asdict(usual(shapes))
-    rules = [name for name in ("border", "last_pool", "pixel_mean", "pixel_scale") if mine[name] != theirs[name]]
-    if rules:
-        wanted = ", ".join(f"{name}={mine[name]!r} (torch code has {theirs[name]!r})" for name in rules)
-        warnings.warn(
-            f"{path}: these weights need {wanted}. A state_dict cannot say so: change the code that loads it "
-            "(border='exclude' is count_include_pad=False in its average pools).",
-            OtherRules,
-            stacklevel=5,
-        )
+    canonical.warn_of_rules(weights, usual(shapes), path, "torch code")

@@ -9,6 +9,7 @@ done. The old files have no checksums. Writing needs torch.
 from __future__ import annotations
 
 import functools
+import io
 import math
 import os
 import re
@@ -87,9 +88,10 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
         (key, torch.from_numpy(np.require(array, requirements="W"))) for key, array in arrays.items()
     )
     state._metadata = OrderedDict({"": {"version": 1, VARIANT: variant_json(weights.variant)}})
+    memory = io.BytesIO()  # under a disk that fills up, torch raises whatever it finds
+    torch.save(state, memory)
     with replacing(path) as [temporary]:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
+        temporary.write_bytes(memory.getbuffer())
         check_written(_tensors(_state(temporary)[0], os.fspath(temporary)), arrays, os.fspath(path))
 
 

@@ -74,7 +74,7 @@ def test_what_numpy_writes(tmp_path, savez):
         np.testing.assert_array_equal(back.arrays[name], array)
 
 
-@pytest.mark.filterwarnings("ignore::inception.weights.torch_names.OtherRules")
+@pytest.mark.filterwarnings("ignore::inception.weights.canonical.OtherRules")
 def test_real_weights_in_new_formats(real_h5, tmp_path):
     weights = load_weights(real_h5)
     weights.save(tmp_path / "x.safetensors")

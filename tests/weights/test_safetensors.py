@@ -20,6 +20,7 @@ from inception.weights import (
     safetensors,
     torch_names,
 )
+from inception.weights.canonical import OtherRules
 
 TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2, gamma=True, border="include")
 
@@ -56,7 +57,7 @@ def ours(tmp_path):
 # ---- there and back
 
 
-@pytest.mark.filterwarnings("ignore::inception.weights.torch_names.OtherRules")
+@pytest.mark.filterwarnings("ignore::inception.weights.canonical.OtherRules")
 @pytest.mark.parametrize("name", ["x.safetensors", "x.slim.safetensors"])
 @pytest.mark.parametrize(
     "variant",
@@ -77,7 +78,7 @@ def test_there_and_back_is_exact(tmp_path, name, variant):
 
 
 def test_a_warning_for_what_torch_code_would_run(tmp_path):
-    with pytest.warns(torch_names.OtherRules, match="border='exclude'"):
+    with pytest.warns(OtherRules, match="border='exclude'"):
         random_weights(NARROW).save(tmp_path / "x.safetensors")
 
 

@@ -21,6 +21,7 @@ from inception.weights import (
     UnsupportedFeature,
     torch_names,
 )
+from inception.weights.canonical import OtherRules
 from inception.weights.stored import Stored
 
 # The 94 units as torchvision's modules name them, in the order of the table.
@@ -232,7 +233,7 @@ def test_no_warning_for_what_torch_code_runs_by_itself(variant):
 
 def test_a_warning_for_other_rules():
     with pytest.warns(
-        torch_names.OtherRules, match=r"x: these weights need border='exclude' \(torch code has 'include'\)"
+        OtherRules, match=r"x: these weights need border='exclude' \(torch code has 'include'\)"
     ):
         torch_names.warn_of_rules(random_weights(NARROW), "x")
 

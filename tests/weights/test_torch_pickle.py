@@ -114,7 +114,7 @@ def test_a_checksum_of_0_was_not_computed(tmp_path):
 # ---- with torch
 
 
-@pytest.mark.filterwarnings("ignore::inception.weights.torch_names.OtherRules")
+@pytest.mark.filterwarnings("ignore::inception.weights.canonical.OtherRules")
 @pytest.mark.parametrize(
     "variant",
     [

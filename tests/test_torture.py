@@ -1,0 +1,24 @@
+"""A small part of `make torture`: every format, damaged at a few places, in processes of their own."""
+
+import random
+
+import pytest
+import torture
+import torture_writers
+
+
+@pytest.mark.parametrize("name", list(torture.FORMATS))
+def test_damage_is_refused_or_harmless(name):
+    counts = torture.torture(name, cases=16, seed=1)
+    assert torture.failures(name, counts) == {}
+    assert sum(n for (_, said), n in counts.items() if said == "error") >= 4  # every cut at least
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.ckpt", "x.npz"])
+def test_killed_writers_leave_the_old_file_or_the_new(name):
+    assert set(torture_writers.kills(name, 6, random.Random(1))) <= {"old", "new"}
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.keras", "x.ckpt", "x.safetensors"])
+def test_a_full_disk_leaves_the_old_file(name):
+    assert set(torture_writers.full_disk(name, 5)) == {"old"}
