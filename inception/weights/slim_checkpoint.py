@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from inception import variants
-from inception.variants import SCOPE, SLIM
-from inception.weights import plan, slim_2016_03, tensor_bundle, tensor_slices
+from inception.variants import SCOPE, SLIM, Variant
+from inception.weights import slim_2016_03, tensor_bundle, tensor_slices
+from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights, warn_of_rules
 from inception.weights.errors import CheckpointError, MissingTensor, UnsupportedFeature
 from inception.weights.plan import Claim
@@ -26,6 +27,9 @@ TITLE_V1 = "TensorFlow checkpoint V1 (slim)"
 TITLE_V2 = "TensorFlow checkpoint V2 (slim)"
 _AVERAGE = "/ExponentialMovingAverage"
 _OWN_NAME = "Mixed_5c/Branch_1/Conv_1_0c_5x5/weights"  # a slip of slim's, in no other of its networks
+_AUX_KERNEL = re.compile(r"AuxLogits/Conv2d_2a_\d+x\d+")
+_WIDEST = frozenset(Variant(num_classes=1, aux_logits=True, gamma=True).shapes())
+
 
 
 def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
@@ -49,13 +53,14 @@ def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
             raise MissingTensor(f"{where} has no {_AVERAGE[1:]} tensors; read it without moving averages.")
         claims = averages
         notes.append(f"{count} variables taken from their moving averages")
-    found = {claim.stored: tensors[claim.stored].shape for claim in claims}
-    shapes = {c.canonical: ((1, 1) if c.layout.matrix else ()) + found[c.stored] for c in claims}
-    variant = variants.infer(shapes, SLIM)
-    expected = variant.shapes()
-    rows = plan.match(expected, claims, found, f"{where} ({title})")
+    own = {claim.stored: tensors[claim.stored] for claim in claims}
     source = Source(where, title, "checksum", notes=tuple(notes))
-    return Weights(plan.load(rows, expected, tensors), variant, source)
+    return assemble([claim for claim in claims if _is_variable(claim.canonical)], own, source, SLIM)
+
+
+def _is_variable(canonical: str) -> bool:
+    """Whether some InceptionV3 has it; the rest of a network's scope is another head's."""
+    return _AUX_KERNEL.sub("AuxLogits/Conv2d_2a_5x5", canonical) in _WIDEST
 
 
 def write(path: str | os.PathLike[str], weights: Weights, *, version: int = 2) -> None:
@@ -112,7 +117,7 @@ def _network(tensors: Mapping[str, Stored], exclude: Sequence[str], where: str) 
 
 
 def _claims(own: Mapping[str, Shape], scope: str) -> list[Claim]:
-    """Each of the network's variables under its canonical name; one that nobody knows keeps its own, to be refused."""
+    """Each of the network's variables under its canonical name; one that nobody knows keeps its own."""
     if not slim_2016_03.is_family(own):
         return [Claim(name, f"{SCOPE}/{name.removeprefix(scope)}") for name in own]
     named = {claim.stored: claim for claim in slim_2016_03.claims(own)}

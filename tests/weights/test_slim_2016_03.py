@@ -109,7 +109,14 @@ def test_heads_can_be_left_out(tmp_path):
     assert_same(slim_checkpoint.read(tmp_path / "m.ckpt", exclude=["aux_logits"]), weights.step("drop-aux"))
 
 
-def test_what_is_missing_left_over_or_misshapen_is_named(tmp_path):
+def test_what_is_left_over_is_kept_aside(tmp_path):
+    weights, extra = random_weights(OLD), "mixed_8x8x2048a/branch3x3/Conv_3/weights"
+    tensor_bundle.write(str(tmp_path / "m.ckpt"), older(weights) | {extra: np.ones((3, 1), np.float32)})
+    again = load_weights(tmp_path / "m.ckpt")
+    assert list(again.extra) == [extra] and extra in again.source.notes[-1]
+
+
+def test_what_is_missing_or_misshapen_is_named(tmp_path):
     arrays = older(random_weights(OLD))
 
     def refusal(error, changed):
@@ -122,8 +129,6 @@ def test_what_is_missing_left_over_or_misshapen_is_named(tmp_path):
     assert "Mixed_7b/Branch_1/Conv2d_0b_3x1/weights" in refusal(
         MissingTensor, {name: array for name, array in arrays.items() if name != gone}
     )
-    extra = "mixed_8x8x2048a/branch3x3/Conv_3/weights"
-    assert extra in refusal(MissingTensor, arrays | {extra: arrays[gone]})
     assert gone in refusal(ShapeMismatch, arrays | {gone: arrays[gone].transpose(1, 0, 2, 3)})
 
 

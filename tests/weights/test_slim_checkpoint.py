@@ -100,3 +100,12 @@ def test_endings_name_formats(tmp_path, name, expected):
 def test_prefixes():
     for name in ("m.ckpt", "m.ckpt.index", "m.ckpt.data-00001-of-00002"):
         assert slim_checkpoint.prefix(name) == "m.ckpt"
+
+
+def test_another_head_of_slims_is_kept_aside(tmp_path):
+    weights = random_weights(NARROW_NOTOP)
+    head = {"InceptionV3/Logits/Bilinear/weights": np.ones((3, 2), np.float32)}
+    tensor_bundle.write(str(tmp_path / "m.ckpt"), {**weights.arrays, **head})
+    again = load_weights(tmp_path / "m.ckpt")
+    assert_same(again, weights)
+    assert list(again.extra) == list(head)
