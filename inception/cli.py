@@ -94,34 +94,45 @@ def _facts(weights: Weights) -> Iterator[tuple[str, object]]:
 @app.command()
 def verify(
     a: Source,
-    b: Source,
+    b: Annotated[str, typer.Argument(help="The file to compare it with; none with --against.")] = "",
+    against: Annotated[str, typer.Option(help="Instead of a file: keras or torch, the peer's own network.")] = "",
     image: Annotated[Path | None, typer.Option(help="A picture; one made here where none is given.")] = None,
     size: Annotated[int | None, typer.Option(help="Its size in pixels; what the weights were made for.")] = None,
-    tolerance: Annotated[float, typer.Option(help="The largest relative difference allowed.")] = 1e-5,
+    tolerance: Annotated[float | None, typer.Option(help="The largest relative difference allowed.")] = None,
 ) -> None:
     """Runs one picture through two weight files, each in its own builder, and compares every end point."""
     from inception import images, quiet
     from inception import verify as verification
 
-    first_weights, second_weights = _load(a), _load(b)
-    side = size or first_weights.variant.image_size
-    pixels = images.test_picture(side)
-    if image is not None:
-        pixels = images.resize(images.read(image), side, side)
-    builders = verification.own_builder(first_weights), verification.own_builder(second_weights)
-    with _working(f"running {builders[0]} and {builders[1]} at {side} x {side}"):
+    if bool(b) == bool(against) or against not in ("", "keras", "torch"):
+        raise ValueError("verify takes a second file, or --against keras, or --against torch; give one of them.")
+    first = _load(a)
+    second = _load(b) if b else verification.as_peer_runs(first, against)  # type: ignore[arg-type]
+    side = size or first.variant.image_size
+    pixels = images.resize(images.read(image), side, side) if image else images.test_picture(side)
+    builder = verification.own_builder(first)
+    other = f"{against}'s own network" if against else f"{verification.own_builder(second)} builder"
+    with _working(f"running the {builder} builder and the {other} at {side} x {side}"):
         quiet.import_tensorflow()
-        rows = verification.compare(first_weights, second_weights, pixels, builders)
-    out.print(f"a: {a} ({builders[0]} builder)\nb: {b} ({builders[1]} builder)")
+        if against:
+            theirs = verification.peer_end_points(first, pixels, against)  # type: ignore[arg-type]
+            rows = verification.differences(verification.end_points(first, pixels, builder), theirs)
+        else:
+            rows = verification.compare(first, second, pixels)
+    out.print(f"a: {a} ({builder} builder)\nb: {b or a} ({other})")
+    _verdict(rows, tolerance or (1e-4 if against == "torch" else 1e-5), verification.reasons(first, second))
+
+
+def _verdict(rows: list[Any], tolerance: float, reasons: list[str]) -> None:
+    """Prints the table and what it says; exits with 1 where an end point differs."""
     out.print(differences_table(rows, tolerance))
     worst = max(rows, key=lambda row: row.relative)
     verdict = "equal" if worst.relative <= tolerance else "DIFFERENT"
     found = f"largest relative difference {worst.relative:.2e} at {worst.end_point}"
     out.print(f"{verdict}: {found} (allowed {tolerance:g})")
     if worst.relative > tolerance:
-        first = next(row.end_point for row in rows if row.relative > tolerance)
-        out.print(f"first different end point: {first}")
-        for reason in verification.reasons(first_weights, second_weights):
+        out.print(f"first different end point: {next(row.end_point for row in rows if row.relative > tolerance)}")
+        for reason in reasons:
             out.print(f"  {reason}")
         raise typer.Exit(1)
 
@@ -290,7 +301,10 @@ def main() -> None:
     """Runs the command; a user's mistake is one sentence and exit code 2."""
     try:
         app()
-    except (ValueError, ModuleNotFoundError, OSError) as error:
+    except ModuleNotFoundError as error:
+        err.print(f"inception: this needs {error.name}; install it: pip install {error.name}", style="red", markup=False)
+        sys.exit(2)
+    except (ValueError, OSError) as error:
         err.print(f"inception: {error}", style="red", markup=False)
         sys.exit(2)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from inception.variants import Variant
 from inception.weights import CheckpointError, Weights
 
 Builder = Literal["keras", "slim"]
+Peer = Literal["keras", "torch"]  # keras.applications and torchvision, where they are installed
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,74 @@ def _slim_end_points(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarra
     return evaluate(lambda inputs: inception_v3_of(weights.variant, inputs), weights.arrays, batch)
 
 
+def peer_end_points(weights: Weights, pixels: np.ndarray, peer: Peer) -> dict[str, np.ndarray]:
+    """`end_points` of the same weights in somebody else's network: keras.applications' or torchvision's own.
+
+    Neither knows other rules than its own (border, last pool) nor narrow networks.
+    Raises `CheckpointError` for those, ModuleNotFoundError where the peer is not installed.
+    """
+    if weights.variant.depth_multiplier != 1:
+        raise CheckpointError(f"{weights.source.path} is narrow, as no peer is; verify two files instead.")
+    batch = images.preprocess_input(pixels, variant=weights.variant)[None]
+    run = {"keras": _keras_applications, "torch": _torchvision}[peer]
+    values = run(weights.step("drop-aux") if weights.variant.aux_logits else weights, batch)
+    return {name: value[0].reshape(-1) if _is_vector(value) else value[0] for name, value in values.items()}
+
+
+def as_peer_runs(weights: Weights, peer: Peer) -> Weights:
+    """The same arrays under the rules that the peer knows, for `reasons`."""
+    rules = dataclasses.replace(weights.variant, border="include" if peer == "torch" else "exclude", last_pool="avg")
+    return dataclasses.replace(weights, variant=rules)
+
+
+def _keras_applications(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarray]:
+    """keras.applications' model, filled by Keras's own reader from a file of ours."""
+    import keras
+
+    from inception.builders.keras import end_points
+
+    variant = weights.variant
+    weights = weights.step("fold-gamma") if variant.gamma else weights
+    top = {"classes": variant.num_classes} if variant.num_classes else {"include_top": False, "pooling": "avg"}
+    shape = batch.shape[1:] if not variant.num_classes else None
+    peer = keras.applications.InceptionV3(weights=None, input_shape=shape, **top)
+    with tempfile.TemporaryDirectory() as folder:
+        peer.load_weights(weights.save(f"{folder}/peer.h5"))
+    values = keras.Model(peer.input, end_points(peer))(batch, training=False)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in values.items()}
+
+
+def _torchvision(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarray]:
+    """torchvision's module, its end points caught as they pass."""
+    import torch
+    from torchvision.models import inception as peers
+
+    from inception.weights import torch_names
+
+    classes = weights.variant.num_classes
+    peer = peers.Inception3(num_classes=classes or 1, aux_logits=False, transform_input=False, init_weights=False)
+    peer.eval()
+    state = {key: torch.from_numpy(np.array(array)) for key, array in torch_names.scatter(weights).items()}
+    if not classes:
+        state |= {key: value for key, value in peer.state_dict().items() if key.startswith("fc.")}
+    peer.load_state_dict(state)
+    caught: dict[str, np.ndarray] = {}
+    for name, module in peer.named_children():
+        point = {"maxpool1": "MaxPool_3a_3x3", "maxpool2": "MaxPool_5a_3x3", "avgpool": "PreLogits", "fc": "Logits"}
+        module.register_forward_hook(functools.partial(_catch, caught, point.get(name, name)))
+    with torch.no_grad():
+        logits = peer(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()))
+    caught.pop("dropout", None)
+    if not classes:
+        return {name: value for name, value in caught.items() if name != "Logits"}
+    return caught | {"Predictions": torch.softmax(logits, -1).numpy()}
+
+
+def _catch(caught: dict[str, np.ndarray], name: str, module: Any, inputs: Any, output: Any) -> None:
+    value = output.numpy()
+    caught[name] = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
+
+
 def compare(
     a: Weights,
     b: Weights,
@@ -79,7 +151,7 @@ def compare(
         pixels = images.test_picture(a.variant.image_size)
     first, second = builders or (own_builder(a), own_builder(b))
     left, right = end_points(a, pixels, first), end_points(b, pixels, second)
-    return list(_differences(_foreground(left, a.variant, b.variant), _foreground(right, b.variant, a.variant)))
+    return differences(_foreground(left, a.variant, b.variant), _foreground(right, b.variant, a.variant))
 
 
 def reasons(a: Weights, b: Weights) -> list[str]:
@@ -143,6 +215,11 @@ def _foreground(values: dict[str, np.ndarray], own: Variant, other: Variant) -> 
     if not own.background or other.background or own.num_classes != other.num_classes + 1:
         return values
     return {name: value[1:] if name in _CLASSIFIERS else value for name, value in values.items()}
+
+
+def differences(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> list[Difference]:
+    """A row for each end point that both have, in the order of `a`."""
+    return list(_differences(a, b))
 
 
 def _differences(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> Iterator[Difference]:

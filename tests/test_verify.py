@@ -89,3 +89,27 @@ def test_real_weights_through_both_builders_at_299(real_h5, tmp_path):
     rows = verify.compare(weights, load_weights(tmp_path / "x.ckpt"))
     assert len(rows) == 19
     assert max(row.relative for row in rows) < 1e-5
+
+
+def test_keras_applications_own_network_computes_the_same(real_h5):
+    weights, pixels = load_weights(real_h5), images.test_picture(150)
+    rows = verify.differences(
+        verify.end_points(weights, pixels, "slim"), verify.peer_end_points(weights, pixels, "keras")
+    )
+    assert len(rows) == 19
+    assert max(row.relative for row in rows) < 1e-5
+
+
+def test_torchvisions_own_network_computes_the_same():
+    pytest.importorskip("torchvision")
+    weights = random_weights(TORCHVISION)
+    pixels = images.test_picture(299)
+    rows = verify.differences(
+        verify.end_points(weights, pixels, "keras"), verify.peer_end_points(weights, pixels, "torch")
+    )
+    assert max(row.relative for row in rows) < 1e-4
+
+
+def test_no_peer_is_narrow():
+    with pytest.raises(CheckpointError, match="is narrow, as no peer is"):
+        verify.peer_end_points(random_weights(NARROW), images.test_picture(75), "keras")

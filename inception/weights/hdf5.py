@@ -85,12 +85,15 @@ def read(path: str | os.PathLike[str], *, trusted: bool = False, called: str | N
 
 def read_pieces(pieces: Iterable[Any], called: str) -> Content:
     """Reads an HDF5 file that comes in pieces of bytes, out of an archive; they are not trusted."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "values.h5"
-        with open(copy, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-        return read(copy, called=called)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "values.h5"
+            with open(copy, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+            return read(copy, called=called)
+    except OSError as error:
+        raise CheckpointError(f"{called}: cannot be unpacked ({error}); set TMPDIR to a folder with room.") from error
 
 
 def image(fill: Callable[[Any], None]) -> memoryview:

@@ -188,8 +188,8 @@ def _rules(content: Content, base: str) -> Variant:
 def write(path: str | os.PathLike[str], weights: Weights, *, model: bool = True) -> None:
     """Writes a `.keras` archive, or (`model=False`) a `.weights.h5`, with checksums on all data and metadata.
 
-    `keras.saving.load_model` makes the first into the model, without this package; the
-    second is for `load_weights` of a model that is there.
+    `keras.saving.load_model` (Keras 3.4 and later) makes the first into the model, without
+    this package; the second is for `load_weights` of a model that is there.
     """
     values = hdf5.image(functools.partial(_fill, weights))
     if not model:

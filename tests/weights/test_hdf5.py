@@ -27,7 +27,7 @@ from inception.weights.errors import (
 )
 
 CHECKED = {"libver": ("v110", "v110")}
-SECONDS = 5  # for a file; a loaded machine gets more where a test reads several
+SECONDS = 5
 MEBIBYTE = 1 << 20
 
 
@@ -43,11 +43,17 @@ def path(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def in_time():
+def in_time(monkeypatch):
     """No file may hold a reader up."""
-    start = time.monotonic()
-    yield
-    assert time.monotonic() - start < SECONDS
+
+    def timed(*arguments, read=hdf5.read, **options):
+        start = time.monotonic()
+        try:
+            return read(*arguments, **options)
+        finally:
+            assert time.monotonic() - start < SECONDS
+
+    monkeypatch.setattr(hdf5, "read", timed)
 
 
 def values(content):
@@ -745,3 +751,9 @@ def test_no_room_for_the_values(path, monkeypatch):
     with pytest.raises(CheckpointError, match="TMPDIR") as caught:
         hdf5.read(path)
     assert not isinstance(caught.value, CorruptFile)
+
+
+def test_no_room_to_unpack(path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(CheckpointError, match="inside: cannot be unpacked.*TMPDIR"):
+        hdf5.read_pieces([b"x"], "inside")
