@@ -302,7 +302,8 @@ def main() -> None:
     try:
         app()
     except ModuleNotFoundError as error:
-        err.print(f"inception: this needs {error.name}; install it: pip install {error.name}", style="red", markup=False)
+        sentence = f"inception: this needs {error.name}; install it: pip install {error.name}"
+        err.print(sentence, style="red", markup=False)
         sys.exit(2)
     except (ValueError, OSError) as error:
         err.print(f"inception: {error}", style="red", markup=False)

@@ -24,6 +24,7 @@ from inception.weights import Source, Weights, formats, keras_layers, plan, publ
 from inception.weights.errors import CheckpointError, ShapeMismatch
 from inception.weights.stored import Stored
 
+_RULES = ("border", "last_pool", "gamma")  # fields of a variant that are not arguments of the builder
 _EPSILON = 1e-3
 _BORDER = "_border"  # ends the name of the zero padding before an average pool that counts its border
 _FIRST_MIXED, _LAST_MIXED = "mixed0", "mixed10"
@@ -45,7 +46,7 @@ def InceptionV3(
     min_depth: int = 16,
     dropout: float = 0.0,
     final_endpoint: str = "Mixed_7c",
-    variant: str | Variant = KERAS,
+    variant: str | Variant | None = None,
 ) -> keras.Model:
     """InceptionV3 as a Keras model. Arguments, defaults and names are those of `keras.applications`.
 
@@ -68,8 +69,8 @@ def InceptionV3(
         dropout: the share of pooled features dropped before the classifier (slim drops 0.2).
         final_endpoint: the last row to build, without top.
         variant: the rules that differ between networks of this name (see `Variant`): border,
-            last pool, gamma. Classes, heads and width come from the arguments. Weights that
-            state their own rules must agree with these.
+            last pool, gamma. None takes those of the weights, or Keras's; a variant given
+            here must be that of the weights. Classes, heads and width come from the arguments.
 
     Returns:
         A `keras.Model`. `end_points(model)` has its layers under slim's names.
@@ -79,7 +80,7 @@ def InceptionV3(
     """
     _check_arguments(include_top, pooling, aux_logits, final_endpoint, classes)
     rules = dataclasses.replace(
-        named(variant),
+        named(variant or KERAS),
         num_classes=classes if include_top else 0,
         aux_logits=aux_logits,
         depth_multiplier=depth_multiplier,
@@ -87,8 +88,10 @@ def InceptionV3(
     )
     image = _image(input_tensor, input_shape, include_top)
     rules = _for_image(rules, final_endpoint, *_size(image))
-    rows = _rows(rules, final_endpoint)
     loaded = _weights(weights, include_top, classes)
+    if variant is None and loaded is not None:
+        rules = dataclasses.replace(rules, **{field: getattr(loaded.variant, field) for field in _RULES})
+    rows = _rows(rules, final_endpoint)
     variables = {} if loaded is None else _fitting(loaded, rules, rows)
     ops = _Layers(rules, names.keras_layers(rows), initialize=loaded is None)
     model = keras.Model(_inputs(image), _outputs(ops, rows, image, pooling, classifier_activation, dropout), name=name)
@@ -300,12 +303,12 @@ def _fitting(weights: Weights, rules: Variant, rows: Table) -> dict[tuple[str, s
 
 
 def _check_rules(found: Variant, rules: Variant, where: str) -> None:
-    for field in ("border", "last_pool", "gamma"):
+    for field in _RULES:
         theirs, ours = getattr(found, field), getattr(rules, field)
         if theirs != ours:
             raise CheckpointError(
                 f"{where} belongs to a network with {field}={theirs!r}, the model is built with {field}={ours!r}; "
-                "pass the weights' own variant (load_weights(...).variant) to InceptionV3."
+                "leave the argument variant out, or pass the weights' own."
             )
 
 

@@ -1,18 +1,18 @@
 """The one place that reads HDF5: every dataset of a file by its path, and the root's own short texts.
 
 The HDF5 library crashes, hangs and follows links on files made or damaged so. It therefore
-runs in a child process with limits on memory and time (`hdf5_worker`), which hands over
-plain values and an index of them; both are checked again here. What this does not stop is
-an exploit of a memory error in HDF5: the child has limits, it has no sandbox.
+only lists the file, in a child process with limits on memory and time (`hdf5_worker`); the
+list is checked here as if nobody had, and `hdf5_values` reads the values themselves. What
+this does not stop is an exploit of a memory error in the library: the child has limits, it
+has no sandbox.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import io
 import json
-import mmap
+import math
 import os
 import re
 import signal
@@ -23,14 +23,18 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 
-from inception.weights import hdf5_worker
+from inception.weights import hdf5_values, hdf5_worker, inert_json
 from inception.weights.canonical import VARIANT
 from inception.weights.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
-from inception.weights.stored import Shape, Stored
+from inception.weights.hdf5_values import Dataset, Piece
+from inception.weights.hdf5_worker import DEFLATE, FLETCHER32, SHUFFLE
+from inception.weights.sstable import RegularFile
+from inception.weights.stored import Stored
+from inception.weights.wire import LARGEST
 
 WALL_SECONDS = 60
 _WORKER = Path(hdf5_worker.__file__)
@@ -43,9 +47,10 @@ _ERRORS: dict[str, type[CheckpointError]] = {
     "unreadable": CheckpointError,
 }
 _ADVICE = {"corrupt": "; the file is damaged or hostile, fetch or copy it again", "limit": "; this is no weight file"}
-_LARGEST_INDEX = 16 << 20
 _LONGEST_REASON = 500
-_MEMORY_FOLDER = "/dev/shm"
+_MOST_BYTES = 1 << 30  # of values
+_MOST_UNPACKED = (64 << 20, 20)  # and no more than so many bytes, and so many for each byte of the file
+_DTYPE = re.compile(r"[<>|][fiu][1248]")
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class Content:
     """What is in an HDF5 file.
 
     tensors: {path: dataset}; attributes: the root's texts of fixed length; groups: the
-    paths of all groups; checksummed: HDF5's checksums were there for all data and
-    metadata, and right. The groups of an optimizer at the root are left out.
+    paths of all groups; checksummed: there are checksums on all data and metadata (a wrong
+    one raises `CorruptFile`, where it is on data when that is read). The groups of an
+    optimizer at the root are left out.
     """
 
     tensors: Mapping[str, Stored]
@@ -64,7 +70,7 @@ class Content:
 
 
 def read(path: str | os.PathLike[str], *, trusted: bool = False, called: str | None = None) -> Content:
-    """Reads an HDF5 file.
+    """Lists an HDF5 file; values are read when asked for.
 
     trusted: in this process, for files known to be good; the checks are the same, but
     damage may crash or hang. called: the file's name in messages, where `path` is a copy.
@@ -73,27 +79,34 @@ def read(path: str | os.PathLike[str], *, trusted: bool = False, called: str | N
     for what is too large.
     """
     path = os.path.abspath(os.fsdecode(path))
-    request = {"path": path, "attributes": _ATTRIBUTES, "libraries": _libraries()}
     called = called or path
-    with _scratch(path) as values:
-        if trusted:
-            hdf5_worker.extract(request, values)
-        else:
-            _run(request, values, called)
-        return _content(values, called)
+    file = RegularFile(path)
+    request = {"path": path, "attributes": _ATTRIBUTES, "libraries": _libraries()}
+    found = hdf5_worker.listing(request) if trusted else _listed_by_a_child(request, called)
+    if "refused" in found:
+        raise _refusal(found["refused"], called)
+    try:
+        return _content(found, file, called)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise _nonsense(called) from error
 
 
 def read_pieces(pieces: Iterable[Any], called: str) -> Content:
-    """Reads an HDF5 file that comes in pieces of bytes, out of an archive; they are not trusted."""
+    """Reads an HDF5 file, values and all, that comes in pieces of bytes out of an archive."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "values.h5"
             with open(copy, "wb") as file:
                 for piece in pieces:
                     file.write(piece)
-            return read(copy, called=called)
+            content = read(copy, called=called)
+            arrays = {name: stored.read() for name, stored in content.tensors.items()}
     except OSError as error:
         raise CheckpointError(f"{called}: cannot be unpacked ({error}); set TMPDIR to a folder with room.") from error
+    tensors = {name: Stored(array.shape, array.dtype, array.copy) for name, array in arrays.items()}
+    return Content(tensors, content.attributes, content.checksummed, content.groups)
 
 
 def image(fill: Callable[[Any], None]) -> memoryview:
@@ -115,17 +128,7 @@ def create_dataset(group: Any, name: str, array: np.ndarray) -> None:
     dataset.attrs[hdf5_worker.CRC] = np.uint32(zlib.crc32(np.ascontiguousarray(array).data))
 
 
-def _scratch(path: str) -> BinaryIO:
-    """A file without a name for the values: in memory where there is room, else in the temporary folder."""
-    folder = None
-    with contextlib.suppress(OSError, AttributeError):  # no such folder, no `statvfs`
-        disk = os.statvfs(_MEMORY_FOLDER)
-        if disk.f_bavail * disk.f_frsize > 4 * os.path.getsize(path) and os.access(_MEMORY_FOLDER, os.W_OK):
-            folder = _MEMORY_FOLDER
-    try:
-        return cast(BinaryIO, tempfile.TemporaryFile(dir=folder, buffering=0))
-    except OSError as error:
-        raise CheckpointError(f"No temporary file can be made ({error}); set TMPDIR to a folder for it.") from error
+# ---- the child
 
 
 def _libraries() -> list[str]:
@@ -136,26 +139,33 @@ def _libraries() -> list[str]:
     return list(dict.fromkeys(str(Path(str(spec.origin)).parents[1]) for spec in found if spec))
 
 
-def _run(request: Mapping[str, Any], values: BinaryIO, called: str) -> None:
-    """Has a child write the values. Raises `CorruptFile` when it crashes, hangs or is killed at its limits."""
+def _listed_by_a_child(request: Mapping[str, Any], called: str) -> dict[str, Any]:
+    """Has a child list the file. Raises `CorruptFile` when it crashes, hangs or is killed at its limits."""
     # Without the site module and the user's settings, the child is up in half the time and runs nobody's hooks.
     command = [sys.executable or "", "-I", "-S", str(_WORKER), json.dumps(request)]
+    with tempfile.TemporaryFile() as output:  # unlike a pipe, a file has a limit
+        try:
+            ended = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                env=_environment(),
+                timeout=WALL_SECONDS,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired as error:
+            raise CorruptFile(f"{called}: listing it took more than {WALL_SECONDS} s{_ADVICE['corrupt']}") from error
+        except OSError as error:
+            raise CheckpointError(f"{called}: the process that reads HDF5 cannot be started ({error})") from error
+        if ended:
+            raise CorruptFile(f"{called}: listing it ended the HDF5 library ({_ending(ended)}){_ADVICE['corrupt']}")
+        output.seek(0)
+        text = output.read(hdf5_worker.LARGEST_LISTING + 1)
     try:
-        ended = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=values,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-            timeout=WALL_SECONDS,
-            check=False,
-        ).returncode
-    except subprocess.TimeoutExpired as error:
-        raise CorruptFile(f"{called}: reading it took more than {WALL_SECONDS} s{_ADVICE['corrupt']}") from error
-    except OSError as error:
-        raise CheckpointError(f"{called}: the process that reads HDF5 cannot be started ({error})") from error
-    if ended:
-        raise CorruptFile(f"{called}: reading it ended the HDF5 library ({_ending(ended)}){_ADVICE['corrupt']}")
+        return inert_json.parse(text, hdf5_worker.LARGEST_LISTING, called)
+    except CheckpointError as error:
+        raise _nonsense(called) from error
 
 
 def _ending(code: int) -> str:
@@ -173,24 +183,64 @@ def _environment() -> dict[str, str]:
     return kept | one_thread | {"HDF5_PLUGIN_PRELOAD": "::", "HDF5_USE_FILE_LOCKING": "BEST_EFFORT"}
 
 
-# ---- what the child wrote, checked as if nobody had
+# ---- what the child said, checked as if nobody had
 
 
-def _content(values: BinaryIO, called: str) -> Content:
-    index, buffer = _index(values, called)
-    if "refused" in index:
-        raise _refusal(index["refused"], called)
-    try:
-        tensors: dict[str, Stored] = {}
-        position = 0
-        for entry in index["tensors"]:
-            stored, position = _stored(entry, position, buffer)
-            tensors[str(entry["name"])] = stored
-        checksummed = bool(tensors) and all(entry["checksummed"] is True for entry in index["tensors"])
-        texts = {str(name): str(text) for name, text in index["attributes"].items()}
-        return Content(tensors, texts, checksummed, frozenset(map(str, index["groups"])))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _nonsense(called) from error
+def _content(found: Mapping[str, Any], file: RegularFile, called: str) -> Content:
+    datasets = {str(entry["name"]): _dataset(entry) for entry in found["datasets"]}
+    if len(datasets) != len(found["datasets"]):
+        raise ValueError("a name twice")
+    _check_budget(datasets, file, called)
+    # The metadata of older files has no checksums.
+    sums = bool(datasets) and int(file.fetch(8, (1,), np.dtype(np.uint8), called)[0]) >= 2
+    tensors = {}
+    for name, dataset in datasets.items():
+        where = f"{called}: {name}"
+        tensors[name] = _stored(file, dataset, where)
+        sums = sums and hdf5_values.checksummed(file, dataset, where)
+    texts = {str(name): str(text) for name, text in found["attributes"].items()}
+    return Content(tensors, texts, sums, frozenset(map(str, found["groups"])))
+
+
+def _dataset(entry: Mapping[str, Any]) -> Dataset:
+    """One dataset of the list; ValueError or TypeError for one that cannot be."""
+    shape, chunk, filters, crc = entry["shape"], entry["chunk"], entry["filters"], entry["crc"]
+    dimensions = hdf5_worker.MOST_DIMENSIONS
+    if not inert_json.is_shape(shape, dimensions) or not (chunk is None or inert_json.is_shape(chunk, dimensions)):
+        raise ValueError(shape, chunk)
+    if not _DTYPE.fullmatch(entry["dtype"]) or not (crc is None or type(crc) is int):
+        raise ValueError(entry["dtype"], crc)
+    if not all(inert_json.is_shape(pair) and pair[0] in (DEFLATE, SHUFFLE, FLETCHER32) for pair in filters):
+        raise ValueError(filters)
+    if not all(inert_json.is_shape(piece) for piece in entry["pieces"]):
+        raise ValueError("pieces")
+    dataset = Dataset(
+        tuple(shape),
+        np.dtype(entry["dtype"]),
+        None if chunk is None else tuple(chunk),
+        tuple((code, setting) for code, setting in filters),
+        tuple(Piece(start, size, mask) for start, size, mask in entry["pieces"]),
+        crc,
+    )
+    if not dataset.has_all_pieces():
+        raise ValueError("pieces")
+    return dataset
+
+
+def _check_budget(datasets: Mapping[str, Dataset], file: RegularFile, called: str) -> None:
+    """Refuses, before a value is read, what would unpack to more than weights can be."""
+    least, times = _MOST_UNPACKED
+    most = min(_MOST_BYTES, least + times * file.size)
+    total = 0
+    for name, dataset in datasets.items():
+        size = max(dataset.unpacked, math.prod(dataset.shape) * dataset.dtype.itemsize)
+        total += size
+        if size > LARGEST or total > most:
+            raise ResourceLimit(f"{called}: {name} brings the values to {total} bytes{_ADVICE['limit']}")
+
+
+def _stored(file: RegularFile, dataset: Dataset, where: str) -> Stored:
+    return Stored(dataset.shape, dataset.dtype, lambda: hdf5_values.read(file, dataset, where))
 
 
 def _refusal(said: Any, called: str) -> CheckpointError:
@@ -199,52 +249,6 @@ def _refusal(said: Any, called: str) -> CheckpointError:
         return _ERRORS[kind](f"{called}: {str(reason)[:_LONGEST_REASON]}{_ADVICE.get(kind, '')}")
     except (TypeError, ValueError, KeyError):
         return _nonsense(called)
-
-
-def _index(values: BinaryIO, called: str) -> tuple[dict[str, Any], memoryview]:
-    """The index, and the values before it as one piece of memory that the file backs."""
-    trailer = hdf5_worker.TRAILER
-    size = os.fstat(values.fileno()).st_size
-    if size < trailer.size:
-        raise _nonsense(called)
-    buffer = memoryview(mmap.mmap(values.fileno(), 0, access=mmap.ACCESS_READ))
-    length, crc = trailer.unpack(buffer[-trailer.size :])
-    start = size - trailer.size - length
-    if length > _LARGEST_INDEX or start < 0:
-        raise _nonsense(called)
-    text = bytes(buffer[start : start + length])
-    try:
-        index = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _nonsense(called) from error
-    if zlib.crc32(text) != crc or not isinstance(index, dict):
-        raise _nonsense(called)
-    return index, buffer[:start]
-
-
-def _stored(entry: Mapping[str, Any], position: int, buffer: memoryview) -> tuple[Stored, int]:
-    """One tensor of the index and where its values end; ValueError for a place outside the values."""
-    shape, offset = tuple(entry["shape"]), entry["offset"]
-    if not re.fullmatch(r"[<>|][fiu][1248]", entry["dtype"]) or len(shape) > hdf5_worker.MOST_DIMENSIONS:
-        raise ValueError(entry["dtype"], shape)
-    if not all(type(number) is int and number >= 0 for number in (*shape, offset)):
-        raise ValueError(shape, offset)
-    dtype = np.dtype(entry["dtype"])
-    end = offset + dtype.itemsize * _count(shape)
-    if not position <= offset <= end <= len(buffer):
-        raise ValueError(offset, end)
-    return Stored(shape, dtype, lambda: _values(buffer[offset:end], shape, dtype)), end
-
-
-def _values(buffer: memoryview, shape: Shape, dtype: np.dtype) -> np.ndarray:
-    return np.frombuffer(buffer, dtype).reshape(shape).copy() if len(buffer) else np.empty(shape, dtype)
-
-
-def _count(shape: Shape) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
 
 
 def _nonsense(called: str) -> CorruptFile:

@@ -1,13 +1,12 @@
-"""Takes an HDF5 file apart, in a process of its own: python -I -S hdf5_worker.py REQUEST > VALUES
+"""Lists an HDF5 file, in a process of its own: python -I -S hdf5_worker.py REQUEST > LISTING
 
 REQUEST is JSON: {"path": the file, "attributes": names to look for at the root, "libraries":
-folders that h5py and NumPy are in}. VALUES receives the values of every dataset, then an
-index in JSON (or what the file was refused for), then the index's length and CRC32.
+folders that h5py and NumPy are in}. LISTING is JSON: what datasets there are, of what
+shape and type, and which bytes of the file hold their values; or why the file is refused.
 
 `hdf5` runs this file as a script, so it imports nothing of the package. HDF5's C code
-crashes and hangs on damaged files, so it only lists them here: it follows no link but hard
-ones, opens no other file, and never decodes a value. Values are copied by offset, chunks
-decoded below, where every length is checked.
+crashes and hangs on damaged files, so it does here as little as can be: it follows no link
+but hard ones, opens no other file, and neither reads nor decodes a value.
 """
 
 from __future__ import annotations
@@ -19,33 +18,25 @@ import math
 import os
 import signal
 import stat
-import struct
 import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import h5py
-    import numpy as np
 
-TRAILER = struct.Struct("<QI")  # length and CRC32 of the index
-ALIGNMENT = 64  # of each dataset's values
 MOST_OBJECTS = 20_000
 MOST_CHUNKS = 100_000
-MOST_BYTES = 1 << 30  # values of all datasets together
-LARGEST = 1 << 28  # values of one dataset or chunk
-MOST_DIMENSIONS = 8
 LONGEST_PATH = 400
 LONGEST_TEXT = 4096
-MOST_MEMORY = 3 << 30
-MORE_MEMORY = 512 << 20  # than the file is large
+MOST_DIMENSIONS = 8
+MEMORY = 512 << 20  # of address space, a quarter of which Python, NumPy and h5py take
 CPU_SECONDS = 60
 STEP_SECONDS = 4  # of CPU for one group or dataset; longer is an endless loop in the file
-_SKIPPED = ("optimizer", "optimizer_weights")  # of a training file: as large as the weights, and none
-_BLOCK = 1 << 20
-_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+LARGEST_LISTING = 32 << 20
+DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # HDF5's numbers for the filters that we undo
 CRC = "crc32"  # the attribute in which our own files say the CRC32 of a dataset's values
+_SKIPPED = ("optimizer", "optimizer_weights")  # of a training file: larger than the weights, and none
 
 
 class Refused(Exception):
@@ -56,90 +47,48 @@ class Refused(Exception):
         self.kind = kind
 
 
-class Dataset(NamedTuple):
-    """A dataset that is safe to read: its place in the file, its type, the properties it was made with."""
-
-    path: str
-    id: h5py.h5d.DatasetID
-    made: h5py.h5p.PropDCID
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def extract(request: dict[str, Any], output: BinaryIO, step: Callable[[], object] = lambda: None) -> None:
-    """Writes values, index and trailer to `output`, an unbuffered file at its start; `step` runs at each object.
-
-    Never raises for what the file holds: the index then says what is wrong with it.
-    """
+def listing(request: dict[str, Any], step: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """What the file holds, or {"refused": [kind, reason]}; `step` runs at each object. Never raises for the file."""
     try:
-        index = _taken_apart(request, output, step)
+        return _listing(request, step)
     except Refused as refused:
-        index = {"refused": [refused.kind, str(refused)]}
+        return {"refused": [refused.kind, str(refused)]}
     except MemoryError:
-        index = {"refused": ["limit", "asks for more memory than weights can need"]}
+        return {"refused": ["limit", "asks for more memory than the names of weights can need"]}
     except Exception as error:  # h5py has a dozen types for one fact
-        index = {"refused": ["corrupt", f"{type(error).__name__}: {error}"]}
-    if "refused" in index:
-        output.seek(0)
-        output.truncate()
-    text = json.dumps(index).encode()
-    _write(output, text + TRAILER.pack(len(text), zlib.crc32(text)))
+        return {"refused": ["corrupt", f"{type(error).__name__}: {error}"]}
 
 
-def _taken_apart(request: dict[str, Any], output: BinaryIO, step: Callable[[], object]) -> dict[str, Any]:
-    with _opened(request["path"]) as (raw, file):
+def _listing(request: dict[str, Any], step: Callable[[], object]) -> dict[str, Any]:
+    with _opened(request["path"]) as file:
         groups, found = _walk(file, step)
-        datasets = [_described(path, each) for path, each in found]
-        _check_budget(datasets)
-        tensors, position = [], 0
-        for dataset in datasets:
+        datasets = []
+        chunks = 0
+        for path, dataset in found:
             step()
-            checksummed = _copy(dataset, raw, output)
-            tensors.append(
-                {
-                    "name": dataset.path,
-                    "shape": dataset.shape,
-                    "dtype": dataset.dtype.str,
-                    "offset": position,
-                    "checksummed": checksummed and _superblock(raw) >= 2,  # older metadata has no checksums
-                }
-            )
-            padding = -dataset.size % ALIGNMENT
-            _write(output, bytes(padding))
-            position += dataset.size + padding
-        return {"tensors": tensors, "groups": groups, "attributes": _texts(file, request["attributes"])}
+            datasets.append(_described(path, dataset, MOST_CHUNKS - chunks))
+            chunks += len(datasets[-1]["pieces"])
+        return {"datasets": datasets, "groups": groups, "attributes": _texts(file, request["attributes"])}
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[BinaryIO, h5py.File]]:
-    """The file twice, as bytes and through HDF5, and the same one both times."""
+def _opened(path: str) -> Iterator[h5py.File]:
     import h5py
 
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise Refused("unreadable", "is no ordinary file")
-        raw = open(path, "rb", buffering=0)  # noqa: SIM115
+        file = h5py.File(path, "r")
+    except BlockingIOError as error:
+        raise Refused("unreadable", "is being written by another process; read it when that is done") from error
     except OSError as error:
-        raise Refused("unreadable", f"cannot be opened ({error.strerror})") from error
-    with raw:
-        try:
-            file = h5py.File(path, "r")
-        except BlockingIOError as error:
-            raise Refused("unreadable", "is being written by another process; read it when that is done") from error
-        with file:
-            if not os.path.samestat(os.fstat(raw.fileno()), os.stat(path)):
-                raise Refused("unreadable", "was replaced while it was opened; read it again")
-            if file.id.get_create_plist().get_userblock():
-                raise Refused("unsupported", "has a user block before the HDF5 data")
-            yield raw, file
-
-
-# ---- what is in the file
+        if error.errno is None:  # of HDF5's own
+            raise
+        raise Refused("unreadable", f"cannot be opened ({os.strerror(error.errno)})") from error
+    with file:
+        if file.id.get_create_plist().get_userblock():
+            raise Refused("unsupported", "has a user block before the HDF5 data")
+        yield file
 
 
 def _walk(file: h5py.File, step: Callable[[], object]) -> tuple[list[str], list[tuple[str, h5py.h5d.DatasetID]]]:
@@ -189,8 +138,12 @@ def _path(prefix: str, name: bytes) -> str:
     return prefix + text
 
 
-def _described(path: str, dataset: h5py.h5d.DatasetID) -> Dataset:
-    """A dataset's shape and type, once it keeps its values in this file and they are plain numbers."""
+def _described(path: str, dataset: h5py.h5d.DatasetID, most_chunks: int) -> dict[str, Any]:
+    """A dataset of plain numbers in this file: its shape, its type, its filters, and the pieces that its values are in.
+
+    A piece is [first byte, length, mask of filters left out]; a chunk that was never
+    stored has the length 0. Chunks are in the order of their places.
+    """
     from h5py import h5d, h5s, h5t
 
     made = dataset.get_create_plist()
@@ -203,41 +156,57 @@ def _described(path: str, dataset: h5py.h5d.DatasetID) -> Dataset:
     dtype = kind.dtype
     if dtype.kind not in "fiu" or dtype.itemsize > 8 or not h5t.py_create(dtype).equal(kind):
         raise Refused("unsupported", f"{path} holds numbers of an unusual form ({dtype})")
-    odd = [code for code, *_ in _filters(made) if code not in (_DEFLATE, _SHUFFLE, _FLETCHER32)]
-    if odd:
-        raise Refused("unsupported", f"{path} uses the filter {odd[0]}; expected gzip, shuffle or fletcher32")
     space = dataset.get_space()
     shape = (0,) if space.get_simple_extent_type() == h5s.NULL else tuple(map(int, space.shape))
     if len(shape) > MOST_DIMENSIONS:
         raise Refused("unsupported", f"{path} has {len(shape)} dimensions; expected {MOST_DIMENSIONS} at most")
-    return Dataset(path, dataset, made, shape, dtype)
+    found = {"name": path, "shape": shape, "dtype": dtype.str, "filters": _filters(path, made), "crc": _crc(dataset)}
+    if not math.prod(shape):
+        return found | {"chunk": None, "pieces": []}
+    if made.get_layout() == h5d.CHUNKED:
+        chunk = made.get_chunk()
+        return found | {"chunk": chunk, "pieces": _chunks(path, dataset, shape, chunk, most_chunks)}
+    if made.get_layout() == h5d.COMPACT:
+        raise Refused("unsupported", f"{path} keeps its values among the metadata (compact layout)")
+    return found | {"chunk": None, "pieces": [[dataset.get_offset() or 0, dataset.get_storage_size(), 0]]}
 
 
-def _filters(made: h5py.h5p.PropDCID) -> list[tuple[int, int, tuple[int, ...], bytes]]:
-    return [made.get_filter(i) for i in range(made.get_nfilters())]
+def _filters(path: str, made: h5py.h5p.PropDCID) -> list[tuple[int, int]]:
+    """(number, first setting) of each filter, in the order of writing."""
+    filters = []
+    for i in range(made.get_nfilters()):
+        code, _, settings, _ = made.get_filter(i)
+        if code not in (DEFLATE, SHUFFLE, FLETCHER32):
+            raise Refused("unsupported", f"{path} uses the filter {code}; expected gzip, shuffle or fletcher32")
+        filters.append((code, settings[0] if settings else 0))
+    return filters
 
 
-def _check_budget(datasets: list[Dataset]) -> None:
-    """Refuses, before a value is read, datasets that would unpack to more than weights can be."""
-    from h5py import h5d
-
-    total = chunks = 0
-    for dataset in datasets:
-        size = dataset.size
-        if size and dataset.made.get_layout() == h5d.CHUNKED:
-            chunk = _chunk_shape(dataset)
-            count = math.prod(-(-length // side) for length, side in zip(dataset.shape, chunk, strict=True))
-            chunks, size = chunks + count, count * math.prod(chunk) * dataset.dtype.itemsize
-        total += size
-        if size > LARGEST or total > MOST_BYTES or chunks > MOST_CHUNKS:
-            raise Refused("limit", f"{dataset.path} brings the values to {total} bytes in {chunks} chunks")
+def _chunks(
+    path: str, dataset: h5py.h5d.DatasetID, shape: tuple[int, ...], chunk: tuple[int, ...], most: int
+) -> list[list[int]]:
+    if len(chunk) != len(shape) or not all(chunk):
+        raise Refused("corrupt", f"{path} is {shape} in chunks of {chunk}")
+    starts = [range(0, length, side) for length, side in zip(shape, chunk, strict=True)]
+    if math.prod(map(len, starts)) > most:
+        raise Refused("limit", f"{path} brings the file to more than {MOST_CHUNKS} chunks")
+    found = (dataset.get_chunk_info_by_coord(start) for start in itertools.product(*starts))
+    return [[each.byte_offset or 0, each.size or 0, each.filter_mask or 0] for each in found]
 
 
-def _chunk_shape(dataset: Dataset) -> tuple[int, ...]:
-    chunk = dataset.made.get_chunk()
-    if len(chunk) != len(dataset.shape) or not all(chunk):
-        raise Refused("corrupt", f"{dataset.path} is {dataset.shape} in chunks of {chunk}")
-    return chunk
+def _crc(dataset: h5py.h5d.DatasetID) -> int | None:
+    """The CRC32 that our own files carry: HDF5's checksum takes zeros, data and sum alike, for sound."""
+    import numpy as np
+    from h5py import h5a, h5t
+
+    if not h5a.exists(dataset, CRC.encode()):
+        return None
+    attribute = h5a.open(dataset, CRC.encode())
+    if attribute.shape != () or not attribute.get_type().equal(h5t.STD_U32LE):
+        return None
+    value = np.empty((), "<u4")
+    attribute.read(value)
+    return int(value)
 
 
 def _texts(file: h5py.File, wanted: list[str]) -> dict[str, str]:
@@ -257,200 +226,20 @@ def _texts(file: h5py.File, wanted: list[str]) -> dict[str, str]:
     return texts
 
 
-def _superblock(raw: BinaryIO) -> int:
-    """The version of the file's first block."""
-    raw.seek(8)
-    return raw.read(1)[0]
-
-
-# ---- its values
-
-
-def _copy(dataset: Dataset, raw: BinaryIO, output: BinaryIO) -> bool:
-    """Writes a dataset's values to `output`; whether a checksum on them was there, and right."""
-    from h5py import h5d
-
-    if not dataset.size:
-        return True
-    said = _said_crc(dataset)
-    pieces: Iterable[Any]
-    if dataset.made.get_layout() == h5d.CHUNKED:
-        values, checksummed = _unchunked(dataset, sums=said is None)
-        pieces = [values]
-    else:
-        pieces, checksummed = _unpacked(dataset, raw), False
-    crc = 0
-    for piece in pieces:
-        crc = crc if said is None else zlib.crc32(piece, crc)
-        _write(output, piece)
-    if said not in (None, crc):
-        raise Refused("corrupt", f"{dataset.path}: its checksum is wrong")
-    return checksummed or said is not None
-
-
-def _unpacked(dataset: Dataset, raw: BinaryIO) -> Iterator[Any]:
-    """The values of a dataset that lies in the file as it is, piece by piece."""
-    import numpy as np
-    from h5py import h5d, h5s
-
-    if (stored := dataset.id.get_storage_size()) != dataset.size:
-        raise _short(dataset.path, f"{stored} of {dataset.size} bytes")
-    if dataset.made.get_layout() == h5d.COMPACT:
-        values = np.empty(dataset.shape, dataset.dtype)
-        dataset.id.read(h5s.ALL, h5s.ALL, values)
-        yield values
-        return
-    start, left = dataset.id.get_offset(), dataset.size
-    if start is None:
-        raise _short(dataset.path, "none of its values")
-    raw.seek(start)
-    while left:
-        piece = raw.read(min(left, _BLOCK))
-        if not piece:
-            raise _short(dataset.path, f"{dataset.size - left} of {dataset.size} bytes")
-        yield piece
-        left -= len(piece)
-
-
-def _said_crc(dataset: Dataset) -> int | None:
-    """The CRC32 that our own files carry: HDF5's checksum takes zeros, data and sum alike, for sound."""
-    import numpy as np
-    from h5py import h5a, h5t
-
-    if not h5a.exists(dataset.id, CRC.encode()):
-        return None
-    attribute = h5a.open(dataset.id, CRC.encode())
-    if attribute.shape != () or not attribute.get_type().equal(h5t.STD_U32LE):
-        return None
-    value = np.empty((), "<u4")
-    attribute.read(value)
-    return int(value)
-
-
-def _unchunked(dataset: Dataset, sums: bool) -> tuple[np.ndarray, bool]:
-    """The values of a chunked dataset, and whether every chunk had a checksum that says something.
-
-    sums: compare HDF5's checksums, which a better one makes superfluous.
-    """
-    import numpy as np
-
-    chunk = _chunk_shape(dataset)
-    values = np.empty(dataset.shape, dataset.dtype)
-    checksummed = True
-    starts = (range(0, length, side) for length, side in zip(dataset.shape, chunk, strict=True))
-    for start in itertools.product(*starts):
-        piece, checked = _chunk(dataset, start, chunk, sums)
-        checksummed &= checked
-        place = tuple(slice(at, at + side) for at, side in zip(start, chunk, strict=True))
-        target = values[place]
-        target[...] = piece[tuple(map(slice, target.shape))]
-    return values, checksummed
-
-
-def _chunk(dataset: Dataset, start: tuple[int, ...], shape: tuple[int, ...], sums: bool) -> tuple[np.ndarray, bool]:
-    """One chunk, its filters undone in reverse, and whether it had a checksum that was compared."""
-    import numpy as np
-
-    size = math.prod(shape) * dataset.dtype.itemsize
-    filters = _filters(dataset.made)
-    where = f"{dataset.path} at {start}"
-    stored = dataset.id.get_chunk_info_by_coord(start).size
-    least, most = (1, size + size // 100 + 1024) if filters else (size, size)
-    if not least <= stored <= most:
-        raise _short(where, f"{stored} of {size} bytes")
-    mask, data = dataset.id.read_direct_chunk(start)
-    if len(data) != stored:
-        raise _short(where, f"{stored} bytes, of which {len(data)} can be read")
-    checksummed = False
-    for i, (code, _, settings, _) in reversed(list(enumerate(filters))):
-        if mask >> i & 1:
-            continue
-        if code == _FLETCHER32:
-            data, checksummed = _checked(data, sums, where)
-        elif code == _DEFLATE:
-            data = _inflated(data, size + 4 * len(filters), where)
-        else:
-            data = _unshuffled(data, settings, dataset.dtype.itemsize, where)
-    if len(data) != size:
-        raise _short(where, f"{len(data)} of {size} bytes")
-    return np.frombuffer(data, dataset.dtype).reshape(shape), checksummed
-
-
-def _checked(data: bytes, compare: bool, where: str) -> tuple[bytes, bool]:
-    """The data before a checksum, and whether that says something: not zero, which a lost sector has too."""
-    if len(data) < 4:
-        raise _short(where, f"{len(data)} bytes, less than its checksum")
-    body, said = data[:-4], int.from_bytes(data[-4:], "little")
-    if compare and fletcher32(body) != said:
-        raise Refused("corrupt", f"{where}: its checksum is wrong")
-    return body, compare and said != 0
-
-
-def fletcher32(data: bytes) -> int:
-    """HDF5's checksum: two sums of big-endian 16-bit words, the second one of the first one's steps."""
-    import numpy as np
-
-    words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2")
-    count, width = len(words), 1024
-    table = np.zeros((-(-count // width), width), np.float32)  # exact: sums below 2**53 are taken in float64
-    table.reshape(-1)[:count] = words
-    rows, columns = table.sum(1, dtype=np.float64), table.sum(0, dtype=np.float64)
-    total = int(rows.sum())
-    indexed = sum(i * width * int(row) for i, row in enumerate(rows)) + int(columns @ np.arange(width))
-    sums = (total, count * total - indexed)
-    first, second = (each % 65535 or (65535 if each else 0) for each in sums)
-    return second << 16 | first
-
-
-def _inflated(data: bytes, at_most: int, where: str) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        result = inflater.decompress(data, at_most)
-    except zlib.error as error:
-        raise Refused("corrupt", f"{where}: cannot be decompressed ({error})") from error
-    if not inflater.eof and len(result) >= at_most:
-        raise Refused("limit", f"{where}: unpacks to more than the {at_most} bytes it can have")
-    if not inflater.eof or inflater.unused_data:
-        raise Refused("corrupt", f"{where}: its compressed data does not end where it should")
-    return result
-
-
-def _unshuffled(data: bytes, settings: tuple[int, ...], itemsize: int, where: str) -> bytes:
-    import numpy as np
-
-    if settings[:1] != (itemsize,) or len(data) % itemsize:
-        raise Refused("corrupt", f"{where}: is shuffled in steps of {settings} where its numbers have {itemsize} bytes")
-    return np.frombuffer(data, np.uint8).reshape(itemsize, -1).T.tobytes()
-
-
-def _short(where: str, found: str) -> Refused:
-    return Refused("corrupt", f"{where}: stores {found}")
-
-
-def _write(output: BinaryIO, data: Any) -> None:
-    view = memoryview(data).cast("B")
-    try:
-        while view:
-            view = view[output.write(view) :]
-    except OSError as error:
-        reason = f"has more values than the temporary folder has room for ({error.strerror}); set TMPDIR to another"
-        raise Refused("unreadable", reason) from error
-
-
 # ---- the process
 
 
-def _limit(size: int) -> None:
+def _limit() -> None:
     """Bounds memory, time and output of this process; where there is no `resource`, only the parent's clock does."""
     try:
         import resource
     except ImportError:
         return
     limits = {
-        "RLIMIT_AS": min(size + MORE_MEMORY, MOST_MEMORY),
+        "RLIMIT_AS": MEMORY,
         "RLIMIT_CPU": CPU_SECONDS,
         "RLIMIT_CORE": 0,
-        "RLIMIT_FSIZE": 2 * MOST_BYTES,
+        "RLIMIT_FSIZE": LARGEST_LISTING,
     }
     for name, wanted in limits.items():
         if (kind := getattr(resource, name, None)) is None:
@@ -471,10 +260,11 @@ def _step() -> None:
 def main() -> None:
     request = json.loads(sys.argv[1])
     sys.path.extend(request["libraries"])
-    _limit(os.path.getsize(request["path"]) if os.path.exists(request["path"]) else 0)
+    _limit()
     _step()
-    with os.fdopen(sys.stdout.fileno(), "wb", buffering=0, closefd=False) as output:
-        extract(request, output, _step)
+    text = json.dumps(listing(request, _step))
+    sys.stdout.write(text)
+    sys.stdout.flush()
     os._exit(0)  # the interpreter's and HDF5's clean-up would only take time
 
 

@@ -435,17 +435,22 @@ MISFITS = {
     ),
     "border": (
         replaced(border="include"),
-        {},
+        {"variant": "keras"},
         CheckpointError,
-        ["border='include'", "border='exclude'", "own variant"],
+        ["border='include'", "border='exclude'", "leave the argument variant out"],
     ),
     "last_pool": (
         replaced(last_pool="max"),
-        {},
+        {"variant": "keras"},
         CheckpointError,
-        ["last_pool='max'", "last_pool='avg'", "own variant"],
+        ["last_pool='max'", "last_pool='avg'", "leave the argument variant out"],
     ),
-    "gamma": (replaced(gamma=True), {}, CheckpointError, ["gamma=True", "gamma=False", "own variant"]),
+    "gamma": (
+        replaced(gamma=True),
+        {"variant": "keras"},
+        CheckpointError,
+        ["gamma=True", "gamma=False", "leave the argument variant out"],
+    ),
     "variant": (replaced(), {"variant": "torchvision"}, CheckpointError, ["border='exclude'", "border='include'"]),
     "aux": (replaced(), {"aux_logits": True}, CheckpointError, ["no auxiliary head", "aux_logits=False"]),
     "aux_kernel": (
@@ -462,6 +467,14 @@ MISFITS = {
     ),
     "grey": (replaced(), {"input_shape": (107, 107, 1)}, ShapeMismatch, ["1 of another", "3x3x3x4, expected 3x3x1x4"]),
 }
+
+
+@pytest.mark.parametrize("rules", [{"border": "include", "gamma": True}, {"last_pool": "max"}])
+def test_without_a_variant_the_model_takes_the_weights_own(rules):
+    weights = replaced(**rules)
+    again = to_weights(narrow(107, weights=weights))
+    assert_same(again, weights)
+    assert {field: getattr(again.variant, field) for field in rules} == rules
 
 
 @pytest.mark.parametrize(("weights", "arguments", "error", "words"), MISFITS.values(), ids=MISFITS)
