@@ -160,8 +160,9 @@ def _listed_by_a_child(request: Mapping[str, Any], called: str) -> dict[str, Any
             raise CheckpointError(f"{called}: the process that reads HDF5 cannot be started ({error})") from error
         if ended:
             raise CorruptFile(f"{called}: listing it ended the HDF5 library ({_ending(ended)}){_ADVICE['corrupt']}")
+        size = output.seek(0, os.SEEK_END)
         output.seek(0)
-        text = output.read(hdf5_worker.LARGEST_LISTING + 1)
+        text = output.read(min(size, hdf5_worker.LARGEST_LISTING + 1))
     try:
         return inert_json.parse(text, hdf5_worker.LARGEST_LISTING, called)
     except CheckpointError as error:

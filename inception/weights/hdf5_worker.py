@@ -160,25 +160,26 @@ def _described(path: str, dataset: h5py.h5d.DatasetID, most_chunks: int) -> dict
     shape = (0,) if space.get_simple_extent_type() == h5s.NULL else tuple(map(int, space.shape))
     if len(shape) > MOST_DIMENSIONS:
         raise Refused("unsupported", f"{path} has {len(shape)} dimensions; expected {MOST_DIMENSIONS} at most")
-    found = {"name": path, "shape": shape, "dtype": dtype.str, "filters": _filters(path, made), "crc": _crc(dataset)}
+    found = {"name": path, "shape": list(shape), "dtype": dtype.str, "crc": _crc(dataset)}
+    found["filters"] = _filters(path, made)
     if not math.prod(shape):
         return found | {"chunk": None, "pieces": []}
     if made.get_layout() == h5d.CHUNKED:
         chunk = made.get_chunk()
-        return found | {"chunk": chunk, "pieces": _chunks(path, dataset, shape, chunk, most_chunks)}
+        return found | {"chunk": list(chunk), "pieces": _chunks(path, dataset, shape, chunk, most_chunks)}
     if made.get_layout() == h5d.COMPACT:
         raise Refused("unsupported", f"{path} keeps its values among the metadata (compact layout)")
     return found | {"chunk": None, "pieces": [[dataset.get_offset() or 0, dataset.get_storage_size(), 0]]}
 
 
-def _filters(path: str, made: h5py.h5p.PropDCID) -> list[tuple[int, int]]:
-    """(number, first setting) of each filter, in the order of writing."""
+def _filters(path: str, made: h5py.h5p.PropDCID) -> list[list[int]]:
+    """[number, first setting] of each filter, in the order of writing."""
     filters = []
     for i in range(made.get_nfilters()):
         code, _, settings, _ = made.get_filter(i)
         if code not in (DEFLATE, SHUFFLE, FLETCHER32):
             raise Refused("unsupported", f"{path} uses the filter {code}; expected gzip, shuffle or fletcher32")
-        filters.append((code, settings[0] if settings else 0))
+        filters.append([code, settings[0] if settings else 0])
     return filters
 
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 
 from inception import architecture, names
 from inception.architecture import END_POINTS

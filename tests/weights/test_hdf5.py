@@ -6,17 +6,17 @@ import contextlib
 import ctypes
 import json
 import os
-import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zlib
 
 import h5py
 import numpy as np
 import pytest
 
-from inception.weights import hdf5, hdf5_worker
+from inception.weights import hdf5, hdf5_values, hdf5_worker
 from inception.weights.canonical import VARIANT
 from inception.weights.errors import (
     CheckpointError,
@@ -95,7 +95,6 @@ def test_every_layout_and_type(path, trusted):
     for name, array in expected.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
         assert found[name].tobytes() == array.tobytes(), name
-        assert found[name].flags.owndata or found[name].base.flags.owndata
         assert found[name].flags.writeable
 
 
@@ -103,18 +102,12 @@ def test_scalars_and_nothing_at_all(path):
     with made(path) as file:
         file["scalar"] = np.float32(3.5)
         file["empty"] = np.zeros((0, 3), np.float32)
-        file["chunked empty"] = np.zeros((0, 3), np.float32)
+        file.create_dataset("chunked empty", (0, 3), np.float32, maxshape=(None, 3), chunks=(2, 3))
         file["no space"] = h5py.Empty("f4")
-        compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        compact.set_layout(h5py.h5d.COMPACT)
-        space = h5py.h5s.create_simple((4,))
-        h5py.h5d.create(file.id, b"compact", h5py.h5t.IEEE_F32LE, space, compact).write(
-            h5py.h5s.ALL, h5py.h5s.ALL, np.arange(4, dtype=np.float32)
-        )
     found = values(hdf5.read(path))
     assert found["scalar"].shape == () and found["scalar"] == np.float32(3.5)
     assert found["empty"].shape == (0, 3) and found["no space"].size == 0
-    np.testing.assert_array_equal(found["compact"], np.arange(4, dtype=np.float32))
+    assert found["chunked empty"].shape == (0, 3)
 
 
 def test_a_file_with_nothing_in_it(path):
@@ -160,7 +153,7 @@ def test_a_checksum_of_zero_counts_only_with_our_own_beside_it(path):
         hdf5.create_dataset(file, "ours", np.ones(4, np.float32))
         file["ours"].id.write_direct_chunk((0,), bytes(20))
     with pytest.raises(CorruptFile, match="ours: its checksum is wrong"):
-        hdf5.read(path)
+        values(hdf5.read(path))
 
 
 @pytest.mark.parametrize("kind", ["f4", ">u4", "u8"])
@@ -186,7 +179,7 @@ def test_fletcher32_is_that_of_hdf5(path, size, byte):
     with made(path) as file:
         stored = file.create_dataset("x", data=np.frombuffer(data, np.uint8), chunks=(size,), fletcher32=True)
         _, raw = stored.id.read_direct_chunk((0,))
-    assert int.from_bytes(raw[-4:], "little") == hdf5_worker.fletcher32(data)
+    assert int.from_bytes(raw[-4:], "little") == hdf5_values.fletcher32(np.frombuffer(data, np.uint8))
 
 
 def test_nothing_is_left_behind(path, tmp_path, monkeypatch):
@@ -196,16 +189,19 @@ def test_nothing_is_left_behind(path, tmp_path, monkeypatch):
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     before = len(os.listdir("/proc/self/fd"))
-    for folder in ("/dev/shm", str(scratch)):
-        monkeypatch.setattr(hdf5, "_MEMORY_FOLDER", folder)
-        there = set(os.listdir(folder))
-        content = hdf5.read(path)
-        assert not [name for name in set(os.listdir(folder)) - there if name.startswith("tmp")]
-        assert content.tensors["w"].read().sum() == 1000
-        assert len(values(hdf5.read_pieces([path.read_bytes()], "inside"))) == 1
-    del content
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert not list(scratch.iterdir())
+    content = hdf5.read(path)
+    assert content.tensors["w"].read().sum() == 1000
+    assert values(hdf5.read_pieces([path.read_bytes()], "inside"))["w"].sum() == 1000
+    assert len(os.listdir("/proc/self/fd")) == before and not list(scratch.iterdir())
+
+
+def test_a_file_replaced_before_its_values_are_read(path):
+    with made(path) as file:
+        file["w"] = np.ones(1000, np.float32)
+    content = hdf5.read(path)
+    os.utime(path, (1, 1))
+    with pytest.raises(CorruptFile, match="was changed while it was being read"):
+        content.tensors["w"].read()
 
 
 # ---- links and other files
@@ -377,6 +373,12 @@ def plug_in(file):
     h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4,)), made_with)
 
 
+def compact(file):
+    made_with = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made_with.set_layout(h5py.h5d.COMPACT)
+    h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4,)), made_with)
+
+
 def many_dimensions(file):
     file.create_dataset("w", data=np.ones((1,) * 12, np.float32))
 
@@ -384,7 +386,7 @@ def many_dimensions(file):
 @pytest.mark.parametrize(
     "fill",
     [strings, fixed_strings, compound, objects, references, booleans, complexes, opaque, named_type, odd_floats,
-     three_bytes, lzf, scale_offset, plug_in, many_dimensions],
+     three_bytes, lzf, scale_offset, plug_in, compact, many_dimensions],
 )  # fmt: skip
 def test_what_weights_do_not_have_is_named(path, fill):
     with made(path) as file:
@@ -446,8 +448,8 @@ def not_packed(file):
 def test_values_that_are_not_all_there_are_damage(path, fill):
     with made(path) as file:
         fill(file)
-    with pytest.raises(CorruptFile, match=r"w.*damaged or hostile"):
-        hdf5.read(path)
+    with pytest.raises(CorruptFile, match=r"w.*the file is damaged"):
+        values(hdf5.read(path))
 
 
 def huge_shape(file):
@@ -491,23 +493,10 @@ def huge_attribute(file):
     file.attrs[VARIANT] = np.bytes_(b"x" * 60_000)
 
 
-def packed_bomb(file):
-    dataset = file.create_dataset("w", (1024,), np.float32, chunks=(1024,), compression="gzip")
-    packer = zlib.compressobj(1)
-    bomb = b"".join(packer.compress(bytes(MEBIBYTE)) for _ in range(300)) + packer.flush()
-    with contextlib.suppress(ValueError):
-        dataset.id.write_direct_chunk((0,), bomb)
-
-
-def small_packed_bomb(file):
-    dataset = file.create_dataset("w", (1024,), np.float32, chunks=(1024,), compression="gzip")
-    dataset.id.write_direct_chunk((0,), zlib.compress(bytes(4 * MEBIBYTE)))
-
-
 @pytest.mark.parametrize(
     "fill",
     [huge_shape, overflowing_shape, many_middling, many_chunks, huge_chunk, many_objects, deep, long_name,
-     huge_attribute, small_packed_bomb],
+     huge_attribute],
 )  # fmt: skip
 def test_what_asks_for_too_much_is_refused(path, fill):
     with made(path) as file:
@@ -518,12 +507,32 @@ def test_what_asks_for_too_much_is_refused(path, fill):
     assert child_peak(path) < 150 * MEBIBYTE
 
 
-def test_a_chunk_larger_than_its_values_can_be_packed(path):
+@pytest.mark.parametrize("size", [4, 300])
+def test_a_chunk_that_unpacks_without_end(path, size):
+    packer = zlib.compressobj(1)
+    bomb = b"".join(packer.compress(bytes(MEBIBYTE)) for _ in range(size)) + packer.flush()
     with made(path) as file:
-        packed_bomb(file)
-    with pytest.raises(CheckpointError, match=r"w at .*"):
+        dataset = file.create_dataset("w", (1 << 20,), np.float32, chunks=(1 << 20,), compression="gzip")
+        dataset.id.write_direct_chunk((0,), bomb)
+    tracemalloc.start()
+    with pytest.raises(ResourceLimit if size > 4 else CorruptFile, match=r"w at "):
+        if size == 4:
+            path.write_bytes(path.read_bytes().replace(bomb, bomb[:-1] + b"?"))
+        values(hdf5.read(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * MEBIBYTE and child_peak(path) < 150 * MEBIBYTE
+
+
+def test_packed_values_may_be_much_smaller_but_not_without_end(path):
+    with made(path) as file:
+        for i in range(20):
+            file.create_dataset(f"w{i}", data=np.zeros(1 << 20, np.float32), chunks=(1 << 20,), compression="gzip")
+    with pytest.raises(ResourceLimit, match="no weight file"):
         hdf5.read(path)
-    assert child_peak(path) < 150 * MEBIBYTE
+    with made(path) as file:
+        file.create_dataset("w", data=np.zeros(1 << 20, np.float32), chunks=(1 << 20,), compression="gzip")
+    assert not hdf5.read(path).tensors["w"].read().any()
 
 
 def test_a_huge_attribute_that_nobody_asked_for_is_not_read(path):
@@ -535,7 +544,7 @@ def test_a_huge_attribute_that_nobody_asked_for_is_not_read(path):
 
 LAUNCHER = """
 import resource, subprocess, sys
-subprocess.run([sys.executable, "-I", "-S", *sys.argv[1:]], stdout=subprocess.DEVNULL, check=False)
+subprocess.run([sys.executable, "-I", "-S", *sys.argv[1:]], stdout=subprocess.DEVNULL, check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
@@ -608,7 +617,7 @@ def test_a_cut_file(path, keep):
 def test_what_is_no_file(tmp_path, path):
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "gone.h5", tmp_path, tmp_path / "pipe"):
-        with pytest.raises(CheckpointError, match=r"cannot be opened|no ordinary file"):
+        with pytest.raises(CheckpointError, match=r"no such file|not a regular file|Is a directory"):
             hdf5.read(place)
 
 
@@ -671,57 +680,117 @@ def test_an_endless_loop_is_ended_from_outside(tmp_path):
     assert hdf5._ending(ended.returncode) == "SIGPROF"
 
 
-def answer(index, body=bytes(64), crc=0, longer=0):
-    text = index if isinstance(index, bytes) else json.dumps(index).encode()
-    data = body + text + struct.pack("<QI", len(text) + longer, zlib.crc32(text) ^ crc)
-    return f"import sys; sys.stdout.buffer.write({data!r})"
+def answer(text):
+    return f"import sys; sys.stdout.write({text if isinstance(text, str) else json.dumps(text)!r})"
 
 
-def index(**changes):
-    entry = {"name": "w", "shape": [4], "dtype": "<f4", "offset": 0, "checksummed": True} | changes
-    return {"tensors": [entry], "groups": [], "attributes": {}}
+def listed(**changes):
+    entry = {"name": "w", "shape": [4], "dtype": "<f4", "crc": None}
+    place = {"chunk": None, "filters": [], "pieces": [[0, 16, 0]]}
+    return {"datasets": [entry | place | changes], "groups": [], "attributes": {}}
 
 
 def test_a_right_answer(child, path):
-    child(answer(index()))
-    assert hdf5.read(path).tensors["w"].read().tolist() == [0] * 4
+    child(answer(listed()))
+    assert hdf5.read(path).tensors["w"].read().tobytes() == path.read_bytes()[:16]
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        answer(index(), crc=1),
-        answer(index(), longer=1),
-        answer(index(), longer=1 << 60),
-        answer(index(shape=[1 << 40])),
-        answer(index(shape=[17])),
-        answer(index(shape=[-4])),
-        answer(index(shape=[4.0])),
-        answer(index(shape=4)),
-        answer(index(shape=[1] * 40)),
-        answer(index(offset=60)),
-        answer(index(offset=-4)),
-        answer(index(offset=None)),
-        answer(index(dtype="O")),
-        answer(index(dtype="<f3")),
-        answer(index(dtype=4)),
-        answer({"tensors": index()["tensors"] * 2, "groups": [], "attributes": {}}),
-        answer({"tensors": [{}], "groups": [], "attributes": {}}),
-        answer({"tensors": 3}),
-        answer({"refused": ["surprise", "?"]}),
-        answer({"refused": 3}),
-        answer({"refused": []}),
-        answer({"refused": [[], "?"]}),
-        answer({"refused": {"corrupt": 1}}),
-        answer(b"[1]"),
-        answer(b"[" * 100_000),
-        answer(b"\xff"),
+        {"shape": [1 << 40, 1 << 40, -1]},
+        {"shape": [-4]},
+        {"shape": [4.0]},
+        {"shape": 4},
+        {"shape": [1] * 40},
+        {"chunk": [3, 3]},
+        {"chunk": [0]},
+        {"chunk": [3]},
+        {"chunk": 3},
+        {"pieces": []},
+        {"pieces": [[0, 16, 0]] * 2},
+        {"pieces": [[0, 16]]},
+        {"pieces": [[-1, 16, 0]]},
+        {"pieces": [[None, 16, 0]]},
+        {"pieces": 3},
+        {"shape": [0]},
+        {"filters": [[32000, 0]]},
+        {"filters": [[1]]},
+        {"filters": [1]},
+        {"filters": None},
+        {"dtype": "O"},
+        {"dtype": "<f3"},
+        {"dtype": "|f1"},
+        {"dtype": 4},
+        {"crc": "1"},
+    ],
+)
+def test_a_dataset_that_makes_no_sense(child, path, wrong):
+    child(answer(listed(**wrong)))
+    with pytest.raises(CorruptFile, match="makes no sense"):
+        hdf5.read(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pieces": [[1 << 60, 16, 0]]},
+        {"pieces": [[0, 17, 0]]},
+        {"pieces": [[0, 1 << 60, 0]]},
+        {"chunk": [4], "pieces": [[1 << 60, 16, 0]]},
+        {"chunk": [4], "pieces": [[0, 1 << 60, 0]], "filters": [[1, 0]]},
+        {"chunk": [4], "filters": [[1, 0]]},
+        {"chunk": [4], "filters": [[2, 3]]},
+        {"chunk": [4], "filters": [[3, 0]]},
+        {"chunk": [4], "filters": [[3, 0]], "pieces": [[0, 0, 0]]},
+        {"crc": 1},
+    ],
+)
+def test_a_dataset_that_is_not_where_it_should_be(child, path, wrong):
+    child(answer(listed(**wrong)))
+    with pytest.raises(CorruptFile, match="the file is damaged"):
+        values(hdf5.read(path))
+
+
+@pytest.mark.parametrize("shape", [[1 << 40], [1 << 27], [1 << 61, 2]])
+def test_a_dataset_that_is_too_large(child, path, shape):
+    child(answer(listed(shape=shape)))
+    with pytest.raises(ResourceLimit, match="no weight file"):
+        hdf5.read(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"datasets": listed()["datasets"] * 2, "groups": [], "attributes": {}},
+        {"datasets": [{}], "groups": [], "attributes": {}},
+        {"datasets": [3], "groups": [], "attributes": {}},
+        {"datasets": 3},
+        {"datasets": [], "groups": 3, "attributes": {}},
+        {"datasets": [], "groups": [], "attributes": 3},
+        {},
+        {"refused": ["surprise", "?"]},
+        {"refused": 3},
+        {"refused": []},
+        {"refused": [[], "?"]},
+        {"refused": {"corrupt": 1}},
+        "[1]",
+        "[" * 100_000,
+        "{",
+        '{"a": 1, "a": 2}',
     ],
 )
 def test_an_answer_that_makes_no_sense(child, path, wrong):
-    child(wrong)
+    child(answer(wrong))
     with pytest.raises(CorruptFile, match="makes no sense"):
-        values(hdf5.read(path))
+        hdf5.read(path)
+
+
+def test_an_answer_without_end(child, path, monkeypatch):
+    monkeypatch.setattr(hdf5_worker, "LARGEST_LISTING", 1000)
+    child("print('[' + '1,' * 1_000_000)")
+    with pytest.raises(CorruptFile, match="makes no sense"):
+        hdf5.read(path)
 
 
 def test_what_a_child_says_is_kept_short(child, path):
@@ -738,19 +807,6 @@ def test_a_child_that_cannot_start(path, monkeypatch):
         monkeypatch.setattr(sys, "executable", program)
         with pytest.raises(CheckpointError, match="cannot be started"):
             hdf5.read(path)
-
-
-def test_no_room_for_the_values(path, monkeypatch):
-    """A disk that is full is no damage to the file."""
-    with made(path) as file:
-        file["w"] = np.ones(10_000, np.float32)
-    real = hdf5._WORKER.read_text().replace("2 * MOST_BYTES", "20_000")
-    script = path.with_name("worker.py")
-    script.write_text(real)
-    monkeypatch.setattr(hdf5, "_WORKER", script)
-    with pytest.raises(CheckpointError, match="TMPDIR") as caught:
-        hdf5.read(path)
-    assert not isinstance(caught.value, CorruptFile)
 
 
 def test_no_room_to_unpack(path, monkeypatch):
