@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
 
 test: $(VENV)/.test lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -38,7 +38,7 @@ $(VENV)/.test: setup.cfg | $(BIN)/python
 
 # Our own tests on the oldest TensorFlow we claim (needs a Python that it has wheels for: 3.10 to 3.12).
 oldest: .venv-oldest/.test
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest -n auto --dist loadfile
 
 .venv-oldest/.test: setup.cfg
 	$(PYTHON) -m venv .venv-oldest

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,27 +28,30 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-Source = Annotated[str, typer.Argument(help="A weight file: Keras HDF5, or a TensorFlow checkpoint (its prefix).")]
+Source = Annotated[
+    str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
+]
 Averages = Annotated[bool, typer.Option(help="Take a training checkpoint's moving averages.")]
 
 
 @app.command()
 def convert(
     source: Source,
-    target: Annotated[Path, typer.Argument(help="The file to write; its ending names the format (.h5, .ckpt).")],
+    target: Annotated[Path, typer.Argument(help="The file to write; its ending names the format: .h5, .ckpt, ...")],
     step: Annotated[
         list[str] | None,
-        typer.Option(help="A change by name: drop-background, add-background, drop-aux, drop-top. May be repeated."),
+        typer.Option(help="drop-background, add-background, drop-aux, drop-top, fold-gamma or drop-extra."),
     ] = None,
     to: Annotated[str | None, typer.Option("--format", help="The format, where the ending does not tell.")] = None,
     moving_averages: Averages = False,
+    exclude: Annotated[list[str] | None, typer.Option(help="A scope of a checkpoint to leave out.")] = None,
 ) -> None:
     """Converts a weight file into another format, every tensor exactly once."""
     from inception.weights import formats
 
     to = to or formats.format_of(target)
     started = time.perf_counter()
-    weights = _load(source, moving_averages)
+    weights = _load(source, moving_averages, exclude or ())
     for name in step or []:
         weights = weights.step(name)
     with _noted(), _working(f"writing {target}"):
@@ -267,13 +270,13 @@ def _fetched(known: Published) -> Path:
         bar.stop()
 
 
-def _load(path: str, moving_averages: bool = False) -> Weights:
+def _load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
     from inception.weights import load, published
 
     known = None if os.path.exists(path) else published.find(path)
     place = _fetched(known) if known else path
     with _noted(), _working(f"reading {path}"):
-        return load(place, moving_averages=moving_averages)
+        return load(place, moving_averages=moving_averages, exclude=exclude)
 
 
 @contextlib.contextmanager
@@ -302,7 +305,7 @@ def main() -> None:
     try:
         app()
     except ModuleNotFoundError as error:
-        sentence = f"inception: this needs {error.name}; install it: pip install {error.name}"
+        sentence = f"inception: this needs {error.name}, which is not installed; pip install {error.name} brings it."
         err.print(sentence, style="red", markup=False)
         sys.exit(2)
     except (ValueError, OSError) as error:

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -46,19 +47,20 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def load(path: str | os.PathLike[str], *, moving_averages: bool = False) -> Weights:
+def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
     """Weights from any file we read; its content tells the format, its hash whether it is a published one.
 
     path: a file, a checkpoint's prefix, a folder with a `checkpoint` file in it, or, where
         no such path is, the id of a published file (`published.FILES`), fetched if need be.
     moving_averages: of a training checkpoint, take the averages of the variables.
+    exclude: scopes of a checkpoint whose variables are left out ("Logits", "AuxLogits").
     Raises `CheckpointError` (a ValueError) with one sentence for anything else.
     """
     place = _checkpoint_in(published.located(path))
     module = recognise(place)
-    options = {"moving_averages": True} if moving_averages else {}
-    if moving_averages and module.__name__ != f"{__package__}.slim_checkpoint":
-        raise CheckpointError(f"{place} is no TensorFlow checkpoint, so it has no moving averages; leave them out.")
+    options = {"moving_averages": moving_averages, "exclude": exclude} if moving_averages or exclude else {}
+    if options and module.__name__ != f"{__package__}.slim_checkpoint":
+        raise CheckpointError(f"{place} is no TensorFlow checkpoint: it has no moving averages, nor scopes to exclude.")
     known = published.recognise(place)
     if known is not None:
         published.refuse_unread(known, place)

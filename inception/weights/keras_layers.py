@@ -28,7 +28,13 @@ def gather(tensors: Mapping[str, Stored], source: Source, like: Variant = KERAS)
     these are not InceptionV3's layers, `MissingTensor` or `ShapeMismatch` when they are
     not all of them.
     """
-    layers = _canonical_layers(tensors, f"{source.path} ({source.format})")
+    where = f"{source.path} ({source.format})"
+    layers = _canonical_layers(tensors, where)
+    for name in tensors:
+        layer, _, weight = name.partition("/")
+        if weight == "bias" and layers.get(layer, "").startswith("conv2d_"):
+            # Left aside as an extra, it would be missing from the numbers.
+            raise UnsupportedFeature(f"{where}: {layer} has a bias; InceptionV3's convolutions have none.")
     return assemble(_claims(tensors, layers, like), tensors, source, like)
 
 

@@ -35,6 +35,11 @@ def test_targets_that_cannot_be_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_scopes_are_left_out_on_request(tmp_path):
+    random_weights(NARROW).save(tmp_path / "x.ckpt")
+    assert load_weights(tmp_path / "x.ckpt", exclude=["Logits"]).variant.num_classes == 0
+
+
 def test_moving_averages_of_a_file_that_has_none(tmp_path):
     random_weights(NARROW).save(tmp_path / "x.h5")
     with pytest.raises(CheckpointError, match="no moving averages"):

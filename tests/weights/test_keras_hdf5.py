@@ -105,6 +105,12 @@ def test_a_missing_array_is_named(tmp_path):
         load_weights(path)
 
 
+def test_a_convolution_with_a_bias_is_another_network(tmp_path):
+    path = edited(tmp_path, lambda f: f.create_dataset("conv2d_9/conv2d_9/bias:0", data=np.ones(9, np.float32)))
+    with pytest.raises(UnsupportedFeature, match="conv2d_9 has a bias; InceptionV3's convolutions have none"):
+        load_weights(path)
+
+
 def test_another_head_is_kept_aside_and_dropped_by_name(tmp_path):
     head = np.arange(6, dtype=np.float32).reshape(2, 3)
     path = edited(tmp_path, lambda f: f.create_dataset("dense/dense/kernel:0", data=head))
