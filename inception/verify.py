@@ -113,7 +113,7 @@ def _torchvision(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarray]:
 
     classes = weights.variant.num_classes
     peer = peers.Inception3(num_classes=classes or 1, aux_logits=False, transform_input=False, init_weights=False)
-    peer.eval()
+    peer.train(False)
     state = {key: torch.from_numpy(np.array(array)) for key, array in torch_names.scatter(weights).items()}
     if not classes:
         state |= {key: value for key, value in peer.state_dict().items() if key.startswith("fc.")}
