@@ -41,6 +41,14 @@ def imagenet(num_classes: int = 1000) -> tuple[Label, ...] | None:
     return tuple(labels)
 
 
+def wnid_order(num_classes: int) -> np.ndarray | None:
+    """Where an ImageNet classifier has the 1000 classes, sorted by wnid: indices [1000]; None for other numbers."""
+    labels = imagenet(num_classes)
+    if labels is None:
+        return None
+    return np.array(sorted((i for i, label in enumerate(labels) if label.wnid), key=lambda i: labels[i].wnid))
+
+
 def read(path: str | os.PathLike[str], num_classes: int) -> tuple[Label, ...]:
     """The labels in a text file, one name a line. ValueError when their number is not the classifier's."""
     if not Path(path).is_file():

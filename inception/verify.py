@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inception import images
+from inception import images, labels
 from inception.variants import Variant
 from inception.weights import CheckpointError, Weights
 
@@ -211,7 +211,12 @@ _CLASSIFIERS = ("AuxLogits", "Logits", "Predictions")
 
 
 def _foreground(values: dict[str, np.ndarray], own: Variant, other: Variant) -> dict[str, np.ndarray]:
-    """Without the background class, where the other network has none."""
+    """With the classes that both networks have, in one order: ImageNet's by wnid, others without the background."""
+    if own.num_classes == other.num_classes:
+        return values
+    order = labels.wnid_order(own.num_classes)
+    if order is not None and labels.wnid_order(other.num_classes) is not None:
+        return {name: value[order] if name in _CLASSIFIERS else value for name, value in values.items()}
     if not own.background or other.background or own.num_classes != other.num_classes + 1:
         return values
     return {name: value[1:] if name in _CLASSIFIERS else value for name, value in values.items()}

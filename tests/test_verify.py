@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
 
-from inception import architecture, images, load_weights, verify
+from inception import architecture, images, labels, load_weights, verify
 from inception.variants import TORCHVISION
 from inception.weights import CheckpointError, Weights
 
@@ -29,6 +29,20 @@ def test_the_builders_agree_at_every_end_point(variant, size):
 def test_the_background_class_is_left_out_where_the_other_has_none():
     weights = random_weights(NARROW)
     rows = verify.compare(weights, from_slim(weights.step("add-background")), images.test_picture(75))
+    assert max(row.relative for row in rows) < 1e-5
+
+
+def test_imagenet_classes_are_compared_in_one_order():
+    ours = random_weights(dataclasses.replace(NARROW, num_classes=1000))
+    order, other = labels.wnid_order(1008), dataclasses.replace(NARROW, num_classes=1008, background=True)
+    arrays = dict(ours.arrays)
+    for name, shape in other.shapes().items():
+        if name.startswith("InceptionV3/Logits/"):
+            arrays[name] = np.zeros(shape, np.float32)
+            arrays[name][..., order] = ours.arrays[name]
+    theirs = Weights(arrays, other, ours.source)
+    rows = [row for row in verify.compare(ours, theirs, images.test_picture(75)) if row.end_point != "Predictions"]
+    assert rows[-1].end_point == "Logits" and rows[-1].shape == (1000,)
     assert max(row.relative for row in rows) < 1e-5
 
 
