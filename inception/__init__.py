@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from inception.builders.keras import InceptionV3, end_points
     from inception.builders.slim import inception_v3, inception_v3_arg_scope, inception_v3_base
     from inception.images import preprocess_input
-    from inception.inference import compile_inference
     from inception.labels import decode_predictions
     from inception.variants import Variant
     from inception.weights import CheckpointError, Weights
@@ -28,7 +27,6 @@ _HOME = {
     "inception_v3_base": "inception.builders.slim",
     "inception_v3_arg_scope": "inception.builders.slim",
     "preprocess_input": "inception.images",
-    "compile_inference": "inception.inference",
     "decode_predictions": "inception.labels",
     "Variant": "inception.variants",
     "CheckpointError": "inception.weights",
@@ -41,7 +39,6 @@ __all__ = [
     "InceptionV3",
     "Variant",
     "Weights",
-    "compile_inference",
     "decode_predictions",
     "end_points",
     "inception_v3",
