@@ -76,11 +76,14 @@ def nodes(graph: Any) -> dict[str, Any]:
 
 
 def collections(graph: Any) -> dict[str, list[str]]:
-    """{collection: names in order} of a graph, for collections of variables, tensors and ops."""
+    """{collection: names in order} of a graph, for collections of variables, tensors and ops.
+
+    One without items tells only that somebody looked (older TensorFlow's own optimizers do).
+    """
     return {
         key: [getattr(item, "op", item).name for item in graph.get_collection(key)]
         for key in graph.get_all_collection_keys()
-        if not isinstance(key, tuple) and not str(key).startswith("_")
+        if not isinstance(key, tuple) and not str(key).startswith("_") and graph.get_collection(key)
     }
 
 
