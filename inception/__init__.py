@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from inception.builders.keras import InceptionV3, end_points
     from inception.builders.slim import inception_v3, inception_v3_arg_scope, inception_v3_base
     from inception.images import preprocess_input
+    from inception.inference import compile_inference
     from inception.labels import decode_predictions
     from inception.variants import Variant
     from inception.weights import CheckpointError, Weights
     from inception.weights.formats import load as load_weights
 
 _HOME = {
+    "compile_inference": "inception.inference",
     "InceptionV3": "inception.builders.keras",
     "end_points": "inception.builders.keras",
     "inception_v3": "inception.builders.slim",
@@ -39,6 +41,7 @@ __all__ = [
     "InceptionV3",
     "Variant",
     "Weights",
+    "compile_inference",
     "decode_predictions",
     "end_points",
     "inception_v3",

@@ -1,36 +1,22 @@
-"""The `inception` command: thin verbs over the package's functions."""
+"""Verbs over weight files: convert, inspect, verify, published."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import time
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from inception.cli.terminal import Source, app, load, noted, out, working
 
 if TYPE_CHECKING:
     from inception.weights import Weights
     from inception.weights.published import Published
 
-app = typer.Typer(
-    help="InceptionV3: weight files of every kind, read, converted, proven and used.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-Source = Annotated[
-    str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
-]
 Averages = Annotated[bool, typer.Option(help="Take a training checkpoint's moving averages.")]
 
 
@@ -51,10 +37,10 @@ def convert(
 
     to = to or formats.format_of(target)
     started = time.perf_counter()
-    weights = _load(source, moving_averages, exclude or ())
+    weights = load(source, moving_averages, exclude or ())
     for name in step or []:
         weights = weights.step(name)
-    with _noted(), _working(f"writing {target}"):
+    with noted(), working(f"writing {target}"):
         weights.save(target, to)
     out.print(f"{source} -> {target}: {len(weights.arrays)} arrays, {weights.parameters:,} values, "
               f"{time.perf_counter() - started:.1f} s")  # fmt: skip
@@ -65,7 +51,7 @@ def convert(
 @app.command()
 def inspect(source: Source, moving_averages: Averages = False) -> None:
     """Says what a weight file is: format, network, classes, heads, width, and which published file."""
-    weights = _load(source, moving_averages)
+    weights = load(source, moving_averages)
     table = Table.grid(padding=(0, 2))
     for name, value in _facts(weights):
         table.add_row(name, str(value))
@@ -109,13 +95,13 @@ def verify(
 
     if bool(b) == bool(against) or against not in ("", "keras", "torch"):
         raise ValueError("verify takes a second file, or --against keras, or --against torch; give one of them.")
-    first = _load(a)
-    second = _load(b) if b else verification.as_peer_runs(first, against)  # type: ignore[arg-type]
+    first = load(a)
+    second = load(b) if b else verification.as_peer_runs(first, against)  # type: ignore[arg-type]
     side = size or first.variant.image_size
     pixels = images.resize(images.read(image), side, side) if image else images.test_picture(side)
     builder = verification.own_builder(first)
     other = f"{against}'s own network" if against else f"{verification.own_builder(second)} builder"
-    with _working(f"running the {builder} builder and the {other} at {side} x {side}"):
+    with working(f"running the {builder} builder and the {other} at {side} x {side}"):
         quiet.import_tensorflow()
         if against:
             theirs = verification.peer_end_points(first, pixels, against)  # type: ignore[arg-type]
@@ -150,41 +136,6 @@ def differences_table(rows: list[Any], tolerance: float) -> Table:
         shape = "x".join(map(str, row.shape))
         mark = "" if row.relative <= tolerance else "<- differs"
         table.add_row(row.end_point, shape, f"{row.absolute:.2e}", f"{row.relative:.2e}", f"{row.cosine:.9f}", mark)
-    return table
-
-
-@app.command()
-def classify(
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
-    weights: Annotated[str, typer.Option(help='A weight file with a classifier, or "imagenet".')] = "imagenet",
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Class names, one a line; NAME.labels.txt beside the weights is found."),
-    ] = None,
-    top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
-    recipe: Annotated[str, typer.Option(help="keras: the whole picture; slim: its central 87.5 %.")] = "keras",
-) -> None:
-    """Names what pictures show: the best classes of each, with bars."""
-    from inception import labels as names
-    from inception import quiet
-    from inception.classify import classify as run
-
-    loaded = _load(_imagenet() if weights == "imagenet" else weights)
-    classes = loaded.variant.num_classes
-    table = names.read(labels, classes) if labels else names.labels_for(loaded.source.path, classes)
-    with _working(f"classifying {len(pictures)} pictures"):
-        quiet.import_tensorflow()
-        scores = run(pictures, loaded, recipe)
-    for picture, row in zip(pictures, scores, strict=True):
-        out.print(f"\n{picture}")
-        out.print(predictions_table(names.top(row, table, top)))
-
-
-def predictions_table(best: list[Any]) -> Table:
-    """The best classes of one picture, a bar each."""
-    table = Table.grid(padding=(0, 2))
-    for label, score in best:
-        table.add_row(f"{score:7.2%}", "#" * round(score * 40), label.name, label.wnid)
     return table
 
 
@@ -241,77 +192,3 @@ def _published_facts(known: Published) -> Iterator[tuple[str, str | None]]:
     yield "here", "yes" if place else "unread" if known.unread else missing
     if place:
         yield "path", os.fspath(place)
-
-
-def _imagenet() -> str:
-    from inception.weights import published
-
-    return os.fspath(_fetched(published.FILES[0]))
-
-
-def _fetched(known: Published) -> Path:
-    """A published file on this disk, downloaded under a bar if that takes longer than a second."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    from inception.weights import download
-
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-    task, began = bar.add_task(known.file), time.perf_counter()
-
-    def show(done: int, total: int | None) -> None:
-        bar.update(task, completed=done, total=total)
-        if time.perf_counter() - began > 1:
-            bar.start()
-
-    try:
-        return download.fetch(known, progress=show)
-    finally:
-        bar.stop()
-
-
-def _load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
-    from inception.weights import load, published
-
-    known = None if os.path.exists(path) else published.find(path)
-    place = _fetched(known) if known else path
-    with _noted(), _working(f"reading {path}"):
-        return load(place, moving_averages=moving_averages, exclude=exclude)
-
-
-@contextlib.contextmanager
-def _noted() -> Iterator[None]:
-    """Warnings as notes, a line each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            err.print(f"note: {warning.message}", style="yellow", markup=False)
-
-
-@contextlib.contextmanager
-def _working(what: str) -> Iterator[None]:
-    """A moving line on a terminal while something takes its time; nothing in a pipe."""
-    if not err.is_terminal:
-        yield
-        return
-    with err.status(what):
-        yield
-
-
-def main() -> None:
-    """Runs the command; a user's mistake is one sentence and exit code 2."""
-    try:
-        app()
-    except ModuleNotFoundError as error:
-        sentence = f"inception: this needs {error.name}, which is not installed; pip install {error.name} brings it."
-        err.print(sentence, style="red", markup=False)
-        sys.exit(2)
-    except (ValueError, OSError) as error:
-        err.print(f"inception: {error}", style="red", markup=False)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,46 @@
+"""The verb classify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from inception.cli.terminal import app, imagenet, load, out, working
+
+
+@app.command()
+def classify(
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    weights: Annotated[str, typer.Option(help='A weight file with a classifier, or "imagenet".')] = "imagenet",
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Class names, one a line; NAME.labels.txt beside the weights is found."),
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
+    recipe: Annotated[str, typer.Option(help="keras: the whole picture; slim: its central 87.5 %.")] = "keras",
+) -> None:
+    """Names what pictures show: the best classes of each, with bars."""
+    from inception import labels as names
+    from inception import quiet
+    from inception.classify import classify as run
+
+    loaded = load(imagenet() if weights == "imagenet" else weights)
+    classes = loaded.variant.num_classes
+    table = names.read(labels, classes) if labels else names.labels_for(loaded.source.path, classes)
+    with working(f"classifying {len(pictures)} pictures"):
+        quiet.import_tensorflow()
+        scores = run(pictures, loaded, recipe)
+    for picture, row in zip(pictures, scores, strict=True):
+        out.print(f"\n{picture}")
+        out.print(predictions_table(names.top(row, table, top)))
+
+
+def predictions_table(best: list[Any]) -> Table:
+    """The best classes of one picture, a bar each."""
+    table = Table.grid(padding=(0, 2))
+    for label, score in best:
+        table.add_row(f"{score:7.2%}", "#" * round(score * 40), label.name, label.wnid)
+    return table

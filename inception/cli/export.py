@@ -1,0 +1,57 @@
+"""The verb export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inception.cli.terminal import Source, app, err, load, out, working
+from inception.cli.weights import differences_table
+
+
+@app.command("export")
+def export_file(
+    source: Source,
+    target: Annotated[
+        Path, typer.Argument(help="What to write: .onnx, .tflite, .xml (OpenVINO), else a SavedModel folder.")
+    ],
+    end_point: Annotated[
+        list[str] | None,
+        typer.Option(help="An output, by slim's name; may be repeated. Predictions, without a classifier PreLogits."),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the images, 0: any; as the weights were made.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images a run; any number where none is given.")] = None,
+    uint8: Annotated[bool, typer.Option("--uint8", help="Take pixels 0..255 and scale them inside.")] = False,
+    precision: Annotated[str, typer.Option(help="float32, or int8 (.onnx and .xml) with --calibrate.")] = "float32",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="A folder of pictures for int8; every fifth measures the agreement.")
+    ] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Write int8 even when less than 99 % agrees.")] = False,
+) -> None:
+    """Writes the inference network for another runtime, and proves the file in that runtime."""
+    from inception import export, quantization, quiet
+
+    if (precision == "int8") != (calibrate is not None) or precision not in ("float32", "int8"):
+        raise ValueError(f"--precision is {precision}; expected float32, or int8 together with --calibrate FOLDER.")
+    weights = load(source)
+    side = weights.variant.image_size if size is None else size or None
+    sizes = (side, side) if side else None
+    quiet.import_tensorflow()
+    pictures = export.pictures(calibrate, weights, sizes, uint8) if calibrate else None
+    lowest = 0.0 if accept else quantization.ENOUGH
+    options: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}
+    try:
+        with working(f"writing and proving {target}"):
+            made = export.export(weights, target, **options, calibration=pictures, lowest_agreement=lowest)
+    except export.Unproven as error:
+        err.print(f"inception: {error}", style="red", markup=False)
+        raise typer.Exit(1) from error
+    out.print(f"{source} -> {target}: {made.kind}, {precision}, {', '.join(made.plan.end_points)}")
+    if made.agreement:
+        out.print(str(made.agreement))
+        return
+    worst = max(made.differences, key=lambda row: row.relative)
+    out.print(differences_table(list(made.differences), export.RELATIVE))
+    out.print(f"equal to the Keras builder: largest difference {worst.absolute:.2e}, {worst.relative:.2e} relative")

@@ -1,0 +1,89 @@
+"""What every verb shares: the app, the two streams, weights by path or id, notes and waiting lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from inception.weights import Weights
+    from inception.weights.published import Published
+
+app = typer.Typer(
+    help="InceptionV3: weight files of every kind, read, converted, proven and used.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Source = Annotated[
+    str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
+]
+
+
+def imagenet() -> str:
+    from inception.weights import published
+
+    return os.fspath(fetched(published.FILES[0]))
+
+
+def fetched(known: Published) -> Path:
+    """A published file on this disk, downloaded under a bar if that takes longer than a second."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from inception.weights import download
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    task, began = bar.add_task(known.file), time.perf_counter()
+
+    def show(done: int, total: int | None) -> None:
+        bar.update(task, completed=done, total=total)
+        if time.perf_counter() - began > 1:
+            bar.start()
+
+    try:
+        return download.fetch(known, progress=show)
+    finally:
+        bar.stop()
+
+
+def load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
+    from inception.weights import load, published
+
+    known = None if os.path.exists(path) else published.find(path)
+    place = fetched(known) if known else path
+    with noted(), working(f"reading {path}"):
+        return load(place, moving_averages=moving_averages, exclude=exclude)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Warnings as notes, a line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            err.print(f"note: {warning.message}", style="yellow", markup=False)
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """A moving line on a terminal while something takes its time; nothing in a pipe."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(what):
+        yield

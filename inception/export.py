@@ -1,0 +1,369 @@
+"""The inference network as a file for other runtimes, proven in its own before it counts as written.
+
+ONNX, TensorFlow's SavedModel, LiteRT (.tflite) and OpenVINO IR: one input `images`
+[n, height, width, channels], one output for each end point under slim's name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception import extras, images, quantization
+from inception import inference_plan as plans
+from inception import labels as names
+from inception.inference import Settings
+from inception.inference_plan import Plan
+from inception.quantization import Agreement
+from inception.verify import Difference
+from inception.weights import Weights, atomic
+
+KINDS = {".onnx": "ONNX", ".tflite": "LiteRT", ".xml": "OpenVINO IR", "": "SavedModel"}
+RELATIVE = 1e-5  # to the Keras builder, of an end point's largest number
+ABSOLUTE = 1e-4  # of a probability
+_SIGNATURE = "serving_default"
+_CHECKED = 2  # images that every file is run with
+PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+_MOST_PICTURES = 500
+Files = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+class Unproven(ValueError):
+    """A file that was made and then not kept: it differs too much from the network it should be."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written, and how it compared: with the Keras builder in float32, with float32 in int8."""
+
+    path: Path
+    kind: str
+    plan: Plan
+    differences: tuple[Difference, ...]
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is written: the plan, the sizes that are fixed, what the file says of itself."""
+
+    weights: Weights
+    plan: Plan
+    batch: int | None
+    image_size: tuple[int, int] | None
+    labels: tuple[names.Label, ...] | None
+
+
+def export(
+    weights: Weights,
+    target: str | os.PathLike[str],
+    *,
+    end_points: Sequence[str] | None = None,
+    batch: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    pixels: bool = False,
+    calibration: np.ndarray | Sequence[np.ndarray] | None = None,
+    lowest_agreement: float = 0.0,
+) -> Export:
+    """Writes `target` and proves it. Its ending names the format: .onnx, .tflite, .xml, or none: a SavedModel folder.
+
+    Args:
+        end_points: Predictions where none are given, PreLogits (pooled features) of weights
+            without a classifier.
+        batch, image_size: fixed sizes of the input; None leaves them to the file's user.
+        pixels: the file takes uint8 pixels 0..255 and scales them itself.
+        calibration: images [h, w, c] as the file will get them; then it is written in int8
+            (.onnx and .xml), and every fifth image measures how far it agrees with float32.
+        lowest_agreement: below it nothing is written (`quantization.ENOUGH` is a good one).
+
+    Before the file takes its name it is run in its own runtime on fixed images. Raises
+    `Unproven`, a ValueError, and leaves what was there before, when it is farther from the Keras
+    builder than 1e-5 (relative, any end point) or 1e-4 (a probability), or agrees too little;
+    ValueError for arguments that do not fit; ModuleNotFoundError that names the extra a format needs.
+    """
+    target = Path(target)
+    kind = _kind(target, calibration is not None)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    points = tuple(end_points or (("Predictions",) if weights.variant.num_classes else ("PreLogits",)))
+    plan = plans.plan(weights, points, pixels=pixels, image_size=size)
+    task = _Task(weights, plan, batch, size, known_labels(weights))
+    with _folder_beside(target) as folder:
+        made = folder / (target.name if target.suffix else "saved_model")
+        if calibration is not None:
+            agreement = _write_int8(task, made, list(calibration))
+            if (agreement.cosine if agreement.top1 is None else agreement.top1) < lowest_agreement:
+                raise Unproven(f"{target} was not written: {agreement}")
+            differences: tuple[Difference, ...] = ()
+        else:
+            _WRITERS[kind](task, made)
+            agreement, differences = None, compare(task, _READERS[kind](made))
+            _refuse_differences(differences, target)
+        _put(made, target)
+    return Export(target, kind, plan, differences, agreement)
+
+
+def _kind(target: Path, int8: bool) -> str:
+    kind = KINDS.get(target.suffix)
+    if kind is None:
+        expected = ", ".join(f"{ending} ({name})" for ending, name in KINDS.items() if ending)
+        raise ValueError(f"{target.name} has no ending of a format; expected {expected}, or none for a SavedModel.")
+    if int8 and kind not in ("ONNX", "OpenVINO IR"):
+        raise ValueError(f"{kind} is not written in int8 here; take .onnx or .xml.")
+    if not target.absolute().parent.is_dir():
+        raise ValueError(f"The folder {target.parent} does not exist; make it first.")
+    if target.is_dir() and (kind != "SavedModel" or not _replaceable(target)):
+        raise ValueError(f"{target} is a folder with other things in it; give another name.")
+    return kind
+
+
+def _replaceable(folder: Path) -> bool:
+    return (folder / "saved_model.pb").is_file() or not any(folder.iterdir())
+
+
+def known_labels(weights: Weights) -> tuple[names.Label, ...] | None:
+    """The names of the classes: from `NAME.labels.txt` beside the weights, or ImageNet's by their number; else None."""
+    classes = weights.variant.num_classes
+    beside = Path(weights.source.path).with_suffix(".labels.txt")
+    return names.read(beside, classes) if beside.is_file() else names.imagenet(classes)
+
+
+def pictures(
+    folder: str | os.PathLike[str], weights: Weights, image_size: tuple[int, int] | None = None, pixels: bool = False
+) -> list[np.ndarray]:
+    """The pictures in a folder (by their endings; at most 500, evenly spread) as calibration images [h, w, c].
+
+    Resized to `image_size` or the weights' own; floats in the network's range, or uint8 where
+    `pixels` says so. Raises ValueError for a folder without pictures and for one that cannot be read.
+    """
+    found = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in PICTURES)
+    if not found:
+        raise ValueError(f"The folder {os.fspath(folder)} has no pictures; expected files as {', '.join(PICTURES)}.")
+    variant = weights.variant
+    chosen = [found[int(i)] for i in np.linspace(0, len(found) - 1, min(len(found), _MOST_PICTURES))]
+    sizes = image_size or (variant.image_size, variant.image_size)
+    resized = (images.resize(images.read(path), *sizes) for path in chosen)
+    if pixels:
+        return [np.rint(picture).astype(np.uint8) for picture in resized]
+    return [images.preprocess_input(picture, variant=variant) for picture in resized]
+
+
+# --- The check -------------------------------------------------------------------------
+
+
+def compare(task: _Task, run: Files) -> tuple[Difference, ...]:
+    """A written file against the Keras builder, on fixed images: a row for each end point."""
+    variant = task.weights.variant
+    height, width = task.image_size or (variant.image_size,) * 2
+    pixels = _fixed_images(height, width, variant.channels, task.batch or _CHECKED)
+    floats = images.preprocess_input(pixels, variant=variant)
+    expected = _keras(task.weights, task.plan.end_points, floats)
+    found = run(pixels if task.plan.pixels else floats)
+    return tuple(_difference(name, expected[name], found[name]) for name in task.plan.end_points)
+
+
+def _fixed_images(height: int, width: int, channels: int, count: int) -> np.ndarray:
+    """Pictures that are always the same, none like the other: uint8 [count, height, width, channels]."""
+    picture = images.test_picture(max(height, width))[:height, :width]
+    turned = [picture, 255 - picture[:, ::-1]] * count
+    planes = np.stack(turned[:count])
+    return np.ascontiguousarray(planes[..., np.arange(channels) % 3])
+
+
+def _keras(weights: Weights, end_points: Sequence[str], floats: np.ndarray) -> dict[str, np.ndarray]:
+    import keras
+
+    from inception.builders.keras import end_points as keras_end_points
+    from inception.builders.keras import model_of
+
+    if weights.variant.aux_logits and "AuxLogits" not in end_points:
+        weights = weights.step("drop-aux")
+    model = model_of(weights, input_shape=floats.shape[1:], pooling="avg")
+    points = keras_end_points(model)
+    values = keras.Model(model.input, {name: points[name] for name in end_points})(floats, training=False)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in values.items()}
+
+
+def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> Difference:
+    if expected.shape != found.shape:
+        raise Unproven(f"{name} comes out of the file as {found.shape}; the Keras builder has {expected.shape}.")
+    left, right = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
+    absolute, largest = float(np.abs(left - right).max()), float(np.abs(left).max())
+    norms = float(np.linalg.norm(left) * np.linalg.norm(right))
+    relative = absolute / largest if largest else (np.inf if absolute else 0.0)
+    return Difference(name, expected.shape, absolute, float(relative), float(left @ right) / norms if norms else 1.0)
+
+
+def _refuse_differences(differences: Sequence[Difference], target: Path) -> None:
+    for row in differences:
+        # Comparisons are turned round, so that NaN is refused.
+        if not row.relative <= RELATIVE or (row.end_point == "Predictions" and not row.absolute <= ABSOLUTE):
+            raise Unproven(
+                f"{target} was not written: its {row.end_point} differ from the Keras builder's by {row.absolute:.2e} "
+                f"({row.relative:.2e} relative); allowed are {RELATIVE:g} relative, and {ABSOLUTE:g} of a probability."
+            )
+
+
+# --- Formats ---------------------------------------------------------------------------
+
+
+def _onnx_model(task: _Task, plan: Plan) -> Any:
+    from inception.builders import onnx
+
+    return onnx.model_of(plan, batch=task.batch, image_size=task.image_size, labels=task.labels)
+
+
+def _metadata(task: _Task) -> dict[str, str]:
+    from inception.builders import onnx
+
+    return onnx.metadata(task.plan, task.labels)
+
+
+def _write_onnx(task: _Task, made: Path) -> None:
+    made.write_bytes(_onnx_model(task, task.plan).SerializeToString())
+
+
+def _read_onnx(made: Path) -> Files:
+    runtime = extras.load("onnxruntime")
+    session = runtime.InferenceSession(os.fspath(made), providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
+    return lambda array: dict(zip(outputs, session.run(outputs, {plans.IMAGES: array}), strict=True))
+
+
+def _write_saved_model(task: _Task, made: Path) -> None:
+    import tensorflow as tf
+
+    from inception.builders import tensorflow as builder
+
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda images: builder.outputs_of(task.plan, images),
+        input_signature=[builder.spec_of(task.plan, task.batch, task.image_size)],
+        autograph=False,
+    )
+    tf.saved_model.save(module, os.fspath(made), signatures={_SIGNATURE: module.serve})
+    extra = made / "assets.extra"
+    extra.mkdir()
+    (extra / "inception.json").write_text(json.dumps(_metadata(task), indent=1), encoding="utf-8")
+
+
+def _read_saved_model(made: Path) -> Files:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(os.fspath(made))
+    serve = loaded.signatures[_SIGNATURE]
+
+    def run(array: np.ndarray, _keep_alive: Any = loaded) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in serve(images=tf.constant(array)).items()}
+
+    return run
+
+
+def _write_tflite(task: _Task, made: Path) -> None:
+    import tensorflow as tf
+
+    saved_model = made.with_suffix("")
+    _write_saved_model(task, saved_model)
+    converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved_model), signature_keys=[_SIGNATURE])
+    made.write_bytes(converter.convert())
+    shutil.rmtree(saved_model)
+
+
+def _read_tflite(made: Path) -> Files:
+    if extras.installed("ai_edge_litert"):
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
+        interpreter = Interpreter(model_path=os.fspath(made))
+
+    def run(array: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(interpreter.get_signature_runner(_SIGNATURE)(images=array))
+
+    return run
+
+
+def _write_openvino(task: _Task, made: Path) -> None:
+    openvino = extras.load("openvino")
+    _save_openvino(openvino.Core().read_model(_onnx_model(task, task.plan).SerializeToString()), task, made)
+
+
+def _save_openvino(model: Any, task: _Task, made: Path) -> None:
+    for key, value in _metadata(task).items():
+        model.set_rt_info(value, ["inception", key])
+    extras.load("openvino").save_model(model, os.fspath(made), compress_to_fp16=False)
+
+
+def _read_openvino(made: Path) -> Files:
+    openvino = extras.load("openvino")
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(os.fspath(made)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    outputs = [output.get_any_name() for output in compiled.outputs]
+
+    def run(array: np.ndarray) -> dict[str, np.ndarray]:
+        results = compiled(array)
+        return {name: results[name] for name in outputs}
+
+    return run
+
+
+def _write_int8(task: _Task, made: Path, calibration: Sequence[np.ndarray]) -> Agreement:
+    """The file in int8; the agreement is measured in the file's own runtime."""
+    if made.suffix == ".xml":
+        settings = Settings(batch=task.batch, image_size=task.image_size)
+        model, agreement = quantization.quantized(task.weights, task.plan, calibration, settings)
+        _save_openvino(model, task, made)
+    else:
+        model, agreement = quantization.quantized_onnx(task.weights, task.plan, partial(_onnx_model, task), calibration)
+        made.write_bytes(model.SerializeToString())
+    return agreement
+
+
+_WRITERS: dict[str, Callable[[_Task, Path], None]] = {
+    "ONNX": _write_onnx,
+    "SavedModel": _write_saved_model,
+    "LiteRT": _write_tflite,
+    "OpenVINO IR": _write_openvino,
+}
+_READERS: dict[str, Callable[[Path], Files]] = {
+    "ONNX": _read_onnx,
+    "SavedModel": _read_saved_model,
+    "LiteRT": _read_tflite,
+    "OpenVINO IR": _read_openvino,
+}
+
+
+# --- Whole or not at all ---------------------------------------------------------------
+
+
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """A folder on the target's own disk, gone at the end."""
+    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=f".{target.name}.making-") as folder:
+        yield Path(folder)
+
+
+def _put(made: Path, target: Path) -> None:
+    """What was made takes its place: a file, the two of OpenVINO's IR, or a folder."""
+    if made.is_dir():
+        if target.is_dir():
+            target.rename(made.with_name("old"))
+        made.rename(target)
+        return
+    files = [made.with_suffix(".bin"), made] if made.suffix == ".xml" else [made]
+    with atomic.replacing(*(target.with_name(file.name) for file in files)) as temporary:
+        for file, place in zip(files, temporary, strict=True):
+            file.rename(place)

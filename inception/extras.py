@@ -1,0 +1,40 @@
+"""Packages that only some users need: imported where they are used, named in one line when they are missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+# module: the extra of ours that brings it
+EXTRAS = {
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "nncf": "openvino",
+    "pyarrow": "features",
+    "matplotlib": "pictures",
+    "sklearn": "pictures",
+    "ray": "ray",
+}
+
+
+class MissingPackage(ModuleNotFoundError):
+    """A package that an extra brings is not installed; the message names that extra."""
+
+
+def load(module: str) -> Any:
+    """The module (dots allowed). MissingPackage that names the extra to install when it is not there."""
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        message = f"The package {package} is not installed; pip install 'inception-v3[{EXTRAS[package]}]' brings it."
+        raise MissingPackage(message, name=package) from error
+
+
+def installed(module: str) -> bool:
+    """Whether the module can be imported; it is not imported here."""
+    return importlib.util.find_spec(module) is not None

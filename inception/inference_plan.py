@@ -1,0 +1,413 @@
+"""What the network computes at inference, as a short list of operations that any engine can run.
+
+`plan` folds the table once more, with the weights at hand: batch norm goes into the
+kernels, average pools move behind the 1x1 convolutions that follow them, siblings may
+become one, and what no wanted end point needs is not there. The result is data (arrays
+and names); `Engine` is the fold over it, which the ONNX writer and the TensorFlow engine
+override. No framework here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+
+from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Padding, Pool, fold, walk
+from inception.variants import SCOPE, Variant
+from inception.weights import Weights
+
+IMAGES = "images"  # the input of every plan: [n, height, width, channels]
+_EPSILON = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Convolve:
+    """Cross-correlation with an HWIO kernel, then the bias where there is one, then ReLU where it says so."""
+
+    output: str
+    input: str
+    kernel: np.ndarray
+    bias: np.ndarray | None
+    relu: bool
+    stride: int = 1
+    padding: Padding = "SAME"
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """x * scale + offset for each channel (a missing one is left out), then ReLU where it says so."""
+
+    output: str
+    input: str
+    scale: np.ndarray | None
+    offset: np.ndarray | None
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """A pool. `count_border`: an average of padding SAME divides by the whole window, zeros outside the map."""
+
+    output: str
+    input: str
+    kind: Literal["max", "avg"]
+    kernel: tuple[int, int]
+    stride: int
+    padding: Padding
+    count_border: bool = False
+
+
+@dataclass(frozen=True)
+class Join:
+    """Maps side by side along the channels."""
+
+    output: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channels from `start` up to, not including, `stop`."""
+
+    output: str
+    input: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean over the whole map: [n, height, width, channels] -> [n, channels]."""
+
+    output: str
+    input: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """[n, channels] times a kernel [channels, classes], plus a bias."""
+
+    output: str
+    input: str
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class Softmax:
+    output: str
+    input: str
+
+
+Operation = Convolve | Scale | Window | Join | Channels | Average | Dense | Softmax
+
+
+@dataclass(frozen=True)
+class Rewrites:
+    """Which changes a plan makes to the network as the table has it. None changes what it computes.
+
+    fold: batch norm becomes part of the kernel and a bias; so do the scaling and offset of pixels.
+    pool_behind: an average pool of stride 1 before a 1x1 convolution runs behind it, on fewer channels.
+    merge: 1x1 convolutions that read the same map become one, whose output is cut up again.
+    """
+
+    fold: bool = True
+    pool_behind: bool = True
+    merge: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Operations in an order that can be run, over the input `images`.
+
+    end_points: the wanted results; each is the output of an operation of this name.
+    pixels: the input is uint8 pixels 0..255; otherwise float32 in the network's range.
+    """
+
+    operations: tuple[Operation, ...]
+    end_points: tuple[str, ...]
+    variant: Variant
+    pixels: bool = False
+
+
+def available(variant: Variant) -> tuple[str, ...]:
+    """The end points that a network of this variant has, under slim's names, in the network's order."""
+    aux = ("AuxLogits",) if variant.aux_logits else ()
+    return (*END_POINTS, *aux, "PreLogits", *(("Logits", "Predictions") if variant.num_classes else ()))
+
+
+def plan(
+    weights: Weights,
+    end_points: Sequence[str] = ("Predictions",),
+    *,
+    rewrites: Rewrites = Rewrites(),
+    pixels: bool = False,
+    image_size: tuple[int, int] | None = None,
+) -> Plan:
+    """The operations that compute `end_points` of a network, and no others.
+
+    Base rows are maps [n, h, w, c]; PreLogits (averaged over the whole last map), AuxLogits,
+    Logits and Predictions are [n, c]. Raises ValueError for an end point that the network
+    does not have, and for an image size that is too small for those asked for.
+    """
+    _check_end_points(weights, end_points)
+    if image_size is not None:
+        check_size(weights.variant, end_points, image_size)
+    writer = _Writer(weights, rewrites)
+    start = writer.pixels() if pixels else IMAGES
+    base = fold(writer, weights.variant.table().base, start)
+    if "AuxLogits" in end_points:
+        writer.aux_logits(base[AUX_END_POINT])
+    if set(end_points) & {"PreLogits", "Logits", "Predictions"}:
+        writer.logits(base[END_POINTS[-1]])
+    operations = _needed(writer.operations, end_points)
+    if rewrites.merge:
+        operations = _needed(_merged(operations), end_points)
+    return Plan(tuple(operations), tuple(end_points), weights.variant, pixels)
+
+
+def _check_end_points(weights: Weights, end_points: Sequence[str]) -> None:
+    if isinstance(end_points, str) or not end_points or len(set(end_points)) != len(end_points):
+        raise ValueError(f"end_points is {end_points!r}; expected a sequence of different names, as ('PreLogits',).")
+    known = available(weights.variant)
+    for name in end_points:
+        if name in known:
+            continue
+        where = weights.source.path
+        if name in ("Predictions", "Logits"):
+            raise ValueError(f"{where} has no classifier, so no {name}; ask for end_points=('PreLogits',) (features).")
+        if name == "AuxLogits":
+            raise ValueError(f"{where} has no auxiliary head, so no AuxLogits; leave it out.")
+        raise ValueError(f"Unknown end point {name!r}; expected some of {', '.join(known)}.")
+
+
+def check_size(variant: Variant, end_points: Sequence[str], image_size: tuple[int, int]) -> None:
+    """ValueError for an image that is too small for the end points, or for the auxiliary head's kernel."""
+    rows = variant.table()
+    if "AuxLogits" not in end_points:
+        rows = dataclasses.replace(rows, aux_logits=())
+    last = [END_POINTS.index(name) for name in end_points if name in END_POINTS]
+    if len(last) == len(end_points):
+        rows = dataclasses.replace(rows, base=rows.base[: max(last) + 1], logits=())
+    places = {place.path for place in walk(rows, *image_size, channels=variant.channels)}
+    kernel = variant.aux_kernel
+    if rows.aux_logits and f"AuxLogits/Conv2d_2a_{kernel[0]}x{kernel[1]}" not in places:
+        raise ValueError(
+            f"The auxiliary head's last kernel is {kernel[0]}x{kernel[1]}, more than a {image_size[0]}x{image_size[1]} "
+            f"image gives it; take images of {variant.image_size}x{variant.image_size}, or leave AuxLogits out."
+        )
+
+
+def _needed(operations: Sequence[Operation], end_points: Iterable[str]) -> list[Operation]:
+    """The operations that the end points depend on, in their order."""
+    wanted, kept = set(end_points), []
+    for operation in reversed(operations):
+        if operation.output in wanted:
+            kept.append(operation)
+            wanted.update(inputs(operation))
+    return kept[::-1]
+
+
+def inputs(operation: Operation) -> tuple[str, ...]:
+    """The names that an operation reads."""
+    return operation.inputs if isinstance(operation, Join) else (operation.input,)
+
+
+# --- From the table --------------------------------------------------------------------
+
+
+class _Writer(Ops[str]):
+    """The fold that writes operations down; its values are their names."""
+
+    def __init__(self, weights: Weights, rewrites: Rewrites) -> None:
+        self.operations: list[Operation] = []
+        self._weights = weights
+        self._rewrites = rewrites
+        self._made: dict[str, Operation] = {}
+
+    def _add(self, operation: Operation) -> str:
+        self.operations.append(operation)
+        self._made[operation.output] = operation
+        return operation.output
+
+    def _array(self, path: str, name: str) -> np.ndarray:
+        return self._weights.arrays[f"{SCOPE}/{path}/{name}"]
+
+    def pixels(self) -> str:
+        scale, offset = pixel_scaling(self._weights.variant)
+        return self._add(Scale("scaled", IMAGES, scale.astype(np.float32), offset.astype(np.float32)))
+
+    def conv(self, node: Conv, x: str, path: str) -> str:
+        kernel = self._array(path, "weights")
+        scale, offset = self._batch_norm(path)
+        if not self._rewrites.fold:
+            return self._unfolded(node, x, path, kernel, scale, offset)
+        wide, bias = kernel.astype(np.float64) * scale, offset
+        before = self._made.get(x)
+        if isinstance(before, Scale) and node.padding == "VALID":  # the pixels' scaling, exact without a border
+            by, plus = pixel_scaling(self._weights.variant)
+            wide, bias, x = wide * by[:, None], bias + np.einsum("hwio,i->o", wide, plus), before.input
+        folded, bias = wide.astype(np.float32), bias.astype(np.float32)
+        pool = self._movable(before, node)
+        if pool is None:
+            return self._add(Convolve(path, x, folded, bias, True, node.stride, node.padding))
+        x = self._behind(pool, path, folded, None if pool.count_border else bias)
+        return self._add(Scale(path, x, None, bias if pool.count_border else None, relu=True))
+
+    def _batch_norm(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+        """Batch norm as y = x * scale + offset, in float64."""
+        values = {
+            name: self._array(path, f"BatchNorm/{name}").astype(np.float64)
+            for name in ("beta", "gamma", "moving_mean", "moving_variance")
+            if name != "gamma" or self._weights.variant.gamma
+        }
+        scale = values.get("gamma", 1.0) / np.sqrt(values["moving_variance"] + _EPSILON)
+        return scale, values["beta"] - values["moving_mean"] * scale
+
+    def _unfolded(
+        self, node: Conv, x: str, path: str, kernel: np.ndarray, scale: np.ndarray, offset: np.ndarray
+    ) -> str:
+        pool = self._movable(self._made.get(x), node)
+        if pool is not None:
+            x = self._behind(pool, path, kernel, None)
+        else:
+            x = self._add(Convolve(f"{path}/convolution", x, kernel, None, False, node.stride, node.padding))
+        return self._add(Scale(path, x, scale.astype(np.float32), offset.astype(np.float32), relu=True))
+
+    def _movable(self, before: Operation | None, node: Conv) -> Window | None:
+        """The pool before a convolution, if the two may change places: an average, and a mix of channels alone."""
+        if not self._rewrites.pool_behind or not isinstance(before, Window) or before.kind != "avg":
+            return None
+        return before if before.stride == node.stride == 1 and node.kernel == (1, 1) else None
+
+    def _behind(self, pool: Window, path: str, kernel: np.ndarray, bias: np.ndarray | None) -> str:
+        """The convolution, then the pool; an average without the border keeps a bias, so that may come first."""
+        x = self._add(Convolve(f"{path}/convolution", pool.input, kernel, bias, relu=False))
+        return self._add(dataclasses.replace(pool, output=f"{path}/pool", input=x))
+
+    def pool(self, node: Pool, x: str, path: str) -> str:
+        border = node.kind == "avg" and node.padding == "SAME" and self._weights.variant.border == "include"
+        return self._add(Window(path, x, node.kind, node.kernel, node.stride, node.padding, border))
+
+    def concat(self, node: Concat, xs: list[str], path: str) -> str:
+        return self._add(Join(path, tuple(xs)))
+
+    def aux_logits(self, x: str) -> None:
+        *body, classifier = self._weights.variant.table().aux_logits
+        *_, x = fold(self, body, x, "AuxLogits").values()
+        self._add(Average("AuxLogits/pooled", x))
+        self._dense("AuxLogits", "AuxLogits/pooled", f"AuxLogits/{classifier.name}")
+
+    def logits(self, x: str) -> None:
+        self._add(Average("PreLogits", x))
+        for classifier in self._weights.variant.table().logits[1:]:
+            self._dense("Logits", "PreLogits", f"Logits/{classifier.name}")
+            self._add(Softmax("Predictions", "Logits"))
+
+    def _dense(self, output: str, x: str, path: str) -> str:
+        kernel = self._array(path, "weights")
+        return self._add(Dense(output, x, kernel.reshape(kernel.shape[-2:]), self._array(path, "biases")))
+
+
+def pixel_scaling(variant: Variant) -> tuple[np.ndarray, np.ndarray]:
+    """(scale, offset), float64, a number a channel: pixels 0..255 * scale + offset is the network's range."""
+    mean, scale = (np.asarray(values, np.float64) for values in (variant.pixel_mean, variant.pixel_scale))
+    if variant.channels != len(mean):
+        if len(set(variant.pixel_mean)) > 1 or len(set(variant.pixel_scale)) > 1:
+            raise ValueError(f"Pixels of {variant.channels} channels have no scaling of their own; give scaled images.")
+        mean, scale = (np.full(variant.channels, values[0]) for values in (mean, scale))
+    return 1 / scale, -mean / scale
+
+
+def _merged(operations: Sequence[Operation]) -> list[Operation]:
+    """Sibling 1x1 convolutions as one and its channels; with ReLU and without stay apart."""
+    groups: dict[tuple[Any, ...], list[Convolve]] = {}
+    for operation in operations:
+        if isinstance(operation, Convolve) and operation.kernel.shape[:2] == (1, 1) and operation.stride == 1:
+            groups.setdefault((operation.input, operation.relu, operation.bias is None), []).append(operation)
+    first = {group[0].output: group for group in groups.values() if len(group) > 1}
+    rest = {operation.output for group in first.values() for operation in group[1:]}
+    merged: list[Operation] = []
+    for operation in operations:
+        if operation.output in first:
+            merged.extend(_as_one(first[operation.output]))
+        elif operation.output not in rest:
+            merged.append(operation)
+    return merged
+
+
+def _as_one(group: list[Convolve]) -> list[Operation]:
+    name = f"{group[0].output}/merged"
+    biases = [operation.bias for operation in group if operation.bias is not None]
+    kernel = np.concatenate([operation.kernel for operation in group], -1)
+    bias = np.concatenate(biases) if biases else None
+    parts: list[Operation] = [dataclasses.replace(group[0], output=name, kernel=kernel, bias=bias)]
+    start = 0
+    for operation in group:
+        stop = start + operation.kernel.shape[-1]
+        parts.append(Channels(operation.output, name, start, stop))
+        start = stop
+    return parts
+
+
+# --- Running a plan --------------------------------------------------------------------
+
+T = TypeVar("T")
+
+
+class Engine(Generic[T]):
+    """What the operations mean in one framework; `run` goes through a plan with them."""
+
+    def convolve(self, operation: Convolve, x: T) -> T:
+        raise NotImplementedError
+
+    def scale(self, operation: Scale, x: T) -> T:
+        raise NotImplementedError
+
+    def window(self, operation: Window, x: T) -> T:
+        raise NotImplementedError
+
+    def join(self, operation: Join, xs: list[T]) -> T:
+        raise NotImplementedError
+
+    def channels(self, operation: Channels, x: T) -> T:
+        raise NotImplementedError
+
+    def average(self, operation: Average, x: T) -> T:
+        raise NotImplementedError
+
+    def dense(self, operation: Dense, x: T) -> T:
+        raise NotImplementedError
+
+    def softmax(self, operation: Softmax, x: T) -> T:
+        raise NotImplementedError
+
+
+def run(engine: Engine[T], wanted: Plan, images: T) -> dict[str, T]:
+    """{end point: value} of a plan, computed by an engine."""
+    methods: dict[type, Any] = {
+        Convolve: engine.convolve,
+        Scale: engine.scale,
+        Window: engine.window,
+        Channels: engine.channels,
+        Average: engine.average,
+        Dense: engine.dense,
+        Softmax: engine.softmax,
+    }
+    values = {IMAGES: images}
+    for operation in wanted.operations:
+        if isinstance(operation, Join):
+            values[operation.output] = engine.join(operation, [values[name] for name in operation.inputs])
+        else:
+            values[operation.output] = methods[type(operation)](operation, values[operation.input])
+    return {name: values[name] for name in wanted.end_points}
+
+
+def multiply_adds(wanted: Plan) -> int:
+    """Multiply-adds of a plan's kernels for each output position: how much a plan holds, for tests and reports."""
+    return sum(math.prod(o.kernel.shape) for o in wanted.operations if isinstance(o, Convolve | Dense))

@@ -1,0 +1,48 @@
+"""What the inference engines are held against: the Keras builder's end points, for narrow nets and small images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from made import NARROW, NARROW_AUX, NARROW_NOTOP
+
+from inception import images
+
+SMALL = 75
+VARIANTS = {
+    "narrow": NARROW,
+    "aux": NARROW_AUX,
+    "notop": NARROW_NOTOP,
+    "include": dataclasses.replace(NARROW, border="include", gamma=True, aux_logits=True, aux_kernel=(1, 1)),
+    "last_pool": dataclasses.replace(
+        NARROW, last_pool="max", gamma=True, pixel_mean=(128.0,) * 3, pixel_scale=(128.0,) * 3
+    ),
+    "wider": dataclasses.replace(NARROW, depth_multiplier=0.25, min_depth=8),
+}
+
+
+def keras_end_points(weights, batch):
+    """Every end point of the Keras builder, as arrays."""
+    import keras
+
+    from inception.builders.keras import end_points, model_of
+
+    model = model_of(weights, input_shape=batch.shape[1:], pooling="avg")
+    values = keras.Model(model.input, end_points(model))(batch, training=False)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in values.items()}
+
+
+def assert_close(found, expected, names):
+    assert list(found) == list(names)
+    for name in names:
+        assert found[name].shape == expected[name].shape, name
+        assert np.abs(found[name] - expected[name]).max() <= 1e-5 * np.abs(expected[name]).max(), name
+
+
+def pixels(count=2, side=SMALL, channels=3):
+    return np.random.default_rng(3).integers(0, 256, (count, side, side, channels), np.uint8)
+
+
+def floats(count=2, side=SMALL, variant=NARROW):
+    return images.preprocess_input(pixels(count, side), variant=variant)

@@ -1,0 +1,186 @@
+"""Exports: each file in its own runtime gives the Keras builder's numbers, or is not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
+from PIL import Image
+from reference import SMALL, assert_close, floats, keras_end_points, pixels
+from typer.testing import CliRunner
+
+from inception import export as exports
+from inception import images, quantization
+from inception.cli import app
+from inception.export import Unproven, export
+from inception.weights.canonical import written_variant
+
+FILES = {"net.onnx": ("onnx", "onnxruntime"), "net.tflite": (), "net.xml": ("onnx", "openvino"), "net": ()}
+
+
+@pytest.fixture(params=FILES)
+def name(request):
+    for package in FILES[request.param]:
+        pytest.importorskip(package)
+    return request.param
+
+
+def reader(path):
+    return exports._READERS[exports.KINDS[path.suffix]](path)
+
+
+def test_every_format_is_equal_and_named(name, tmp_path):
+    weights = random_weights(dataclasses.replace(NARROW_AUX, border="include", gamma=True))
+    names = ("Mixed_5b", "AuxLogits", "PreLogits", "Predictions")
+    made = export(weights, tmp_path / name, end_points=names, image_size=107)
+    assert [row.end_point for row in made.differences] == list(names)
+    assert max(row.relative for row in made.differences) <= exports.RELATIVE
+    batch = floats(2, 107)
+    found = reader(made.path)(batch)
+    assert_close({point: found[point] for point in names}, keras_end_points(weights, batch), names)
+    assert set(found) == set(names)
+    assert {path.suffix for path in tmp_path.iterdir()} == {made.path.suffix, *([".bin"] if name == "net.xml" else [])}
+
+
+def test_any_batch_and_uint8_pixels(name, tmp_path):
+    weights = random_weights()
+    made = export(weights, tmp_path / name, image_size=SMALL, pixels=True)
+    run, expected = reader(made.path), keras_end_points(weights, floats(8))
+    for count in (1, 8):
+        assert_close(run(pixels(8)[:count]), {"Predictions": expected["Predictions"][:count]}, ["Predictions"])
+
+
+def test_any_size(name, tmp_path):
+    weights = random_weights(NARROW_NOTOP)
+    made = export(weights, tmp_path / name)
+    batch = floats(1, 90)
+    assert_close(reader(made.path)(batch), keras_end_points(weights, batch), ["PreLogits"])
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net"], indirect=True)
+def test_an_older_file_is_replaced(name, tmp_path):
+    for seed in (0, 1):
+        export(random_weights(seed=seed), tmp_path / name, image_size=SMALL)
+    expected = keras_end_points(random_weights(seed=1), floats())
+    assert_close(reader(tmp_path / name)(floats()), expected, ["Predictions"])
+
+
+@pytest.mark.parametrize("name", ["net.xml", "net"], indirect=True)
+def test_a_file_that_differs_is_not_kept(name, tmp_path, monkeypatch):
+    real = exports._keras
+    monkeypatch.setattr(exports, "_keras", lambda *a: {k: v * 1.001 for k, v in real(*a).items()})
+    with pytest.raises(Unproven, match="was not written: its Predictions differ from the Keras builder's by"):
+        export(random_weights(), tmp_path / name, image_size=SMALL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_not_a_number_is_not_equal(tmp_path):
+    weights = random_weights()
+    broken = {n: a * np.float32("nan") if "1c_1x1" in n else a for n, a in weights.arrays.items()}
+    with pytest.raises(Unproven):
+        export(dataclasses.replace(weights, arrays=broken), tmp_path / "net", image_size=SMALL)
+
+
+def test_metadata_goes_with_the_file(tmp_path):
+    weights = random_weights()
+    folder = export(weights, tmp_path / "net", image_size=SMALL).path
+    found = json.loads((folder / "assets.extra" / "inception.json").read_text())
+    assert written_variant(found["inception_variant"], "it") == NARROW
+    labels = exports.known_labels(dataclasses.replace(weights, variant=dataclasses.replace(NARROW, num_classes=1001)))
+    assert labels[1].name == "tench"
+    assert exports.known_labels(weights) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        ("net.pb", {}, "net.pb has no ending of a format; expected .onnx"),
+        ("missing/net.onnx", {}, "does not exist; make it first"),
+        ("full", {}, "is a folder with other things in it"),
+        ("net.tflite", {"calibration": []}, "LiteRT is not written in int8 here"),
+        ("net", {"end_points": ("Mixed_9z",)}, "Unknown end point"),
+    ],
+)
+def test_what_cannot_be_written(target, options, message, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=message):
+        export(random_weights(), tmp_path / target, **options)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["full", "notes.txt"]
+
+
+# --- int8 and the command ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A folder of small photographs: crops of those that scikit-learn brings."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for i, picture in enumerate(datasets.load_sample_images().images * 6):
+        top, left = rng.integers(0, [picture.shape[0] - 200, picture.shape[1] - 200])
+        Image.fromarray(picture[top : top + 200, left : left + 200]).save(folder / f"{i:02}.png")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def test_pictures_of_a_folder(photographs, tmp_path):
+    weights = random_weights()
+    taken = exports.pictures(photographs, weights, (SMALL, 80))
+    assert len(taken) == 12 and taken[0].shape == (SMALL, 80, 3) and taken[0].dtype == np.float32
+    assert abs(taken[0]).max() <= 1
+    as_pixels = exports.pictures(photographs, weights, (SMALL, 80), pixels=True)
+    np.testing.assert_allclose(images.preprocess_input(as_pixels[3]), taken[3], atol=0.51 / 127.5)
+    with pytest.raises(ValueError, match="has no pictures"):
+        exports.pictures(tmp_path, weights)
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.xml"])
+def test_int8_files(name, photographs, tmp_path):
+    for package in ("nncf", *FILES[name]):
+        pytest.importorskip(package)
+    weights = random_weights()
+    taken = exports.pictures(photographs, weights, (SMALL, SMALL), pixels=True)
+    made = export(weights, tmp_path / name, image_size=SMALL, pixels=True, calibration=taken)
+    assert made.agreement.images == 2 and made.agreement.cosine > 0.9
+    found = reader(made.path)(np.stack(taken[:2]))
+    expected = keras_end_points(weights, images.preprocess_input(np.stack(taken[:2])))
+    assert list(found) == ["Predictions"]
+    assert 0 < np.abs(found["Predictions"] - expected["Predictions"]).max() < 0.2
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+def test_the_command_prints_its_proof(tmp_path):
+    weights = random_weights().save(tmp_path / "w.safetensors")
+    run = command(weights, tmp_path / "net", "--size", SMALL, "--end-point", "PreLogits", "--end-point", "Predictions")
+    assert run.exit_code == 0, run.output
+    assert "SavedModel, float32, PreLogits, Predictions" in run.output
+    assert "equal to the Keras builder: largest difference" in run.output
+    assert (tmp_path / "net" / "saved_model.pb").is_file()
+
+
+def test_the_command_stops_at_too_little_agreement(tmp_path, photographs, monkeypatch):
+    for package in ("nncf", *FILES["net.xml"]):
+        pytest.importorskip(package)
+    weights = random_weights().save(tmp_path / "w.safetensors")
+    low = quantization.Agreement(2, 0.5, 0.9, 0.8)
+    monkeypatch.setattr(quantization, "agreement", lambda *a: low)
+    arguments = [weights, tmp_path / "net.xml", "--size", SMALL, "--precision", "int8", "--calibrate", photographs]
+    run = command(*arguments)
+    assert run.exit_code == 1 and "the same best class as float32 for 50.0% of them" in run.output
+    assert not (tmp_path / "net.xml").exists() and not (tmp_path / "net.bin").exists()
+    run = command(*arguments, "--accept")
+    assert run.exit_code == 0 and "less than the 99% that is expected" in run.output
+    assert (tmp_path / "net.xml").is_file() and (tmp_path / "net.bin").is_file()
+
+
+def test_int8_and_calibration_belong_together(tmp_path, sample):
+    run = command(sample, tmp_path / "net.xml", "--precision", "int8")
+    assert isinstance(run.exception, ValueError) and "int8 together with --calibrate FOLDER" in str(run.exception)

@@ -1,0 +1,276 @@
+"""Compiled inference: each engine against the Keras builder, and what the callable makes of its input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
+from reference import SMALL, VARIANTS, assert_close, floats, keras_end_points, pixels
+
+import inception
+from inception import extras, inference, inference_plan, quantization
+from inception.inference import Settings, compile_inference
+from inception.inference_plan import Rewrites
+
+ENGINES = ["openvino", "onnxruntime", "tensorflow"]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    for package in inference.ENGINES[request.param]:
+        pytest.importorskip(package)
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "inception" / "engines.json"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_end_point_of_every_variant(name, engine):
+    weights = random_weights(VARIANTS[name])
+    batch = floats(side=107 if weights.variant.aux_logits else SMALL, variant=weights.variant)
+    names = inference_plan.available(weights.variant)
+    run = compile_inference(weights, end_points=names, engine=engine)
+    assert_close(run(batch), keras_end_points(weights, batch), names)
+
+
+@pytest.mark.parametrize("flags", [(False, False, False), (True, False, False), (False, True, True)])
+def test_rewrites_in_tensorflow(flags):
+    weights = random_weights(dataclasses.replace(NARROW, border="include"))
+    names = inference_plan.available(weights.variant)
+    plan = inference_plan.plan(weights, names, rewrites=Rewrites(*flags))
+    found = dict(zip(names, inference.compiled("tensorflow", plan, Settings())(floats()), strict=True))
+    assert_close(found, keras_end_points(weights, floats()), names)
+
+
+def test_any_number_of_images(engine):
+    weights = random_weights()
+    free, fixed = (compile_inference(weights, engine=engine, batch=batch, image_size=SMALL) for batch in (None, 3))
+    for count in (1, 3, 8):
+        batch = floats(count)
+        expected = keras_end_points(weights, batch)
+        assert_close(free(batch), expected, ["Predictions"])
+        assert_close(fixed(batch), expected, ["Predictions"])
+
+
+def test_the_same_pixels_as_uint8_floats_and_tensors():
+    import tensorflow as tf
+
+    weights = random_weights(VARIANTS["last_pool"])
+    run = compile_inference(weights, engine="tensorflow")
+    expected = run(floats(variant=weights.variant))["Predictions"]
+    for same in (
+        pixels(),
+        floats(variant=weights.variant).astype(np.float64),
+        tf.constant(floats(variant=weights.variant)),
+        np.asfortranarray(floats(variant=weights.variant)),
+    ):
+        np.testing.assert_allclose(run(same)["Predictions"], expected, rtol=1e-6)
+
+
+def test_results_stay_when_the_next_images_come(engine):
+    run = compile_inference(random_weights(), engine=engine, end_points=("Mixed_5b",))
+    first = run(floats())["Mixed_5b"]
+    kept = first.copy()
+    run(-floats())
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_paths_weights_and_models_are_taken(sample):
+    from inception.builders.keras import model_of
+
+    weights = random_weights()
+    from_model = compile_inference(model_of(weights, input_shape=(SMALL, SMALL, 3)), engine="tensorflow")
+    assert_close(from_model(floats()), keras_end_points(weights, floats()), ["Predictions"])
+    size = inception.load_weights(sample).variant.image_size
+    run = compile_inference(sample, engine="tensorflow", end_points=("PreLogits",))
+    assert run(floats(1, size))["PreLogits"].shape[0] == 1
+    assert run.end_points == ("PreLogits",) and run.engine == "tensorflow"
+    with pytest.raises(ValueError, match="weights_or_model is a int; expected a path"):
+        compile_inference(3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"engine": "tensorrt"}, "Unknown engine 'tensorrt'"),
+        ({"precision": "int4"}, "Unknown precision 'int4'"),
+        ({"batch": 0}, "batch is 0; expected at least 1"),
+        ({"threads": 0}, "threads is 0; expected at least 1"),
+        ({"precision": "int8"}, "needs calibration="),
+        ({"calibration": []}, "takes no calibration images"),
+        ({"precision": "bfloat16", "engine": "tensorflow"}, "runs on engine='openvino' here, not on 'tensorflow'"),
+        ({"image_size": 60}, "too small"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        compile_inference(random_weights(), **arguments)
+
+
+def test_weights_without_a_classifier_have_no_predictions():
+    with pytest.raises(ValueError, match="has no classifier, so no Predictions; ask for end_points="):
+        compile_inference(random_weights(NARROW_NOTOP))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (np.zeros((SMALL, SMALL, 3), np.float32), r"expected \[n, height, width, 3\]"),
+        (np.zeros((0, SMALL, SMALL, 3), np.float32), "n > 0"),
+        (np.zeros((1, 3, SMALL, SMALL), np.float32), r"expected \[n, height, width, 3\]"),
+        (np.zeros((1, SMALL, SMALL, 3), np.int64), "images are int64; expected uint8 pixels, or floats"),
+        (np.zeros((1, 60, 60, 3), np.float32), "too small"),
+    ],
+)
+def test_images_that_do_not_fit(batch, message):
+    run = compile_inference(random_weights(), engine="tensorflow")
+    with pytest.raises(ValueError, match=message):
+        run(batch)
+
+
+def test_another_size_than_the_compiled_one():
+    run = compile_inference(random_weights(), engine="tensorflow", image_size=(SMALL, 80))
+    assert run(np.zeros((1, SMALL, 80, 3), np.float32))["Predictions"].shape == (1, 7)
+    with pytest.raises(ValueError, match="images are 80x80; this network was compiled for 75x80"):
+        run(np.zeros((1, 80, 80, 3), np.float32))
+
+
+def test_threads(engine):
+    weights = random_weights()
+    if engine == "tensorflow":
+        compile_inference(weights, engine=engine)(floats())
+        with pytest.raises(ValueError, match="threads=3 comes too late for TensorFlow"):
+            compile_inference(weights, engine=engine, threads=3)
+    else:
+        found = compile_inference(weights, engine=engine, threads=1)(floats())
+        assert_close(found, keras_end_points(weights, floats()), ["Predictions"])
+
+
+# --- The choice of an engine -----------------------------------------------------------
+
+
+@pytest.fixture
+def measurements(monkeypatch):
+    """Counts the measurements; ONNX Runtime always wins."""
+    calls = []
+
+    def measured(runners, images):
+        calls.append((sorted(runners), images.shape))
+        return {name: 1.0 if name == "onnxruntime" else 2.0 for name in runners}
+
+    monkeypatch.setattr(inference, "measured", measured)
+    return calls
+
+
+def needs_all_engines():
+    for engine in ENGINES:
+        for package in inference.ENGINES[engine]:
+            pytest.importorskip(package)
+
+
+def test_auto_measures_once_for_each_kind_of_run(measurements, cache):
+    needs_all_engines()
+    weights = random_weights()
+    for _ in range(2):
+        assert compile_inference(weights, batch=2, image_size=SMALL).engine == "onnxruntime"
+    assert measurements == [(sorted(ENGINES), (2, SMALL, SMALL, 3))]
+    assert list(json.loads(cache.read_text()).values()) == ["onnxruntime"]
+    compile_inference(weights, batch=4, image_size=SMALL)
+    assert [shape[0] for _, shape in measurements] == [2, 4]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"a": 3}'])
+def test_auto_does_without_a_readable_cache(content, measurements, cache):
+    needs_all_engines()
+    cache.parent.mkdir(parents=True)
+    cache.write_text(content)
+    assert compile_inference(random_weights(), image_size=SMALL).engine == "onnxruntime"
+    assert len(measurements) == 1
+
+
+def test_auto_does_without_a_writable_cache(measurements, tmp_path, monkeypatch):
+    needs_all_engines()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert compile_inference(random_weights(), image_size=SMALL).engine == "onnxruntime"
+
+
+def test_auto_takes_tensorflow_where_nothing_else_is_installed(monkeypatch, measurements):
+    monkeypatch.setattr(extras, "installed", lambda module: False)
+    run = compile_inference(random_weights())
+    assert run.engine == "tensorflow" and not measurements
+    assert_close(run(floats()), keras_end_points(random_weights(), floats()), ["Predictions"])
+
+
+def test_measuring_takes_the_fastest_run_of_each():
+    seconds = inference.measured({"a": lambda x: [], "b": lambda x: [np.linalg.svd(np.ones((300, 300)))]}, np.zeros(1))
+    assert seconds["a"] < seconds["b"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "package"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime"), ("openvino", "onnx")]
+)
+def test_a_missing_extra_is_named(engine, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    needed = rf"The package {package} is not installed; pip install 'inception-v3\[{extras.EXTRAS[package]}\]'"
+    with pytest.raises(ModuleNotFoundError, match=needed):
+        compile_inference(random_weights(), engine=engine)
+
+
+# --- Other precisions ------------------------------------------------------------------
+
+
+def test_bfloat16_is_near_where_the_processor_has_it():
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("onnx")
+    weights = random_weights(NARROW_NOTOP)
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(ValueError, match="This processor has no bfloat16"):
+            compile_inference(weights, end_points=("PreLogits",), precision="bfloat16")
+        return
+    found = compile_inference(weights, end_points=("PreLogits",), precision="bfloat16")(floats())["PreLogits"]
+    expected = keras_end_points(weights, floats())["PreLogits"]
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.fixture(scope="module")
+def int8():
+    for package in ("nncf", "onnx", "openvino"):
+        pytest.importorskip(package)
+    return compile_inference(random_weights(NARROW_AUX), precision="int8", calibration=floats(20, 107), batch=2)
+
+
+def test_int8_says_how_far_it_agrees(int8):
+    found = int8(floats(3, 107))
+    assert list(found) == ["Predictions"] and found["Predictions"].shape == (3, 7)
+    assert int8.agreement.images == 4 and int8.agreement.cosine > 0.98
+    expected = keras_end_points(random_weights(NARROW_AUX), floats(3, 107))["Predictions"]
+    assert 0 < np.abs(found["Predictions"] - expected).max() < 0.1
+
+
+def test_every_fifth_calibration_image_is_held_out():
+    used, held_out = quantization.parts(list(range(12)))
+    assert held_out == [4, 9] and sorted(used + held_out) == list(range(12))
+    with pytest.raises(ValueError, match="There are 9 calibration images; expected 10 at least"):
+        quantization.parts(list(range(9)))
+
+
+def test_agreement_of_networks():
+    def network(best, features):
+        return lambda image: {"PreLogits": np.asarray([features], np.float32), "Predictions": np.eye(3)[[best]]}
+
+    same = quantization.agreement(network(1, [1, 2]), network(1, [1, 2]), [np.zeros((2, 2, 3))] * 3)
+    assert (same.images, same.top1, same.enough) == (3, 1.0, True) and same.cosine == pytest.approx(1)
+    other = quantization.agreement(network(1, [1, 0]), network(2, [1, 1]), [np.zeros((2, 2, 3))] * 3)
+    assert (other.top1, other.enough) == (0.0, False) and other.cosine == pytest.approx(0.5**0.5)
+    assert "less than the 99% that is expected" in str(other) and "less than" not in str(same)
+    features = quantization.Agreement(3, None, 0.995, 0.9)
+    assert features.enough and "best class" not in str(features)
