@@ -1,0 +1,315 @@
+"""The manual's drawings and tables that come from the code: writes docs/figures/, or checks it.
+
+usage: python tools/figures.py [--check]
+
+network.svg and blocks.svg are drawn from the table in `inception.architecture`; vocabularies.md and
+convolutions.md are the names of its places; formats.md is measured: a network with every odd rule is
+written in every format and read again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+import inception
+from inception import architecture, names
+from inception.architecture import Concat, Conv, Node, Pool
+from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, TORCHVISION, Variant
+from inception.weights import Source, Weights, graph_names, slim_2016_03, torch_names
+from inception.weights.formats import FORMATS
+
+HERE = Path(__file__).resolve().parents[1] / "docs" / "figures"
+ROWS = SLIM.table()
+
+# --- Drawings ----------------------------------------------------------------------------
+
+WIDTH = 480
+LEGEND = (("convolution", "conv"), ("maximum pool", "max"), ("average pool", "avg"), ("branches", "mixed"))
+MARGIN = 16
+STYLE = """
+ svg { font: 13px system-ui, sans-serif; --card: #f7f8fa; --ink: #1c2024; --soft: #5b6470; }
+ .card { fill: var(--card) } text { fill: var(--ink) } .soft { fill: var(--soft) } .bold { font-weight: 600 }
+ .line { stroke: var(--soft); fill: none } .chip text, text.chip { fill: #fff; font-size: 12px }
+ .conv { fill: #2f6690 } .max { fill: #a8501c } .avg { fill: #3f7d3a } .mixed { fill: #5a4a9c }
+ @media (prefers-color-scheme: dark) { svg { --card: #1b1f24; --ink: #e8eaed; --soft: #a3abb5; } }
+"""
+
+
+class Drawing:
+    """Lines of SVG on a card of its own, so that it reads on a light page and on a dark one."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.lines: list[str] = []
+
+    def rect(self, x: float, y: float, width: float, height: float, kind: str, radius: float = 3) -> None:
+        self.lines.append(
+            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius:g}" class="{kind}"/>'
+        )
+
+    def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
+        where = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        style = f' class="{kind}"' if kind else ""
+        self.lines.append(f'<text x="{x:g}" y="{y:g}"{where}{style}>{escape(text)}</text>')
+
+    def line(self, *points: tuple[float, float]) -> None:
+        path = " ".join(f"{x:g},{y:g}" for x, y in points)
+        self.lines.append(f'<polyline points="{path}" class="line"/>')
+
+    def svg(self, height: float) -> str:
+        card = f'<rect width="{WIDTH}" height="{height:g}" rx="10" class="card"/>'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" role="img">'
+        return "\n".join([head, f"<title>{escape(self.title)}</title>", f"<style>{STYLE}</style>", card, *self.lines,
+                          "</svg>", ""])  # fmt: skip
+
+
+def kind(node: Node) -> str:
+    return "mixed" if isinstance(node, Concat) else "conv" if isinstance(node, Conv) else node.kind
+
+
+def window(node: Conv | Pool) -> str:
+    """`3×3`, with its stride where that is not 1."""
+    return f"{node.kernel[0]}×{node.kernel[1]}" + (f" / {node.stride}" if node.stride > 1 else "")
+
+
+def size(shape: Sequence[int | None]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def network_svg() -> str:
+    """A band an end point: as wide as the map's side (its square root), as thick as it has channels."""
+    drawing, step, middle, y = Drawing("InceptionV3 from top to bottom, 299 x 299 pixels"), 29, 66, 34
+    drawing.text(MARGIN + 120, y + 4, "a picture")
+    drawing.text(WIDTH - MARGIN, y + 4, "299 × 299 × 3", "soft", "end")
+
+    def band(name: str, shape: tuple[int, int, int], what: str, colour: str, shift: float = 0) -> None:
+        wide, thick = 100 * (shape[0] / 299) ** 0.5, 4 + 16 * shape[2] / 2048
+        drawing.rect(middle - wide / 2, y - thick / 2, wide, thick, colour)
+        drawing.text(MARGIN + 120 + shift, y + 4, name, "bold" if colour == "mixed" else "")
+        drawing.text(300, y + 4, what, "soft")
+        drawing.text(WIDTH - MARGIN, y + 4, size(shape), "soft", "end")
+
+    shapes = architecture.end_point_shapes(ROWS, 299, 299)
+    for row in ROWS.base:
+        y += step
+        what = "" if isinstance(row, Concat) else window(row)
+        band(row.name, shapes[row.name], what, kind(row))  # type: ignore[arg-type]
+        if row.name == architecture.AUX_END_POINT:
+            y += step - 6
+            drawing.text(MARGIN + 140, y + 4, "↳ AuxLogits: a second classifier, for training", "soft")
+    depth = shapes["Mixed_7c"][2]
+    for name, shape, what in (("PreLogits", (1, 1, depth), "mean of the map"), ("Logits", (1, 1, 1000), "1×1")):
+        y += step
+        band(name, shape, what if name == "Logits" else "mean", "avg" if name == "PreLogits" else "conv")
+    drawing.lines.insert(0, f'<path d="M{middle} 44V{y}" class="line"/>')
+    y += step + 6
+    x = float(MARGIN)
+    for label, colour in LEGEND:
+        drawing.rect(x, y - 10, 12, 12, colour)
+        drawing.text(x + 18, y, label, "soft")
+        x += 34 + 7.6 * len(label)
+    return drawing.svg(y + 18)
+
+
+BLOCKS = (
+    (("Mixed_5b", "Mixed_5c", "Mixed_5d"), "figure 5 of the paper"),
+    (("Mixed_6a",), "figure 10: half the size"),
+    (("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"), "figure 6, n = 7"),
+    (("Mixed_7a",), "half the size"),
+    (("Mixed_7b", "Mixed_7c"), "figure 7"),
+)
+
+
+def blocks_svg() -> str:
+    """The branches of every kind of Mixed row; a depth that differs between the rows is a range."""
+    drawing, y = Drawing("The branches of the Mixed rows"), 12.0
+    rows = {row.name: row for row in ROWS.base}
+    shapes = architecture.end_point_shapes(ROWS, 299, 299)
+    for points, note in BLOCKS:
+        first = rows[points[0]]
+        assert isinstance(first, Concat)
+        columns = [list(zip(*(chips(rows[p].branches[i]) for p in points), strict=True))  # type: ignore[union-attr]
+                   for i in range(len(first.branches))]  # fmt: skip
+        title = ", ".join(p if p == points[0] else p.removeprefix("Mixed_") for p in points)
+        drawing.text(MARGIN, y + 20, title, "bold")
+        drawing.text(WIDTH - MARGIN, y + 20, note, "soft", "end")
+        y = _block(drawing, y + 32, columns, between([size(shapes[p]) for p in points]))
+    return drawing.svg(y)
+
+
+Chip = tuple[str, str, int | None]  # kind, window, depth
+
+
+def chips(branch: Sequence[Node]) -> list[Chip]:
+    made: list[Chip] = []
+    for node in branch:
+        if isinstance(node, Concat):
+            pair = [b[0] for b in node.branches]
+            depths = [n.depth for n in pair if isinstance(n, Conv)]
+            made.append(("conv", "+".join(window(n) for n in pair if isinstance(n, Conv)), sum(depths)))
+        elif isinstance(node, Conv):
+            made.append(("conv", window(node), node.depth))
+        else:
+            made.append((node.kind, f"{node.kind} {window(node)}", None))
+    return made
+
+
+def between(values: Sequence[str]) -> str:
+    """One text for several, the numbers that differ as a range: 35 × 35 × 256 to 288."""
+    return values[0] if len(set(values)) == 1 else f"{values[0]} to {values[-1].split(' × ')[-1]}"
+
+
+def _block(drawing: Drawing, y: float, columns: list[list[tuple[Chip, ...]]], result: str) -> float:
+    gap, height, step = 8, 24, 31
+    wide = (WIDTH - 2 * MARGIN - 3 * gap) / 4
+    left = MARGIN + (4 - len(columns)) * (wide + gap) / 2
+    bottom = y + max(map(len, columns)) * step + 8
+    centres = [left + i * (wide + gap) + wide / 2 for i in range(len(columns))]
+    drawing.line((centres[0], y), (centres[-1], y))
+    for centre, column in zip(centres, columns, strict=True):
+        drawing.line((centre, y), (centre, bottom))
+        for j, same in enumerate(column):
+            top = y + 8 + j * step
+            depths = [chip[2] for chip in same if chip[2] is not None]
+            depth = "" if not depths else f" · {min(depths)}" + (f"–{max(depths)}" if len(set(depths)) > 1 else "")
+            drawing.rect(centre - wide / 2, top, wide, height, same[0][0], 5)
+            drawing.text(centre, top + 16, same[0][1] + depth, "chip", "middle")
+    drawing.rect(centres[0] - wide / 2, bottom, centres[-1] - centres[0] + wide, 22, "mixed", 5)
+    drawing.text(WIDTH / 2, bottom + 15, f"joined: {result}", "chip", "middle")
+    return bottom + 40
+
+
+# --- Names -------------------------------------------------------------------------------
+
+# Table 1 of the paper, by our rows. Its stem is another one after the first pool: three convolutions, no pool.
+PAPER = {
+    "Conv2d_1a_3x3": "conv 3×3 / 2", "Conv2d_2a_3x3": "conv 3×3 / 1", "Conv2d_2b_3x3": "conv padded 3×3 / 1",
+    "MaxPool_3a_3x3": "pool 3×3 / 2",
+    "Conv2d_3b_1x1": "conv 3×3 / 1, to 71×71×80", "Conv2d_4a_3x3": "conv 3×3 / 2, to 35×35×192",
+    "MaxPool_5a_3x3": "conv 3×3 / 1, to 35×35×288",
+    "Mixed_5b": "3 × figure 5", "Mixed_5c": "3 × figure 5", "Mixed_5d": "3 × figure 5",
+    "Mixed_6a": "figure 10", "Mixed_6b": "5 × figure 6, with 6a", "Mixed_6c": "5 × figure 6, with 6a",
+    "Mixed_6d": "5 × figure 6, with 6a", "Mixed_6e": "5 × figure 6, with 6a",
+    "Mixed_7a": "its result, 8×8×1280", "Mixed_7b": "2 × figure 7", "Mixed_7c": "2 × figure 7",
+    "AuxLogits": "figure 8", "PreLogits": "pool 8×8", "Logits": "linear", "Predictions": "softmax",
+}  # fmt: skip
+_HEADS = {  # size, Keras, graph of 2015
+    "AuxLogits": ("1000", f"`{names.KERAS_AUX_LOGITS}` (ours)", ""),
+    "PreLogits": ("2048", "`avg_pool`", "`pool_3`"),
+    "Logits": ("1000", "", "`softmax/logits`"),
+    "Predictions": ("1000", f"`{names.KERAS_LOGITS}`", "`softmax`"),
+}
+
+
+def vocabularies() -> str:
+    """A row an end point: slim's name, the paper's, Keras's layer, the node of 2015."""
+    layers, nodes = names.keras_layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
+    shapes = architecture.end_point_shapes(ROWS, 299, 299)
+    lines = ["| slim, and here | size | the paper's Table 1 | Keras | graph of 2015 |", "|---|---|---|---|---|"]
+    for row in ROWS.base:
+        layer = names.keras_unit(layers[row.name])[1] if isinstance(row, Conv) else layers[row.name]
+        inside = next((node for place, node in nodes.items() if place.startswith(f"{row.name}/")), "")
+        node = f"{inside.split('/')[0]}/join" if isinstance(row, Concat) else nodes[row.name]
+        size_text = "×".join(map(str, shapes[row.name]))
+        lines.append(f"| `{row.name}` | {size_text} | {PAPER[row.name]} | `{layer}` | `{node}` |")
+    for head, (width, layer, node) in _HEADS.items():
+        lines.append(f"| `{head}` | {width} | {PAPER[head]} | {layer} | {node} |")
+    return "\n".join([*lines, ""])
+
+
+def convolutions() -> str:
+    """The 94 convolutions in creation order under every name they have."""
+    layers, nodes = names.keras_layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
+    by_depth = [name for name in names.keras_model_order(KERAS) if name.startswith("conv2d_")]
+    torch, older = torch_names.keys(TORCHVISION), slim_2016_03.scopes()
+    head = "| slim | kernel | Keras layer | in `.weights.h5` | graph of 2015 | torchvision, timm | slim of 2016-03 |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
+    for place in architecture.convolutions(KERAS.table()):
+        kernel = "×".join(map(str, place.variables()["weights"]))
+        layer, index = layers[place.path], by_depth.index(layers[place.path])
+        key = torch[f"{SCOPE}/{place.path}/weights"][0].removesuffix(".conv.weight")
+        cells = [place.path, kernel, layer, f"conv2d_{index}".removesuffix("_0"), nodes[place.path], key]
+        lines.append("| " + " | ".join(f"`{cell}`" if i != 1 else cell for i, cell in enumerate(cells))
+                     + f" | `{older[place.path]}` |")  # fmt: skip
+    return "\n".join([*lines, ""])
+
+
+# --- Formats -----------------------------------------------------------------------------
+
+
+def odd_weights() -> Weights:
+    """A tiny network with every rule that differs between networks: gamma, border, last pool, pixels, background."""
+    like = dataclasses.replace(GOOGLE_2015, num_classes=12, border="include", depth_multiplier=0.01, min_depth=2)
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in like.shapes().items()}
+    return Weights(arrays, like, Source("odd", "made"))
+
+
+def formats() -> str:
+    """What each format keeps of a network: its arrays to the bit, its rules, and how damage shows."""
+    weights = odd_weights()
+    head = "| format | endings | arrays after a round trip | rules kept | damage to a file of ours |"
+    lines = [head, "|---|---|---|---|---|"]
+    for name, form in FORMATS.items():
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            path = weights.save(f"{folder}/x{form.endings[0]}", name)
+            again = inception.load_weights(path)
+        equal = all(np.array_equal(again.arrays[key], array) for key, array in weights.arrays.items())
+        endings = ", ".join(f"`{ending}`" for ending in form.endings)
+        found = {"checksum": "found, by checksums", "structure": "found only where the structure breaks"}
+        lines.append(
+            f"| {name} | {endings} | {'bit-equal' if equal else 'differ'} | {kept(weights.variant, again.variant)} "
+            f"| {found[again.source.integrity]} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def kept(before: Variant, after: Variant) -> str:
+    lost = [field.name for field in dataclasses.fields(Variant)
+            if getattr(before, field.name) != getattr(after, field.name)]  # fmt: skip
+    return "all" if not lost else "all but " + ", ".join(f"`{name}`" for name in lost)
+
+
+FIGURES: dict[str, Callable[[], str]] = {
+    "network.svg": network_svg,
+    "blocks.svg": blocks_svg,
+    "vocabularies.md": vocabularies,
+    "convolutions.md": convolutions,
+    "formats.md": formats,
+}
+
+
+def outdated(folder: Path = HERE) -> Iterator[str]:
+    """The figures that are not what the code makes today."""
+    for name, make in FIGURES.items():
+        there = None
+        with contextlib.suppress(FileNotFoundError):
+            there = (folder / name).read_text(encoding="utf-8")
+        if there != make():
+            yield name
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where something is outdated")
+    if parser.parse_args().check:
+        old = list(outdated())
+        sys.exit(f"docs/figures is outdated: {', '.join(old)}; run python tools/figures.py" if old else 0)
+    HERE.mkdir(parents=True, exist_ok=True)
+    for name, make in FIGURES.items():
+        (HERE / name).write_text(make(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
