@@ -1,0 +1,125 @@
+"""Sphinx's settings for the manual: `make docs` builds it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import inception  # noqa: E402
+
+project = "inception"
+author = "the inception authors"
+release = inception.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "figures"]
+suppress_warnings = ["autosectionlabel.*"]
+default_role = "literal"  # docstrings have `names` in single quotes, as Markdown has
+nitpicky = False
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "inception"
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"exclude-members": "__init__, __new__"}
+python_maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+
+# --- Docstrings --------------------------------------------------------------------------
+# Ours describe arguments and fields as `name: what it is`, one a paragraph, continued with
+# an indent. Sphinx wants a mark before them.
+
+_FIELDS = re.compile(r"^(\w+(?:, \w+)*): (.+)")
+
+
+def as_fields(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    known = _parameters(thing)
+    made: list[str] = []
+    inside = False
+    for line in lines:
+        found = _FIELDS.match(line)
+        if found and set(found[1].split(", ")) <= known:
+            if not inside and made and made[-1]:
+                made.append("")
+            inside = True
+            made.append(f":param {found[1]}: {found[2]}")
+            continue
+        if inside and line and not line.startswith(" "):
+            inside = False
+            made.append("")
+        made.append(line)
+    lines[:] = made
+
+
+def _parameters(thing: Any) -> set[str]:
+    try:
+        return set(inspect.signature(thing).parameters)
+    except (TypeError, ValueError):
+        return set()
+
+
+# --- Pages that are partly generated -------------------------------------------------------
+
+
+def generated(app: Any, page: str, source: list[str]) -> None:
+    """`<!-- verbs -->` becomes the command line's reference, `<!-- figure NAME -->` a file, once it is there."""
+    if "<!-- verbs -->" in source[0]:
+        source[0] = source[0].replace("<!-- verbs -->", verbs())
+    source[0] = re.sub(r"<!-- figure (\S+) -->", lambda m: _figure(m[1]), source[0])
+
+
+def _figure(name: str) -> str:
+    path = HERE / "figures" / name
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def verbs() -> str:
+    """A part for each verb of the command line, with its arguments and options, from the program itself."""
+    import typer
+
+    from inception.cli import app
+
+    parts = []
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+        usage = " ".join(["inception", name, *(p.make_metavar(typer.Context(command)) for p in arguments)])
+        rows = [(f"`{_metavar(p)}`", _default(p)) for p in arguments]
+        rows += [(", ".join(f"`{o}`" for o in (*p.opts, *p.secondary_opts)), _default(p)) for p in options]
+        parts += [f"## {name}", "", " ".join((command.help or "").split()), "", "```text", usage + " [OPTIONS]", "```",
+                  "", "| | |", "|---|---|", *(f"| {left} | {right} |" for left, right in rows), ""]  # fmt: skip
+    return "\n".join(parts)
+
+
+def _metavar(parameter: Any) -> str:
+    return str(parameter.name).upper()
+
+
+def _default(parameter: Any) -> str:
+    text = " ".join((getattr(parameter, "help", "") or "").split()).replace("|", "\\|")
+    default = parameter.default
+    if default in (None, False, True, "", ()) or callable(default) or "Sentinel" in type(default).__name__:
+        return text
+    return f"{text} *Default: {default}.*"
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", as_fields, priority=100)
+    app.connect("source-read", generated)
