@@ -1,25 +1,53 @@
-"""Pictures to tensors: one recipe a variant, and the scaling of pixel values.
+"""Pictures to tensors: the recipes for size and scale, and the guard of the value range.
 
-Two recipes for the size, which give different features: "keras" squashes the whole
-picture, "slim" first takes the central 87.5 % of each side. Both resize as TensorFlow 1
-did (no half-pixel centres, no anti-aliasing), which slim's and the 2015 graph's
-published accuracies were measured with.
+A recipe is part of the network that was trained with it: features made by another one
+are other features. All but torchvision's resize as TensorFlow 1 did (no half-pixel
+centres, no anti-aliasing), which slim's and the 2015 graph's published accuracies were
+measured with.
 """
 
 from __future__ import annotations
 
+import io
+import math
 import os
+import struct
+import threading
 import warnings
-from typing import Any
+import zlib
+from dataclasses import dataclass
+from typing import IO, Any, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from inception.variants import KERAS, Variant
+from inception.variants import GOOGLE_2015, KERAS, Variant
 
-RECIPES = ("keras", "slim")
+
+@dataclass(frozen=True)
+class Recipe:
+    """From a picture to a square of the network's size.
+
+    centre: what is kept of each side: 1.0 is the whole picture. shape: "squash" makes what
+    is kept square whatever its shape was (TensorFlow 1's resize); "crop" scales the shorter
+    side (Pillow's bilinear filter, anti-aliased) and cuts the middle square out.
+    pixels: the variant whose scaling of values it has; None for that of the weights.
+    """
+
+    centre: float = 1.0
+    shape: Literal["squash", "crop"] = "squash"
+    pixels: Variant | None = None
+
+
+RECIPES: dict[str, Recipe] = {
+    "keras": Recipe(),
+    "slim": Recipe(centre=0.875),
+    "google_2015": Recipe(pixels=GOOGLE_2015),
+    "torchvision": Recipe(centre=0.875, shape="crop"),
+}
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
-_CENTRE = 0.875  # slim's evaluation crop, of each side
+_LARGE = 1 << 24  # pixels: larger pictures are decoded one at a time, whatever the number of threads
+_one_at_a_time = threading.Lock()
 
 
 def preprocess_input(x: Any, data_format: str | None = None, variant: Variant = KERAS) -> Any:
@@ -51,51 +79,173 @@ def _float32(x: Any) -> Any:
     return ops.cast(x, "float32")
 
 
-def read(path: str | os.PathLike[str]) -> np.ndarray:
-    """A picture file as uint8 [height, width, 3]; the first frame, alpha dropped, 16-bit greys scaled down.
+class SuspiciousRange(UserWarning):
+    """Values that a network of this range takes without an error, and that look like another range."""
+
+
+def check_range(x: np.ndarray, variant: Variant = KERAS, what: str = "images") -> None:
+    """Refuses scaled images outside the range that `variant` was trained with, most often pixels never scaled.
+
+    Raises ValueError for values beyond the range; warns (`SuspiciousRange`) of values that
+    all lie in 0..1 where the range is [-1, 1]: most often pixels divided by 255.
+    """
+    ends = preprocess_input(np.array([[[0.0] * variant.channels], [[255.0] * variant.channels]]), variant=variant)
+    low, high, slack = float(ends.min()), float(ends.max()), 0.01 * float(ends.max() - ends.min())
+    least, most = float(np.min(x)), float(np.max(x))
+    if not (low - slack <= least and most <= high + slack):
+        raise ValueError(
+            f"The {what} have values from {least:g} to {most:g}; these weights take {low:g} to {high:g}. "
+            "Give pixels 0..255 to inception.preprocess_input first."
+        )
+    if low < 0 <= least < most <= 1:
+        warnings.warn(
+            f"The {what} have values from {least:g} to {most:g}, none below 0; these weights take {low:g} to {high:g}. "
+            "Were pixels divided by 255? inception.preprocess_input scales them.",
+            SuspiciousRange,
+            stacklevel=2,
+        )
+
+
+def read(path: str | os.PathLike[str], *, upright: bool = False) -> np.ndarray:
+    """A picture file as uint8 [height, width, 3]; `decode` says how.
 
     Raises ValueError when it is missing, damaged, of no known format, or larger than
     Pillow's limit for decompression bombs.
     """
     where = os.fspath(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
-                return _rgb(picture)
+        with open(path, "rb") as file:
+            return decode(file, where, upright=upright)
     except FileNotFoundError as error:
         raise ValueError(f"The picture {where} does not exist.") from error
+    except OSError as error:
+        raise ValueError(f"The picture {where} cannot be read ({error.strerror}).") from error
+
+
+def decode(picture: bytes | IO[bytes], where: str, *, upright: bool = False) -> np.ndarray:
+    """An encoded picture as uint8 [height, width, 3]: the first frame, alpha dropped, 16 bits scaled to 8.
+
+    upright: turn it as its EXIF orientation says; otherwise it comes as it is stored, as
+    TensorFlow and Keras read it. where: its name in errors. Raises ValueError for a picture
+    that is damaged or cut, of no known format, of 32-bit pixels, or a decompression bomb.
+    """
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS) as opened:
+            return _pixels(opened, where, upright)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"The picture {where} is too large ({error}); make it smaller first.") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{where} is no picture that is read here; expected {', '.join(FORMATS)}.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _Refused:
+        raise
+    except _DAMAGE as error:
         raise ValueError(f"The picture {where} is damaged ({error}); get it again.") from error
 
 
-def _rgb(picture: Image.Image) -> np.ndarray:
+class _Refused(ValueError):
+    """A sound picture that is not read here."""
+
+
+# What Pillow raises for damaged files, as found by damaging some.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, ArithmeticError, LookupError,
+           TypeError, AttributeError, AssertionError, RuntimeError, MemoryError)  # fmt: skip
+
+
+def _pixels(picture: Image.Image, where: str, upright: bool) -> np.ndarray:
+    """What `decode` returns. Pillow itself only warns between its limit and twice that."""
+    pixels, most = picture.width * picture.height, Image.MAX_IMAGE_PIXELS
+    if most and pixels > most:
+        raise _Refused(f"The picture {where} is too large ({pixels:,} pixels, {most:,} at most); make it smaller.")
+    if pixels <= _LARGE:
+        rgb = _rgb(picture, where)
+    else:
+        with _one_at_a_time:
+            rgb = _rgb(picture, where)
+    return np.ascontiguousarray(_turned(rgb, _orientation(picture))) if upright else rgb
+
+
+def _rgb(picture: Image.Image, where: str) -> np.ndarray:
     """Pillow's own conversion, but for 16-bit greys, which it would clip to white."""
-    if picture.mode.startswith("I;16"):
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
         grey = (np.asarray(picture) >> 8).astype(np.uint8)
         return np.stack([grey] * 3, axis=-1)
+    if picture.mode in ("I", "F"):
+        raise _Refused(f"The picture {where} has 32-bit pixels, and nothing says which is white; save it as 8-bit.")
     return np.asarray(picture.convert("RGB"))
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
+    try:
+        found = picture.getexif().get(0x0112, 1)
+    except _DAMAGE:
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels as they are to be seen."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return pixels[::rows, ::columns]
+
+
+_ROWS = 32  # of the result at a time, so that what lies between stays in the processor's cache
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """TensorFlow 1's bilinear resize of [h, w, c] to float32: sample k lies at k * h / height."""
     rows, columns = (_samples(old, new) for old, new in zip(pixels.shape[:2], (height, width), strict=True))
-    pixels = pixels.astype(np.float32)
-    low, high, part = rows
-    tall = pixels[low], pixels[high]
-    low, high, across = columns
-    top, bottom = (row[:, low] + (row[:, high] - row[:, low]) * across[:, None] for row in tall)
-    return top + (bottom - top) * part[:, None, None]
+    low, high, down = rows
+    left, right, across = columns
+    channels = pixels.shape[2]
+    left, right = (((side * channels)[:, None] + np.arange(channels)).ravel() for side in (left, right))
+    across, down = np.repeat(across, channels), down[:, None]
+    flat = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    result = np.empty((height, width * channels), np.float32)
+    for start in range(0, height, _ROWS):
+        part = slice(start, start + _ROWS)
+        needed, where = np.unique(np.concatenate([low[part], high[part]]), return_inverse=True)
+        wide = _between(flat[needed], left, right, across)
+        upper, lower = np.split(where, 2)
+        result[part] = _mixed(wide[upper], wide[lower], down[part])
+    return result.reshape(height, width, channels)
 
 
 def _samples(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     place = np.arange(new, dtype=np.float32) * np.float32(old / new)
-    low = np.floor(place).astype(np.int64)
-    return low, np.minimum(low + 1, old - 1), place - low
+    low = np.minimum(np.floor(place).astype(np.int64), old - 1)
+    return low, np.minimum(low + 1, old - 1), place - low.astype(np.float32)
+
+
+def _between(rows: np.ndarray, left: np.ndarray, right: np.ndarray, across: np.ndarray) -> np.ndarray:
+    return _mixed(rows.take(left, 1).astype(np.float32), rows.take(right, 1).astype(np.float32), across)
+
+
+def _mixed(a: np.ndarray, b: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """a + (b - a) * part, in b's memory."""
+    b -= a
+    b *= part
+    b += a
+    return b
+
+
+def recipe_of(variant: Variant) -> str:
+    """The recipe that weights of this variant were published with: one of `RECIPES`."""
+    if variant.pixel_scale == GOOGLE_2015.pixel_scale:
+        return "google_2015"
+    if variant.border == "include":
+        return "torchvision"
+    return "slim" if variant.background else "keras"
+
+
+def recipe_named(name: str) -> Recipe:
+    """One of `RECIPES`. ValueError for another name."""
+    if name not in RECIPES:
+        raise ValueError(f"Unknown recipe {name!r}; expected one of {', '.join(RECIPES)}.")
+    return RECIPES[name]
 
 
 def prepare(
@@ -104,20 +254,40 @@ def prepare(
     variant: Variant = KERAS,
     recipe: str = "keras",
 ) -> np.ndarray:
-    """A picture (file or uint8 [h, w, 3]) as the network's input: float32 [size, size, 3], scaled for `variant`."""
-    if recipe not in RECIPES:
-        raise ValueError(f"Unknown recipe {recipe!r}; expected one of {', '.join(RECIPES)}.")
+    """A picture (file or uint8 [h, w, 3]) as the network's input: float32 [size, size, 3].
+
+    Scaled for `variant`, but for a recipe with a scaling of its own (google_2015).
+    """
+    chosen = recipe_named(recipe)
     pixels = picture if isinstance(picture, np.ndarray) else read(picture)
-    if recipe == "slim":
-        pixels = _centre(pixels)
-    return preprocess_input(resize(pixels, size, size), variant=variant)
+    return preprocess_input(square(pixels, size, chosen), variant=chosen.pixels or variant)
 
 
-def _centre(pixels: np.ndarray) -> np.ndarray:
+def square(pixels: np.ndarray, size: int, recipe: Recipe = RECIPES["keras"]) -> np.ndarray:
+    """Pixels uint8 [h, w, 3] to float32 [size, size, 3], still 0..255."""
+    if recipe.shape == "crop":
+        return _middle_square(pixels, size, recipe.centre)
+    return resize(pixels if recipe.centre == 1 else _centre(pixels, recipe.centre), size, size)
+
+
+def _centre(pixels: np.ndarray, kept: float = 0.875) -> np.ndarray:
     """The middle of the picture, cut as `tf.image.central_crop` cuts it."""
     height, width = pixels.shape[:2]
-    top, left = (int((side - side * _CENTRE) / 2) for side in (height, width))
+    top, left = (int((side - side * kept) / 2) for side in (height, width))
     return pixels[top : height - top, left : width - left]
+
+
+def _middle_square(pixels: np.ndarray, size: int, kept: float) -> np.ndarray:
+    """torchvision's evaluation: the shorter side to size / kept (342 for 299), then the middle square."""
+    height, width = pixels.shape[:2]
+    short, resized = min(height, width), math.ceil(size / kept)
+    new = [int(resized * side / short) for side in (width, height)]
+    left, top = (round((side - size) / 2) for side in new)
+    # The box, not the whole resized picture: a strip of 1 x 60000 pixels would become 342 x 20 million.
+    box = [edge * side / full for edge, side, full in zip(
+        (left, top, left + size, top + size), (width, height) * 2, new * 2, strict=True)]  # fmt: skip
+    cut = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=tuple(box))
+    return np.asarray(cut).astype(np.float32)
 
 
 def test_picture(size: int = 299) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""The verb features."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inception.cli.terminal import app, err, imagenet, load, noted, out
+
+if TYPE_CHECKING:
+    from inception.features import Summary
+
+
+@app.command()
+def features(
+    source: Annotated[
+        list[str], typer.Argument(help="Pictures, folders, globs, lists of paths (.txt), Parquet files.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of features; run again, it goes on.")],
+    weights: Annotated[str, typer.Option(help='A weight file, a published id, or "imagenet".')] = "imagenet",
+    endpoint: Annotated[str, typer.Option(help="End points by slim's names, with commas.")] = "PreLogits",
+    pool: Annotated[str, typer.Option(help="What becomes of maps: avg, max, or none to keep them.")] = "avg",
+    recipe: Annotated[
+        str | None, typer.Option(help="keras, slim, google_2015 or torchvision; the weights' own.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="auto (the fastest), openvino, onnxruntime, tensorflow; or ray, a cluster.")
+    ] = "auto",
+    size: Annotated[int | None, typer.Option(help="Side of the images; the weights' own.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in each run of the engine.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads that decode; one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="On Ray: processes with an engine each; one a CPU.")] = None,
+    upright: Annotated[bool, typer.Option(help="Turn pictures as their EXIF orientation says.")] = True,
+    column: Annotated[str | None, typer.Option(help="A Parquet source's column of paths or pictures.")] = None,
+    shard_rows: Annotated[int | None, typer.Option(help="Pictures in a file of the dataset.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read every byte of what is there already.")] = False,
+) -> None:
+    """Extracts features of pictures into a Parquet dataset; stopped anywhere, the same command goes on."""
+    from inception import extras, features, inference, quiet
+    from inception.features import dataset
+
+    extras.load("pyarrow")
+    loaded = load(imagenet() if weights == "imagenet" else weights)
+    if engine == "tensorflow" or (engine == "auto" and not inference.cache_file().exists()):
+        quiet.import_tensorflow()
+    options: dict[str, Any] = {"end_points": endpoint.split(","), "pool": pool, "recipe": recipe, "engine": engine}
+    options |= {"size": size, "batch": batch, "threads": threads, "workers": workers, "upright": upright}
+    options |= {"column": column, "shard_rows": shard_rows, "check": check}
+    try:
+        with noted(), _bar() as progress:
+            summary = features.extract(source, target, loaded, **options, progress=progress)
+    except KeyboardInterrupt:
+        done, total = dataset.finished(target)
+        err.print(f"inception: stopped; {done:,} of {total:,} pictures are in {target}. The same command goes on.")
+        raise typer.Exit(130) from None
+    for line in _lines(summary):
+        out.print(line, markup=False)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[int, int, int], None]]:
+    """A bar with images/s and the time left, on a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[errors]}", style="yellow"),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=None, speed="starting", errors="")
+
+        def show(done: int, total: int, errors: int) -> None:
+            bar.update(task, completed=done, total=total, errors=f"{errors} unread" if errors else "")
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, speed=f"{speed:.1f} images/s" if speed else "starting")
+
+        yield show
+
+
+def _lines(summary: Summary) -> Iterator[str]:
+    yield f"{summary.out}: {summary.pictures:,} pictures, {summary.rows:,} rows, {summary.errors:,} without"
+    if summary.computed:
+        speed = f"{summary.images_per_second:.1f} images/s"
+        yield f"  {summary.computed:,} computed now with {summary.engine} in {summary.seconds:.1f} s ({speed})"
+    if summary.computed < summary.pictures:
+        yield f"  {summary.pictures - summary.computed:,} were there already"
+    if summary.damaged:
+        yield f"  done again: {summary.damaged:,} damaged shards"
+    if summary.changed:
+        yield f"  done again: {summary.changed:,} shards whose pictures changed"
+    if summary.errors:
+        yield f"  _errors.parquet in it says why {summary.errors:,} pictures have no row"
+    if summary.passed_over:
+        yield f"  {summary.passed_over:,} files without a picture's ending were passed over"

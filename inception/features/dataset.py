@@ -1,0 +1,379 @@
+"""The dataset on disk: a folder of Parquet shards, each written whole, and what was asked of them.
+
+    part-00000.parquet ...   a row a picture: path, sha256, width, height, a column an end point
+    _extraction.json         what the rows are features of; another extraction is refused
+    _pictures.parquet        the list of pictures, in the order of the shards
+    _errors.parquet          the pictures without a row, and why
+    _lock                    held while a process writes
+
+Readers of datasets (pyarrow, DuckDB, Spark) pass over names that begin with "_". A shard
+is a fixed range of the sorted list, so a resumed run writes the files that an
+uninterrupted one would have written. A shard's footer says which extraction it belongs
+to, which pictures failed, and (as a digest) the size and time of every file that it read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception import extras
+from inception.features.reading import Read, Stamp
+from inception.weights import atomic
+
+EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
+_SHARD = b"inception_shard"  # metadata of a shard's footer
+_WHAT = b"inception"
+# What must not change between two runs into one folder, and how a sentence calls it.
+FIELDS = {
+    "inception": "version of inception",
+    "weights": "weights",
+    "network": "network",
+    "end_points": "end points",
+    "pool": "pool",
+    "recipe": "recipe",
+    "size": "size of the images",
+    "upright": "orientation of pictures",
+    "preprocess": "preprocess function",
+    "engine": "engine",
+    "shard_rows": "rows of a shard",
+    "pictures": "list of pictures",
+}
+
+
+class Damaged(ValueError):
+    """A shard that is not what was written."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """An extraction in memory.
+
+    paths: a name a row. arrays: {end point: float32 [rows, ...]}. errors: (path, reason) of
+    the pictures without a row. metadata: what the rows are features of. sha256: of the bytes
+    of each picture.
+    """
+
+    paths: list[str]
+    arrays: dict[str, np.ndarray]
+    errors: list[tuple[str, str]]
+    metadata: dict[str, Any]
+    sha256: list[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A range of the list, and its file's name."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"part-{self.index:05d}.parquet"
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def shards(pictures: int, rows: int) -> list[Shard]:
+    """The ranges of `rows` pictures, the last one shorter."""
+    return [Shard(i, start, min(start + rows, pictures)) for i, start in enumerate(range(0, pictures, rows))]
+
+
+def described(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the features in a folder are of; None where it has none. ValueError where that cannot be told."""
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{place} is a file; expected a folder for the features.")
+    parts = sorted(place.glob("part-*.parquet"))
+    try:
+        found = json.loads((place / EXTRACTION).read_text(encoding="utf-8"))
+        if isinstance(found, dict) and found.keys() >= FIELDS.keys():
+            return found
+    except FileNotFoundError:
+        others = [name for name in _names(place) if not name.startswith("_")]
+        if others and not parts:
+            raise ValueError(f"{place} holds other files ({others[0]}); give a new or an empty folder.") from None
+    except ValueError:
+        pass  # a torn or zeroed file: the shards say the same
+    for part in parts:
+        with contextlib.suppress(Damaged), _opened(part) as file:
+            return _said(file, part)[0]
+    return None
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+
+def check_same(folder: str | os.PathLike[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """ValueError that names the first thing in which an extraction differs from the one in the folder."""
+    for field, called in FIELDS.items():
+        if before.get(field) != now.get(field):
+            was, new = _short(before.get(field), now.get(field))
+            raise ValueError(
+                f"{os.fspath(folder)} holds features with a different {called} ({was}, now {new}); "
+                f"give the same again, or another folder.{_way_out(field)}"
+            )
+
+
+def _way_out(field: str) -> str:
+    return f" {PICTURES} in it is the old list, and can be given as the source." if field == "pictures" else ""
+
+
+def _short(was: Any, new: Any) -> tuple[str, str]:
+    if isinstance(was, dict) and isinstance(new, dict):
+        names = [name for name in was | new if was.get(name) != new.get(name)]
+        names = ["count"] if "count" in names else names
+        was, new = ({name: values.get(name) for name in names} for values in (was, new))
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in (was, new)]
+    return texts[0][:80], texts[1][:80]
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process. ValueError when another one has it; a killed one lets it go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _locks(descriptor):
+            raise ValueError(f"Another process is writing features into {folder}; wait for it, or give another folder.")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+if os.name == "nt":
+    import msvcrt
+
+    def _locks(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _locks(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def begin(folder: Path, metadata: Mapping[str, Any], paths: Sequence[str]) -> None:
+    """Writes down what is extracted, and from which pictures; what is there and right stays."""
+    pa = extras.load("pyarrow")
+    listing = folder / PICTURES
+    if not _readable(listing, len(paths)):
+        _write(listing, pa.table({"path": pa.array([shown(path) for path in paths], pa.string())}))
+    text = json.dumps(metadata, indent=1)
+    target = folder / EXTRACTION
+    if not target.exists() or target.read_bytes() != text.encode():
+        with atomic.replacing(target) as (temporary,):
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _readable(path: Path, rows: int) -> bool:
+    try:
+        with _opened(path) as file:
+            return bool(file.metadata.num_rows == rows)
+    except Damaged:
+        return False
+
+
+def shown(path: str) -> str:
+    """A path as text; bytes of a name that are no UTF-8 as \\udc80 and so on."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def digest_of(stamps: Sequence[Stamp]) -> str:
+    """Of the sizes and times of a shard's files."""
+    return hashlib.sha256(np.asarray(stamps, np.int64).tobytes()).hexdigest()
+
+
+# --- A shard ---------------------------------------------------------------------------
+
+
+def write(
+    folder: Path,
+    shard: Shard,
+    metadata: Mapping[str, Any],
+    reads: Sequence[Read],
+    columns: Mapping[str, np.ndarray],
+) -> None:
+    """Writes a shard: a row for each read without a reason, in the order of the columns; the others are its errors."""
+    pa = extras.load("pyarrow")
+    rows = [read for read in reads if not read.reason]
+    fields: list[Any] = [
+        ("path", pa.array([shown(read.path) for read in rows], pa.string()), None),
+        ("sha256", pa.array([read.sha256 for read in rows], pa.string()), None),
+        ("width", pa.array([read.width for read in rows], pa.int32()), None),
+        ("height", pa.array([read.height for read in rows], pa.int32()), None),
+    ]
+    for name, values in columns.items():
+        flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+        size = int(np.prod(values.shape[1:]))
+        fields.append((name, pa.FixedSizeListArray.from_arrays(pa.array(flat), size), {"shape": str(values.shape[1:])}))
+    errors = [(shown(read.path), read.reason) for read in reads if read.reason]
+    said = {"start": shard.start, "stop": shard.stop, "inputs": digest_of([r.stamp for r in reads]), "errors": errors}
+    schema = pa.schema(
+        [pa.field(name, array.type, nullable=False, metadata=more) for name, array, more in fields],
+        {_WHAT: json.dumps(metadata), _SHARD: json.dumps(said)},
+    )
+    _write(folder / shard.name, pa.Table.from_arrays([array for _, array, _ in fields], schema=schema))
+
+
+def _write(target: Path, table: Any) -> None:
+    parquet = extras.load("pyarrow.parquet")
+    # Written by Python's own file object: its errors say what the disk said.
+    with atomic.replacing(target) as (temporary,), open(temporary, "wb") as file:
+        parquet.write_table(table, file, compression="none", use_dictionary=False, write_page_checksum=True)
+        file.flush()
+
+
+def state(folder: Path, shard: Shard, metadata: Mapping[str, Any], inputs: str, *, whole: bool = False) -> str:
+    """What is there of a shard: "done", "missing", "damaged", or "changed" where its pictures are not as they were.
+
+    The footer and its counts are looked at, which finds every cut or zeroed tail; with
+    `whole` every page is read and its checksum compared.
+    """
+    path = folder / shard.name
+    if not path.exists():
+        return "missing"
+    try:
+        with _opened(path) as file:
+            found, said = _said(file, path)
+            rows = file.metadata.num_rows
+            if whole:
+                _table(path)
+    except Damaged:
+        return "damaged"
+    if found != metadata or (said["start"], said["stop"]) != (shard.start, shard.stop):
+        return "damaged"
+    if rows + len(said["errors"]) != len(shard):
+        return "damaged"
+    return "done" if said["inputs"] == inputs else "changed"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    parquet = extras.load("pyarrow.parquet")
+    try:
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, ValueError, MemoryError) as error:
+        raise Damaged(_sentence(path, error)) from error
+    with file:
+        yield file
+
+
+def _said(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the extraction, the shard) that a footer tells of."""
+    metadata = file.schema_arrow.metadata or {}
+    try:
+        found, said = (json.loads(metadata[key]) for key in (_WHAT, _SHARD))
+        if not {"start", "stop", "inputs", "errors"} <= said.keys() or not isinstance(found, dict):
+            raise ValueError("its footer is not complete")
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise Damaged(_sentence(path, error)) from error
+    return found, said
+
+
+def _table(path: Path) -> Any:
+    try:
+        with _opened(path) as file:
+            return file.read()
+    except (OSError, ValueError, MemoryError) as error:
+        raise Damaged(_sentence(path, error)) from error
+
+
+def _sentence(path: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return f"{path} is damaged ({reason}); delete it and run the same extraction again."
+
+
+# --- The whole dataset -----------------------------------------------------------------
+
+
+def finish(folder: Path, parts: Sequence[Shard]) -> list[tuple[str, str]]:
+    """Writes the table of errors anew from the shards that are there, and returns it."""
+    pa = extras.load("pyarrow")
+    errors = [error for shard in parts if (folder / shard.name).exists() for error in errors_of(folder / shard.name)]
+    table = {
+        "path": pa.array([path for path, _ in errors], pa.string()),
+        "reason": pa.array([reason for _, reason in errors], pa.string()),
+    }
+    _write(folder / ERRORS, pa.table(table))
+    return errors
+
+
+def errors_of(path: Path) -> list[tuple[str, str]]:
+    """(path, reason) of the pictures of a shard that have no row."""
+    with _opened(path) as file:
+        return [(name, reason) for name, reason in _said(file, path)[1]["errors"]]
+
+
+def finished(folder: str | os.PathLike[str]) -> tuple[int, int]:
+    """(pictures in whole shards, pictures in the list) of an extraction, finished or not."""
+    metadata = described(folder)
+    if metadata is None:
+        return 0, 0
+    count = metadata["pictures"]["count"]
+    parts = shards(count, metadata["shard_rows"])
+    return sum(len(shard) for shard in parts if (Path(folder) / shard.name).exists()), count
+
+
+def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:
+    """A folder of features as arrays, all of it in memory, every checksum compared.
+
+    partial: take an extraction that is not finished as far as it is. Raises ValueError for a
+    folder without features, an unfinished extraction, and a damaged shard.
+    """
+    place = Path(folder)
+    metadata = described(place)
+    if metadata is None:
+        raise ValueError(f"{place} holds no features; `inception features` writes them.")
+    wanted = shards(metadata["pictures"]["count"], metadata["shard_rows"])
+    there = [shard for shard in wanted if (place / shard.name).exists()]
+    if not partial and len(there) < len(wanted):
+        raise ValueError(
+            f"{place} is not finished ({len(there)} of {len(wanted)} shards are there); run the same extraction again."
+        )
+    shapes = {name: tuple(shape) for name, shape in metadata["shapes"].items()}
+    rows = sum(len(shard) for shard in there)
+    arrays = {name: np.empty((rows, *shape), np.float32) for name, shape in shapes.items()}
+    paths: list[str] = []
+    digests: list[str] = []
+    errors: list[tuple[str, str]] = []
+    for shard in there:
+        path = place / shard.name
+        table = _table(path)
+        if json.loads(table.schema.metadata[_WHAT]) != metadata:
+            raise Damaged(_sentence(path, ValueError("it is of another extraction")))
+        for name, array in arrays.items():
+            array[len(paths) : len(paths) + len(table)] = _values(table, name, shapes[name])
+        paths += table["path"].to_pylist()
+        digests += table["sha256"].to_pylist()
+        errors += errors_of(path)
+    return Features(paths, {name: array[: len(paths)] for name, array in arrays.items()}, errors, metadata, digests)
+
+
+def _values(table: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    column = table[name].combine_chunks()
+    return np.asarray(column.flatten()).reshape(len(table), *shape)

@@ -1,0 +1,294 @@
+"""Features of any number of pictures: decoding in threads beside the engine, whole shards on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception.features import dataset, reading, sources, task
+from inception.features.dataset import Shard
+from inception.features.reading import Read
+from inception.features.sources import Item, Source
+from inception.features.task import Pool, Run, Task
+
+Progress = Callable[[int, int, int], None]  # pictures done in this run, of how many, without a row
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an extraction did.
+
+    pictures: in the list; rows and errors: with and without features. computed: pictures of
+    this run; the others were there. damaged, changed: shards done again because their file
+    was torn, or because a picture is not as it was. passed_over: files without a picture's ending.
+    """
+
+    out: Path
+    pictures: int
+    rows: int
+    errors: int
+    computed: int
+    damaged: int
+    changed: int
+    passed_over: int
+    engine: str
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        return self.computed / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """An extraction that is ready to run: where, of what, and which shards are still to do."""
+
+    folder: Path
+    task: Task
+    metadata: dict[str, Any]
+    items: tuple[Item, ...]
+    pending: tuple[Shard, ...]
+    threads: int
+
+
+def extract(
+    source: Source | Sequence[Source],
+    out: str | os.PathLike[str],
+    weights: Any,
+    *,
+    end_points: Sequence[str] = ("PreLogits",),
+    pool: Pool = "avg",
+    recipe: str | None = None,
+    engine: str = "auto",
+    batch: int | None = None,
+    threads: int | None = None,
+    size: int | None = None,
+    upright: bool = True,
+    preprocess: Callable[[np.ndarray], np.ndarray] | None = None,
+    column: str | None = None,
+    shard_rows: int | None = None,
+    workers: int | None = None,
+    check: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Writes the features of pictures into a folder of Parquet shards (see `dataset`); run again, it goes on.
+
+    Stopped anywhere, the same call finishes the work: whole shards stay, a damaged one and
+    one whose pictures changed are done again. A picture that cannot be read has no row; the
+    errors table says why.
+
+    Args:
+        source: pictures, folders, globs, lists of paths, Parquet files (`sources.listed`).
+        out: the folder; a new one, an empty one, or one with the same extraction.
+        weights: a weight file's path, a published id, `Weights`, or any Keras model.
+        end_points: slim's names ("PreLogits" is the 2048 pooled features, "Mixed_6e" a map);
+            for another Keras model, or for an InceptionV3's own layers, names of layers.
+        pool: maps [h, w, c] to [c] by "avg" or "max"; "none" keeps them.
+        recipe: one of `images.RECIPES`; None for the one the weights were published with.
+        engine: "openvino", "onnxruntime", "tensorflow", "auto" for the fastest, or "ray" for a
+            Ray cluster whose machines see `source` and `out` under the same names.
+        batch: images in each run of the engine; results do not depend on it.
+        threads: that decode pictures.
+        size: side of the square images; None for the weights' own.
+        upright: turn pictures as their EXIF orientation says.
+        preprocess: in place of the recipe's scaling: pixels float32 [size, size, 3], 0..255,
+            to the network's input. Needed by most Keras models that are no InceptionV3.
+        column: of a Parquet source, where it is not plain.
+        shard_rows: pictures in a shard, which is what a kill can cost; None for 512, fewer for large maps.
+        workers: on Ray, processes with an engine each; None for one a CPU.
+        check: read every byte of finished shards, not their footers alone.
+        progress: called with (done, of how many, errors) as the work goes on.
+
+    Raises:
+        ValueError: for arguments that do not fit, and where `out` has features of something
+            else: the sentence names the field.
+        OSError: when the disk is full or `out` cannot be written. What is finished stays.
+    """
+    started = time.perf_counter()
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}; expected at least 1, or None.")
+    if shard_rows is not None and shard_rows < 1:
+        raise ValueError(f"shard_rows is {shard_rows}; expected at least 1, or None.")
+    listing = sources.listed(source, column)
+    folder = Path(out)
+    before = dataset.described(folder)
+    inner = "auto" if engine == "ray" else engine
+    asked = task.made(weights, end_points, pool, recipe, size, upright, inner, batch, preprocess)
+    with dataset.locked(folder), _quiet():
+        asked, metadata, run = _settled(asked, listing, before, shard_rows)
+        if before is not None:
+            dataset.check_same(folder, before, metadata)
+        dataset.begin(folder, metadata, [item.path for item in listing.items])
+        parts = dataset.shards(len(listing.items), metadata["shard_rows"])
+        states = _states(folder, parts, metadata, listing.items, check)
+        pending = tuple(shard for shard in parts if states[shard] != "done")
+        job = Job(folder, asked, metadata, listing.items, pending, threads or _threads())
+        with _safe(folder):
+            if engine == "ray":
+                from inception.features import ray
+
+                computed = ray.run(job, workers, progress)
+            else:
+                computed = run_here(job, run, progress)
+            errors = dataset.finish(folder, parts)
+    return Summary(
+        out=folder,
+        pictures=len(listing.items),
+        rows=len(listing.items) - len(errors),
+        errors=len(errors),
+        computed=computed,
+        damaged=sum(found == "damaged" for found in states.values()),
+        changed=sum(found == "changed" for found in states.values()),
+        passed_over=listing.passed_over,
+        engine=f"ray ({metadata['engine']})" if engine == "ray" else metadata["engine"],
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _threads() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
+
+
+def _settled(
+    asked: Task, listing: sources.Listing, before: Mapping[str, Any] | None, rows: int | None
+) -> tuple[Task, dict[str, Any], Run | None]:
+    """The task with its engine chosen, what is written down of it, and the engine where it had to be built.
+
+    What a folder has already settles what is open here: its engine and the size of its shards.
+    """
+    run = None
+    if before is not None:
+        found, shapes, usual = (before.get(name) for name in ("engine", "shapes", "shard_rows"))
+        engine = str(found) if asked.engine == "auto" else asked.engine
+        if not isinstance(asked.weights, task.Weights):
+            engine = "keras"
+    else:
+        engine, run = asked.compiled()
+        shapes = task.shapes_of(run, asked.size)
+        usual = task.shard_rows(shapes)
+    pictures = {"count": len(listing.items), "digest": listing.digest}
+    more = {"engine": engine, "shapes": shapes, "shard_rows": rows or usual, "pictures": pictures}
+    return dataclasses.replace(asked, engine=engine), asked.metadata() | more, run
+
+
+def _states(
+    folder: Path, parts: Sequence[Shard], metadata: Mapping[str, Any], items: Sequence[Item], check: bool
+) -> dict[Shard, str]:
+    """What is there of each shard. The newest is read whole: it is the one that a power cut can have torn."""
+    there = [shard for shard in parts if (folder / shard.name).exists()]
+    newest = max(there, key=lambda shard: (folder / shard.name).stat().st_mtime_ns, default=None)
+    states = dict.fromkeys(parts, "missing")
+    for shard in there:
+        inputs = dataset.digest_of([reading.stamp_of(item) for item in items[shard.start : shard.stop]])
+        states[shard] = dataset.state(folder, shard, metadata, inputs, whole=check or shard is newest)
+    return states
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow's warnings are either errors of ours or of no use to a user with a million pictures."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+@contextlib.contextmanager
+def _safe(folder: Path) -> Iterator[None]:
+    """Says of a full disk and the like that nothing is lost."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        after = "finished shards stay; when there is room, run the same extraction again to go on."
+        raise OSError(error.errno, f"{folder} cannot be written ({error.strerror}); {after}") from error
+
+
+# --- On this machine -------------------------------------------------------------------
+
+
+def run_here(job: Job, run: Run | None, progress: Progress | None = None) -> int:
+    """Computes and writes the pending shards, decoding ahead in threads. Returns how many pictures that were."""
+    if not job.pending:
+        return 0
+    run = run or job.task.compiled()[1]
+    items = itertools.chain.from_iterable(job.items[shard.start : shard.stop] for shard in job.pending)
+    total = sum(map(len, job.pending))
+    pool = ThreadPoolExecutor(job.threads, thread_name_prefix="decode")
+    done = failed = 0
+    try:
+        read = partial(reading.read, tensor=job.task.tensor, upright=job.task.upright)
+        reads = in_order(pool, read, items, ahead=2 * job.task.batch + job.threads)
+        for shard in job.pending:
+
+            def show(now: int, without: int, before: tuple[int, int] = (done, failed)) -> None:
+                if progress is not None:
+                    progress(before[0] + now, total, before[1] + without)
+
+            rows, columns = computed(itertools.islice(reads, len(shard)), len(shard), job, run, show)
+            dataset.write(job.folder, shard, job.metadata, rows, columns)
+            done += len(rows)
+            failed += sum(bool(row.reason) for row in rows)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return done
+
+
+def in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Read], items: Iterable[Item], ahead: int
+) -> Iterator[Read]:
+    """The function's results in the order of the items, at most `ahead` of them waiting."""
+    waiting: deque[Future[Read]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def computed(
+    reads: Iterable[Read], count: int, job: Job, run: Run, show: Callable[[int, int], None] = lambda now, without: None
+) -> tuple[list[Read], dict[str, np.ndarray]]:
+    """One shard: its reads (their tensors gone) and a column an end point, a row a picture that was read.
+
+    A batch never reaches into the next shard, so its rows do not depend on what was there before.
+    """
+    shapes = job.metadata["shapes"]
+    columns = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
+    rows: list[Read] = []
+    waiting: list[np.ndarray] = []
+    filled = 0
+
+    def flush() -> None:
+        nonlocal filled
+        if waiting:
+            for name, values in run(np.stack(waiting)).items():
+                columns[name][filled : filled + len(waiting)] = values
+            filled += len(waiting)
+            waiting.clear()
+        show(len(rows), len(rows) - filled)
+
+    for read in reads:
+        rows.append(dataclasses.replace(read, tensor=None))
+        if read.tensor is not None:
+            waiting.append(read.tensor)
+        if len(waiting) == job.task.batch:
+            flush()
+    flush()
+    return rows, {name: values[:filled] for name, values in columns.items()}

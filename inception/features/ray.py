@@ -1,0 +1,77 @@
+"""The same extraction on a Ray cluster: Ray Data hands shards to actors, each with an engine of its own.
+
+Every machine must see the pictures and the folder of features under the same names. An
+actor writes its shard whole, under the name that a single machine would give it; Ray
+starts a killed one anew and gives its shard to another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from inception import extras
+from inception.features import dataset, extraction, reading
+from inception.features.dataset import Shard
+from inception.features.extraction import Job, Progress
+from inception.features.sources import Item
+
+
+def run(job: Job, workers: int | None = None, progress: Progress | None = None) -> int:
+    """Computes and writes the pending shards on the cluster. Returns how many pictures that were."""
+    if not job.pending:
+        return 0
+    ray = extras.load("ray")
+    data = extras.load("ray.data")
+    if not ray.is_initialized():
+        ray.init(logging_level="error", log_to_driver=False)
+    count = min(workers or int(ray.cluster_resources().get("CPU", 1)), len(job.pending))
+    # What is shipped with every actor: the questions, not the list of a million pictures.
+    shipped = ray.put(dataclasses.replace(job, items=(), pending=()))
+    shards = data.from_items([_packed(job, shard) for shard in job.pending], override_num_blocks=len(job.pending))
+    results = shards.map_batches(
+        Worker, fn_constructor_args=(shipped,), batch_size=1, compute=data.ActorPoolStrategy(size=count), num_cpus=1
+    )
+    done = failed = 0
+    total = sum(map(len, job.pending))
+    for row in results.iter_rows():
+        done, failed = done + row["pictures"], failed + row["errors"]
+        if progress is not None:
+            progress(done, total, failed)
+    return done
+
+
+def _packed(job: Job, shard: Shard) -> dict[str, str]:
+    items = [dataclasses.astuple(item) for item in job.items[shard.start : shard.stop]]
+    return {"shard": json.dumps([dataclasses.astuple(shard), items])}
+
+
+class Worker:
+    """An actor: one engine, and threads that decode for it."""
+
+    def __init__(self, shipped: Any) -> None:
+        self._job: Job = extras.load("ray").get(shipped)
+        self._run = self._job.task.compiled()[1]
+        self._pool = ThreadPoolExecutor(self._job.threads)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
+        done: dict[str, list[int]] = {"pictures": [], "errors": []}
+        for packed in batch["shard"]:
+            place, found = json.loads(packed)
+            errors = self._shard(Shard(*place), [Item(*item) for item in found])
+            done["pictures"].append(len(found))
+            done["errors"].append(errors)
+        return done
+
+    def _shard(self, shard: Shard, items: list[Item]) -> int:
+        job = self._job
+        read = partial(reading.read, tensor=job.task.tensor, upright=job.task.upright)
+        reads = extraction.in_order(self._pool, read, items, ahead=2 * job.task.batch + job.threads)
+        rows, columns = extraction.computed(reads, len(shard), job, self._run)
+        dataset.write(job.folder, shard, job.metadata, rows, columns)
+        return sum(bool(row.reason) for row in rows)

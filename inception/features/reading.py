@@ -1,0 +1,91 @@
+"""One picture to a row's beginnings, or to the reason why it has no row."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from inception import images
+from inception.features.sources import Item, stored_bytes
+
+Stamp = tuple[int, int]  # bytes and nanoseconds of the last change of a file
+MISSING: Stamp = (-1, -1)
+_MOST_BYTES = 1 << 29  # of a file; an uncompressed picture of Pillow's most pixels has as many
+Tensor = Callable[[np.ndarray], np.ndarray]  # uint8 [h, w, 3] to the network's input
+
+
+@dataclass(frozen=True)
+class Read:
+    """A picture that was read, or (with a `reason`) was not.
+
+    stamp: size and time of the file as it was when it was read. tensor: the network's input.
+    """
+
+    path: str
+    stamp: Stamp
+    reason: str = ""
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    tensor: np.ndarray | None = None
+
+
+def stamp_of(item: Item) -> Stamp:
+    """Size and time of an item's file as it is now; `MISSING` where there is none."""
+    try:
+        found = os.stat(item.file or item.path)
+    except (OSError, ValueError):
+        return MISSING
+    return found.st_size, found.st_mtime_ns
+
+
+def read(item: Item, tensor: Tensor, upright: bool = True) -> Read:
+    """An item decoded and made ready for the network. Never raises for what a file holds."""
+    stamp = stamp_of(item)
+    try:
+        content = _content(item, stamp)
+        pixels = images.decode(content, item.path, upright=upright)
+        ready = tensor(pixels)
+    except Exception as error:  # whatever a file does to a decoder, the run goes on and the errors table says so
+        return Read(item.path, stamp, reason=_sentence(error))
+    height, width = pixels.shape[:2]
+    return Read(item.path, stamp, "", hashlib.sha256(content).hexdigest(), width, height, ready)
+
+
+def _content(item: Item, stamp: Stamp) -> bytes:
+    if item.row >= 0:
+        content = stored_bytes(item)
+        if content is None:
+            raise ValueError(f"The picture {item.path} is null.")
+    else:
+        content = _file(item.path, stamp)
+    if not content:
+        raise ValueError(f"The picture {item.path} is empty.")
+    return content
+
+
+def _file(path: str, stamp: Stamp) -> bytes:
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise ValueError(f"{path} is a folder, no picture.")
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{path} is no regular file.")  # opening a pipe would wait for ever
+        if found.st_size > _MOST_BYTES:
+            raise ValueError(f"The picture {path} has {found.st_size:,} bytes, {_MOST_BYTES:,} at most.")
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise ValueError(f"The picture {path} does not exist.") from error
+    except OSError as error:
+        raise ValueError(f"The picture {path} cannot be read ({error.strerror}).") from error
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:500] if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"[:500]
