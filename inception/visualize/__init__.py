@@ -1,0 +1,31 @@
+"""See what a network sees: activations, filters, Grad-CAM and DeepDream, for any Keras model.
+
+    from inception.visualize import activations, deepdream, filters, gradcam
+
+    gradcam(model, "cat.jpg").save("cat-heat.png")
+
+Each returns its arrays, and `save` makes the picture. They work on end points by name.
+"""
+
+from inception.visualize.activations import Activations, activations
+from inception.visualize.deepdream import Dream, Recipe, deepdream, mean_activation, weighted_layers
+from inception.visualize.filters import Filters, blur, filters, spectrum
+from inception.visualize.gradcam import GradCam, gradcam
+from inception.visualize.scaling import Scaling
+
+__all__ = [
+    "Activations",
+    "Dream",
+    "Filters",
+    "GradCam",
+    "Recipe",
+    "Scaling",
+    "activations",
+    "blur",
+    "deepdream",
+    "filters",
+    "gradcam",
+    "mean_activation",
+    "spectrum",
+    "weighted_layers",
+]

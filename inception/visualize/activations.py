@@ -1,0 +1,100 @@
+"""What the channels of end points see in a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception import images
+from inception.variants import Variant
+from inception.visualize import model_points, pictures, scaling
+from inception.visualize.pictures import Picture, Section, Tile
+from inception.visualize.scaling import Scaling
+
+DEFAULT_POINTS = ("Conv2d_2b_3x3", "Mixed_5b", "Mixed_6a", "Mixed_6e", "Mixed_7c")
+_SIZE = 299
+_GAMMA = 0.7  # brightens the small values, which most are
+
+
+@dataclass(frozen=True)
+class Activations:
+    """maps: {point: float32 [h, w, channels]}, dead: {point: bool [channels]}, of one picture.
+
+    A channel is dead for a picture when it is zero everywhere.
+    """
+
+    maps: dict[str, np.ndarray]
+    dead: dict[str, np.ndarray]
+
+    def picture(self, channels: int = 64, columns: int = 16, cell: int = 56) -> np.ndarray:
+        """The grid: up to so many channels of each point, in their order, each on its own scale. uint8 [h, w, 3]."""
+        sections = []
+        for name, maps in self.maps.items():
+            height, width, depth = maps.shape
+            shown = min(channels, depth)
+            which = f"all {depth} channels" if shown == depth else f"the first {shown} of {depth} channels"
+            note = f"{height} x {width}, {which}; {int(self.dead[name].sum())} of {depth} are dead for this picture"
+            tiles = [Tile(None if self.dead[name][c] else _tile(maps[:, :, c], cell)) for c in range(shown)]
+            sections.append(Section(name, note, tiles))
+        return pictures.sheet(sections, columns, cell, gap=2)
+
+    def save(self, path: str | os.PathLike[str], channels: int = 64, columns: int = 16, cell: int = 56) -> Path:
+        """Writes the grid; the ending (.png, .jpg, .webp) says the format."""
+        return pictures.save(self.picture(channels, columns, cell), path)
+
+
+def _tile(plane: np.ndarray, cell: int) -> np.ndarray:
+    """One channel in colours: its least value dark, its 99.5th percentile light; small maps stay squares."""
+    low, high = float(plane.min()), float(np.percentile(plane, 99.5))
+    high = high if high > low else float(plane.max())
+    scaled = np.clip((plane - low) / ((high - low) or 1), 0, 1) ** _GAMMA
+    if max(plane.shape) < cell:
+        scaled = scaled[np.arange(cell) * plane.shape[0] // cell][:, np.arange(cell) * plane.shape[1] // cell]
+    return pictures.colour(scaled)
+
+
+def activations(
+    model: Any,
+    picture: Picture,
+    points: Sequence[str] | None = None,
+    scaling: str | Scaling | Variant = "tf",
+    size: tuple[int, int] | None = None,
+) -> Activations:
+    """The maps that a Keras model computes for a picture at named end points.
+
+    Args:
+        model: any functional or sequential Keras model, with models inside it or not.
+        picture: a file, or uint8 [height, width, 3].
+        points: slim's end points or names of layers (`model_points.open_model(model).maps`
+            lists them). None takes some of an InceptionV3's, or the last maps of other models.
+        scaling: what the model takes for pixels (see `Scaling`).
+        size: (height, width) that the picture is resized to; None is the model's own, or 299x299.
+
+    Raises:
+        ValueError: for an unknown point, one without maps, or a picture that cannot be read.
+    """
+    opened = model_points.open_model(model)
+    if points is None:
+        points = [name for name in DEFAULT_POINTS if name in opened.maps] or [model_points.default_point(opened)]
+    tensors = {name: opened.map_point(name) for name in points}
+    if not tensors:
+        raise ValueError("No end point is asked for; give at least one name.")
+    found = model_points.values(opened, tensors, network_input(opened, picture, scaling, size)[None])
+    maps = {name: found[name][0] for name in points}
+    return Activations(maps, {name: ~array.any(axis=(0, 1)) for name, array in maps.items()})
+
+
+def network_input(
+    opened: model_points.Points, picture: Picture, range_: str | Scaling | Variant, size: tuple[int, int] | None
+) -> np.ndarray:
+    """A picture as an opened model takes it: float32 [height, width, 3]."""
+    pixels = pictures.read(picture)
+    if opened.image.shape[-1] != 3:
+        raise ValueError(f"The model takes images of {opened.image.shape[-1]} channels; these tools show RGB pictures.")
+    own = tuple(free or asked for free, asked in zip(opened.size, size or (_SIZE, _SIZE), strict=True))
+    return scaling.named(range_).network(images.resize(pixels, *own))

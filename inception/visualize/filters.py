@@ -1,0 +1,302 @@
+"""The pictures that most excite channels: gradient ascent from noise.
+
+The ascent climbs the value before the ReLU, so that a channel which is silent at the start
+still has a slope (problem of keras-team/keras#18334). A channel whose value stays below zero
+after several starts is reported as dead, not drawn.
+
+What is done to the picture before the network sees it, and to the gradient before it is
+added, are small functions put one after the other: `jitter`, `blur`, `spectrum`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception.variants import Variant
+from inception.visualize import model_points, pictures
+from inception.visualize.gradient import Gradient, gradient
+from inception.visualize.pictures import Section, Tile
+from inception.visualize.scaling import Scaling
+from inception.visualize.scaling import named as scaling_named
+
+Smoothing = Callable[[np.ndarray], np.ndarray]  # [n, h, w, 3] -> the same
+Progress = Callable[[int, int], None]  # (channels done, channels)
+
+_BATCH = 8
+_NOISE = 0.1  # of the range, the standard deviation of the first picture
+_CONTRAST = 0.22  # and the greatest that a picture may have: colours stay short of their ends
+_TINT = 0.25  # how fast the mean colour grows, beside the largest shapes
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What excites channels of one point.
+
+    channels: their numbers [n]; images: uint8 [n, size, size, 3]; losses: the mean value
+    before the ReLU, [n, steps + 1], from the first noise to the end; dead: bool [n], the
+    channels that never came above zero anywhere (their images are their last attempts).
+    """
+
+    point: str
+    channels: np.ndarray
+    images: np.ndarray
+    losses: np.ndarray
+    dead: np.ndarray
+
+    def section(self) -> Section:
+        """The grid's part of a sheet; dead channels are empty cells that say so."""
+        count = f"{int(self.dead.sum())} of {len(self.channels)} are dead" if self.dead.any() else "none is dead"
+        tiles = [
+            Tile(None if dead else image, str(channel))
+            for channel, image, dead in zip(self.channels, self.images, self.dead, strict=True)
+        ]
+        return Section(self.point, f"what excites channels {_span(self.channels)}; {count}", tiles)
+
+    def picture(self, columns: int = 6, cell: int | None = None) -> np.ndarray:
+        """The grid of this point: uint8 [h, w, 3]."""
+        return pictures.sheet([self.section()], columns, cell or self.images.shape[1])
+
+    def save(self, path: str | os.PathLike[str], columns: int = 6, cell: int | None = None) -> Path:
+        """Writes the grid; the ending (.png, .jpg, .webp) says the format."""
+        return pictures.save(self.picture(columns, cell), path)
+
+
+def _span(channels: np.ndarray) -> str:
+    whole = len(channels) > 2 and np.array_equal(channels, np.arange(channels[0], channels[-1] + 1))
+    return f"{channels[0]} to {channels[-1]}" if whole else ", ".join(map(str, channels))
+
+
+# --- Smoothings ------------------------------------------------------------------------
+
+
+def spectrum(power: float = 1.0) -> Smoothing:
+    """Divides the gradient's frequencies by f ** power: large shapes grow as fast as fine ones."""
+
+    def smooth(slopes: np.ndarray) -> np.ndarray:
+        height, width = slopes.shape[1:3]
+        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+        weight = 1 / np.maximum(frequency, 2 / max(height, width)) ** power
+        weight[0, 0] *= _TINT
+        waves = np.fft.rfft2(slopes, axes=(1, 2)) * weight[:, :, None]
+        return np.fft.irfft2(waves, s=(height, width), axes=(1, 2)).astype(np.float32)
+
+    return smooth
+
+
+def blur(sigma: float) -> Smoothing:
+    """A Gaussian of `sigma` pixels over each picture, its borders joined."""
+
+    def smooth(values: np.ndarray) -> np.ndarray:
+        height, width = values.shape[1:3]
+        square = np.fft.fftfreq(height)[:, None] ** 2 + np.fft.rfftfreq(width)[None] ** 2
+        waves = np.fft.rfft2(values, axes=(1, 2)) * np.exp(-2 * (np.pi * sigma) ** 2 * square)[:, :, None]
+        return np.fft.irfft2(waves, s=(height, width), axes=(1, 2)).astype(np.float32)
+
+    return smooth
+
+
+def jitter(slope: Gradient, pixels: int, rng: np.random.Generator) -> Gradient:
+    """The gradient of a picture moved by up to so many pixels, moved back: no channel can count on a place."""
+
+    if not pixels:
+        return slope
+
+    def moved(images: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        by = tuple(int(n) for n in rng.integers(-pixels, pixels + 1, 2))
+        losses, slopes = slope(np.roll(images, by, axis=(1, 2)), *others)
+        return losses, np.roll(slopes, (-by[0], -by[1]), axis=(1, 2))
+
+    return moved
+
+
+# --- The tool --------------------------------------------------------------------------
+
+
+def filters(
+    model: Any,
+    point: str,
+    channels: int | Sequence[int] = 24,
+    *,
+    size: int = 160,
+    steps: int = 96,
+    rate: float = 0.06,
+    restarts: int = 3,
+    jitter_pixels: int | None = None,
+    smoothing: Smoothing | None = None,
+    blur_sigma: float = 0.6,
+    scaling: str | Scaling | Variant = "tf",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Filters:
+    """The pictures that most excite channels of an end point or layer.
+
+    Args:
+        model: any functional or sequential Keras model, with models inside it or not.
+        point: slim's end point, or the name of a layer that has maps.
+        channels: so many from the first, or their numbers.
+        size: of the square pictures, in pixels.
+        steps, rate: of the ascent; the rate is a share of the range from black to white.
+        restarts: starts at most for a channel that stays below zero; the best is kept.
+        jitter_pixels: how far each step moves the picture, its borders joined; 0 for none. None
+            is anywhere, which leaves no border in the picture: it may be laid as a tile.
+        smoothing: of the gradient; None divides by frequency (`spectrum()`), `lambda g: g` is none.
+        blur_sigma: pixels, a blur of the picture in every fourth step of the first half; 0 for none.
+        scaling: what the model takes for pixels (see `Scaling`).
+        seed: the same seed gives the same pictures.
+        progress: called with (channels done, channels).
+
+    Raises:
+        ValueError: for an unknown point or channel, and when no channel has any gradient.
+    """
+    opened = model_points.open_model(model)
+    tensor = opened.before_activation(opened.map_point(point))
+    wanted = _channels(channels, int(tensor.shape[-1]), point)
+    values, height = _of_channels(opened, tensor), _highest(opened, tensor)
+    slope, smooth = gradient(values), smoothing or spectrum()
+    span = scaling_named(scaling)
+
+    def climb(batch: np.ndarray, start: int) -> _Climb:
+        rng = np.random.default_rng([seed, start])
+        moved = jitter(slope, size // 2 if jitter_pixels is None else jitter_pixels, rng)
+        soft = blur(blur_sigma) if blur_sigma else None
+        noise = _noise(span, batch, size, seed, start)
+        images, losses, flat = _ascent(moved, noise, batch, span, steps, rate, smooth, soft)
+        return _Climb(images, losses, height(images, batch), flat)
+
+    parts = []
+    for first in range(0, len(wanted), _BATCH):
+        batch = wanted[first : first + _BATCH]
+        parts.append(_best_of(climb, batch, restarts))
+        if progress:
+            progress(first + len(batch), len(wanted))
+    images, losses, tops, flat = (np.concatenate(column) for column in zip(*map(astuple, parts), strict=True))
+    if flat.all():
+        raise ValueError(
+            f"No channel of {point} has a gradient: nothing in a picture of {size} pixels changes them. "
+            "Choose another end point or size, or check that the model has its weights."
+        )
+    return Filters(point, wanted, span.picture(images), losses, (tops <= 0) | flat)
+
+
+def _channels(channels: int | Sequence[int], depth: int, point: str) -> np.ndarray:
+    wanted = np.arange(min(channels, depth)) if isinstance(channels, int) else np.asarray(channels, np.int64)
+    if not wanted.size or wanted.ndim != 1 or wanted.min() < 0 or wanted.max() >= depth:
+        raise ValueError(f"channels is {channels}; {point} has the channels 0 to {depth - 1}.")
+    return wanted
+
+
+def _planes(opened: model_points.Points, tensor: Any) -> Callable[[Any, Any], Any]:
+    """(images, channel of each) -> the maps of those channels, [n, h, w]."""
+    import keras
+    from keras import ops
+
+    network = keras.Model(opened.image, tensor)
+
+    def planes(images: Any, channels: Any) -> Any:
+        chosen = ops.one_hot(channels, tensor.shape[-1])
+        return ops.sum(network(images, training=False) * chosen[:, None, None, :], axis=3)
+
+    return planes
+
+
+def _of_channels(opened: model_points.Points, tensor: Any) -> Callable[[Any, Any], Any]:
+    planes = _planes(opened, tensor)
+
+    def mean(images: Any, channels: Any) -> Any:
+        from keras import ops
+
+        return ops.mean(planes(images, channels), axis=(1, 2))
+
+    return mean
+
+
+def _highest(opened: model_points.Points, tensor: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The greatest value of each image's channel: above zero it passes the ReLU somewhere."""
+    planes = _planes(opened, tensor)
+
+    def highest(images: np.ndarray, channels: np.ndarray) -> np.ndarray:
+        from keras import ops
+
+        found = planes(ops.convert_to_tensor(images), ops.convert_to_tensor(channels))
+        return ops.convert_to_numpy(found).max(axis=(1, 2))
+
+    return highest
+
+
+# --- The ascent ------------------------------------------------------------------------
+
+
+@dataclass
+class _Climb:
+    """A start for each channel of a batch, and how it ended; flat: it never had a gradient."""
+
+    images: np.ndarray
+    losses: np.ndarray
+    tops: np.ndarray
+    flat: np.ndarray
+
+
+def _noise(span: Scaling, channels: np.ndarray, size: int, seed: int, start: int) -> np.ndarray:
+    """Grey with noise; each channel has its own, whichever others are asked for with it."""
+    low, high = span.limits
+    rows = [np.random.default_rng([seed, start, int(c)]).normal(0, _NOISE, (size, size, 3)) for c in channels]
+    return ((low + high) / 2 + np.stack(rows) * (high - low)).astype(np.float32)
+
+
+def _ascent(
+    slope: Gradient,
+    images: np.ndarray,
+    channels: np.ndarray,
+    span: Scaling,
+    steps: int,
+    rate: float,
+    smooth: Smoothing,
+    soften: Smoothing | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images climbed, the losses on the way [n, steps + 1], and which never had a gradient."""
+    low, high = span.limits
+    flat = np.ones(len(channels), bool)
+    losses = []
+    for step in range(steps):
+        loss, slopes = slope(images, channels)
+        losses.append(loss)
+        flat &= ~slopes.any(axis=(1, 2, 3))
+        slopes = smooth(slopes)
+        size = np.sqrt(np.mean(np.square(slopes), axis=(1, 2, 3), keepdims=True))
+        pace = rate * (1 - 0.8 * step / steps)
+        images = images + pace * (high - low) * slopes / np.maximum(size, np.finfo(np.float32).tiny)
+        if soften and step % 4 == 3 and step < steps / 2:
+            images = soften(images)
+        images = _within(images, low, high)
+    losses.append(slope(images, channels)[0])
+    return images, np.stack(losses, axis=1), flat
+
+
+def _within(images: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Images of no more than the greatest contrast, and within the range."""
+    middle = (low + high) / 2
+    away = (images - middle) / (high - low)
+    contrast = np.sqrt(np.mean(np.square(away), axis=(1, 2, 3), keepdims=True))
+    away *= np.minimum(1, _CONTRAST / np.maximum(contrast, _CONTRAST))
+    return np.clip(middle + away * (high - low), low, high).astype(np.float32)
+
+
+def _best_of(climb: Callable[[np.ndarray, int], _Climb], channels: np.ndarray, restarts: int) -> _Climb:
+    """The first start of every channel, or the best of several where a channel stays below zero."""
+    best = climb(channels, 0)
+    for start in range(1, restarts):
+        below = np.flatnonzero((best.tops <= 0) | best.flat)
+        if not below.size:
+            break
+        again = climb(channels[below], start)
+        better = again.losses[:, -1] > best.losses[below, -1]
+        for field in ("images", "losses", "tops"):
+            getattr(best, field)[below[better]] = getattr(again, field)[better]
+        best.flat[below] &= again.flat
+    return best

@@ -1,0 +1,188 @@
+"""Where in a picture the evidence for a class lies: Grad-CAM (Selvaraju et al., arXiv 1610.02391).
+
+The maps of an end point, each weighted with the mean slope of the class's logit over it.
+The logit is what the classifier computes before its softmax: a softmax that is sure has
+no slope left. The model is cut at the end point and its upper part is differentiated, so
+any end point will do, whichever model within the model it lies in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from inception.labels import Label
+from inception.variants import Variant
+from inception.visualize import model_points, pictures
+from inception.visualize.activations import network_input
+from inception.visualize.gradient import gradient
+from inception.visualize.pictures import FAINT, HEAT, INK, PAPER, Picture
+from inception.visualize.scaling import Scaling
+
+
+@dataclass(frozen=True)
+class GradCam:
+    """heat: float32 [height, width] in [0, 1], of the picture's shape; 1 is where most speaks for the class.
+
+    maps: the same as it was computed, at the end point's size, not scaled; photo: uint8
+    [height, width, 3]; label: the class's number; outputs: the model's output [classes];
+    point: the end point. The heat is zero everywhere where nothing speaks for the class.
+    """
+
+    heat: np.ndarray
+    maps: np.ndarray
+    photo: np.ndarray
+    label: int
+    outputs: np.ndarray
+    point: str
+
+    def overlay(self, strength: float = 0.65) -> np.ndarray:
+        """The picture with the heat over it: uint8, of the picture's shape."""
+        part = (strength * self.heat**0.8)[:, :, None]
+        grey = self.photo.mean(axis=2, keepdims=True)
+        quiet = 0.55 * self.photo + 0.45 * grey
+        return np.round(quiet * (1 - part) + pictures.colour(self.heat, HEAT) * part).astype(np.uint8)
+
+    def picture(self, labels: Sequence[Label] | None = None, top: int = 3) -> np.ndarray:
+        """Picture and overlay side by side, with a legend and the best classes below. uint8 [h, w, 3]."""
+        return _page(self, labels, top)
+
+    def save(self, path: str | os.PathLike[str], labels: Sequence[Label] | None = None, top: int = 3) -> Path:
+        """Writes that picture; the ending (.png, .jpg, .webp) says the format."""
+        return pictures.save(self.picture(labels, top), path)
+
+
+def gradcam(
+    model: Any,
+    picture: Picture,
+    label: int | None = None,
+    point: str | None = None,
+    scaling: str | Scaling | Variant = "tf",
+    size: tuple[int, int] | None = None,
+) -> GradCam:
+    """The heat map of one class.
+
+    Args:
+        model: a Keras classifier, [n, classes], with softmax or sigmoid or neither.
+        picture: a file, or uint8 [height, width, 3].
+        label: the class's number; None is the predicted one.
+        point: an end point or layer with maps; None is Mixed_7c, or the last maps of other models.
+        scaling: what the model takes for pixels (see `Scaling`).
+        size: (height, width) that the picture is resized to for the model; None is its own, or 299x299.
+
+    Raises:
+        ValueError: for a model without classes, an unknown point or class, a point that the
+            class does not depend on, and a gradient that is zero everywhere.
+    """
+    return of_classes(model, picture, None if label is None else [label], point, scaling, size)[0]
+
+
+def of_classes(
+    model: Any,
+    picture: Picture,
+    labels: Sequence[int] | None = None,
+    point: str | None = None,
+    scaling: str | Scaling | Variant = "tf",
+    size: tuple[int, int] | None = None,
+) -> list[GradCam]:
+    """`gradcam` for several classes of one picture, in one pass."""
+    import keras
+
+    opened = model_points.open_model(model)
+    classes = _classes(model, opened)
+    name = point or model_points.default_point(opened)
+    tensor = opened.map_point(name)
+    photo = pictures.read(picture)
+    image = network_input(opened, photo, scaling, size)[None]
+    found = model_points.values(opened, {"maps": tensor, "outputs": opened.outputs[0]}, image)
+    outputs = found["outputs"][0]
+    wanted = np.asarray([int(outputs.argmax())] if labels is None else labels, np.int64)
+    if not wanted.size or wanted.min() < 0 or wanted.max() >= classes:
+        raise ValueError(f"The class is {wanted.tolist()}; the model {model.name} has the classes 0 to {classes - 1}.")
+    head = _head(opened, tensor, name)
+
+    def logits(maps: Any, images: Any, of: Any) -> Any:
+        every = head([maps, images], training=False)
+        return keras.ops.sum(every * keras.ops.one_hot(of, classes), axis=1)
+
+    maps, images = (np.repeat(array, len(wanted), axis=0) for array in (found["maps"], image))
+    _, slopes = gradient(logits, compiled=False)(maps, images, wanted)
+    return [_heat(m, s, photo, int(c), outputs, name) for m, s, c in zip(maps, slopes, wanted, strict=True)]
+
+
+def _classes(model: Any, opened: model_points.Points) -> int:
+    shapes = [tuple(tensor.shape) for tensor in opened.outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or not shapes[0][1]:
+        raise ValueError(
+            f"The model {model.name} gives {', '.join(map(str, shapes))}; Grad-CAM needs one output of class scores, "
+            "[n, classes]: a model with its classifier."
+        )
+    return int(shapes[0][1])
+
+
+def _head(opened: model_points.Points, tensor: Any, name: str) -> Any:
+    """The model from the maps on. It takes the image too, for what goes around the maps."""
+    import keras
+
+    return keras.Model([tensor, opened.image], opened.before_activation(opened.outputs[0]))
+
+
+def _heat(
+    maps: np.ndarray, slopes: np.ndarray, photo: np.ndarray, label: int, outputs: np.ndarray, name: str
+) -> GradCam:
+    if not np.isfinite(slopes).all():
+        raise ValueError(f"The gradient of class {label} at {name} is not finite; check the model's weights.")
+    if not slopes.any():
+        raise ValueError(
+            f"The gradient of class {label} at {name} is zero everywhere, so there is nothing to show; "
+            "choose an end point that the class is computed from, or check that the model has its weights."
+        )
+    evidence = np.maximum((maps * slopes.mean(axis=(0, 1))).sum(axis=2), 0)
+    heat = pictures.resize(evidence / (evidence.max() or 1), *photo.shape[:2])
+    return GradCam(np.clip(heat, 0, 1).astype(np.float32), evidence, photo, label, outputs, name)
+
+
+# --- The page --------------------------------------------------------------------------
+
+_WIDTH, _GAP, _BAR = 420, 14, 12
+
+
+def _page(cam: GradCam, labels: Sequence[Label] | None, top: int) -> np.ndarray:
+    height, width = cam.photo.shape[:2]
+    wide = min(_WIDTH, max(round(_WIDTH * width / height), 60)) if height > width else _WIDTH
+    tall = max(round(wide * height / width), 1)
+    best = np.argsort(-cam.outputs, kind="stable")[:top]
+    rows = [*best, *([cam.label] if cam.label not in best else [])]
+    page = Image.new("RGB", (3 * _GAP + 2 * max(wide, 300), _GAP + tall + 58 + 22 * len(rows) + _GAP), PAPER)
+    pen = ImageDraw.Draw(page)
+    right = 2 * _GAP + max(wide, 300)
+    for picture, x in ((cam.photo, _GAP), (cam.overlay(), right)):
+        page.paste(Image.fromarray(picture).resize((wide, tall), Image.Resampling.LANCZOS), (x, _GAP))
+    below = _GAP + tall + 10
+    _legend(page, pen, right, below, max(wide, 300))
+    pen.text((_GAP, below), f"Grad-CAM of {_name(cam.label, labels)}", INK, pictures.font(17))
+    pen.text((_GAP, below + 23), f"at {cam.point}, {' x '.join(map(str, cam.maps.shape))}", FAINT, pictures.font(12))
+    for i, number in enumerate(rows):
+        y = below + 52 + 22 * i
+        strong = INK if number == cam.label else FAINT
+        pen.text((_GAP, y), f"{cam.outputs[number]:.4g}".rjust(8), strong, pictures.font(14))
+        pen.text((_GAP + 74, y), _name(int(number), labels), strong, pictures.font(14))
+    return np.asarray(page)
+
+
+def _legend(page: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int, width: int) -> None:
+    scale = np.broadcast_to(np.linspace(0, 1, width), (_BAR, width))
+    page.paste(Image.fromarray(pictures.colour(scale, HEAT)), (x, y + 4))
+    pen.text((x, y + 20), "0, nothing", FAINT, pictures.font(12))
+    words = "most evidence, 1"
+    pen.text((x + width - pen.textlength(words, pictures.font(12)), y + 20), words, FAINT, pictures.font(12))
+
+
+def _name(number: int, labels: Sequence[Label] | None) -> str:
+    return f"class {number}" if labels is None else f"{labels[number].name} ({number})"

@@ -1,0 +1,136 @@
+"""Pictures in and out: reading, resizing, colouring, sheets of tiles with titles, and writing a file whole.
+
+Every picture here is uint8 [height, width, 3], RGB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from inception import images
+from inception.weights.atomic import replacing
+
+Picture = str | os.PathLike[str] | np.ndarray  # a file, or uint8 [height, width, 3]
+
+ENDINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (120, 126, 134)
+_DEAD, _STROKE = (240, 240, 242), (196, 198, 204)
+
+# Anchors from dark to light, spread evenly: matplotlib's viridis (CC0), and a blue-to-red scale for heat.
+VIRIDIS = ((68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142), (31, 158, 137),
+           (53, 183, 121), (109, 205, 89), (180, 222, 44), (253, 231, 37))  # fmt: skip
+HEAT = ((30, 40, 130), (35, 110, 220), (40, 190, 220), (90, 215, 130), (235, 225, 60), (250, 150, 40), (215, 40, 25))
+
+
+def read(picture: Picture) -> np.ndarray:
+    """A picture file, or an array checked: uint8 [height, width, 3]. ValueError says what was found instead."""
+    if isinstance(picture, str | os.PathLike):
+        return images.read(picture)
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+        shape, kind = getattr(picture, "shape", None), getattr(picture, "dtype", type(picture).__name__)
+        raise ValueError(
+            f"The picture is {kind} of shape {shape}; expected a file or pixels 0..255, uint8 [height, width, 3]."
+        )
+    if not picture.size:
+        raise ValueError(f"The picture has the shape {picture.shape} and no pixel.")
+    return picture
+
+
+def resize(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, centres aligned, averaging when it shrinks: [h, w] or [h, w, c], its kind of number kept."""
+    if values.shape[:2] == (height, width):
+        return values
+    if values.dtype == np.uint8:
+        return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))
+    planes = np.moveaxis(values.astype(np.float32).reshape(*values.shape[:2], -1), 2, 0)
+    sized = [Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR) for plane in planes]
+    return np.stack([np.asarray(plane) for plane in sized], axis=-1).reshape(height, width, *values.shape[2:])
+
+
+def colour(values: np.ndarray, anchors: Sequence[tuple[int, int, int]] = VIRIDIS) -> np.ndarray:
+    """Numbers 0..1 of any shape as colours: uint8 [..., 3]."""
+    places = np.linspace(0, 1, len(anchors))
+    channels = [np.interp(values, places, [anchor[c] for anchor in anchors]) for c in range(3)]
+    return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+def save(picture: np.ndarray, path: str | os.PathLike[str]) -> Path:
+    """Writes a picture whole or not at all; the ending says the format. The path. ValueError for other endings."""
+    path = Path(path)
+    kind = ENDINGS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path} has no ending of a picture; expected one of {', '.join(ENDINGS)}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"The folder {path.parent} does not exist; make it first.")
+    with replacing(path) as (temporary,):
+        Image.fromarray(picture).save(temporary, format=kind, **({"quality": 92} if kind != "PNG" else {}))
+    return path
+
+
+# --- Sheets ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of a sheet; None is a channel that is dead, drawn as an empty, crossed cell."""
+
+    picture: np.ndarray | None
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a line below it, and tiles side by side."""
+
+    title: str
+    note: str
+    tiles: Sequence[Tile]
+
+
+def sheet(sections: Sequence[Section], columns: int, cell: int, gap: int = 3) -> np.ndarray:
+    """Sections under each other, each a grid of square cells of `cell` pixels. uint8 [h, w, 3]."""
+    captions = 16 if any(tile.caption for section in sections for tile in section.tiles) else 0
+    margin, head, row_height = 14, 46, cell + captions + gap
+    columns = max(1, min(columns, max(len(section.tiles) for section in sections)))
+    rows = [-(-len(section.tiles) // columns) for section in sections]
+    width = max(2 * margin + columns * (cell + gap) - gap, 420)
+    height = 2 * margin + sum(head + count * row_height for count in rows) + 10 * (len(sections) - 1)
+    page = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(page)
+    top = margin
+    for section, count in zip(sections, rows, strict=True):
+        pen.text((margin, top), section.title, INK, font(18))
+        pen.text((margin, top + 23), section.note, FAINT, font(12))
+        top += head
+        for i, tile in enumerate(section.tiles):
+            x, y = margin + i % columns * (cell + gap), top + i // columns * row_height
+            _draw(page, pen, tile, x, y, cell)
+        top += count * row_height + 10
+    return np.asarray(page)
+
+
+def _draw(page: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, cell: int) -> None:
+    if tile.picture is None:
+        pen.rectangle((x, y, x + cell - 1, y + cell - 1), _DEAD, _STROKE)
+        pen.line((x, y, x + cell - 1, y + cell - 1), _STROKE)
+        pen.line((x, y + cell - 1, x + cell - 1, y), _STROKE)
+        if cell >= 48:
+            box = pen.textbbox((0, 0), "dead", font(12))
+            place = x + (cell - box[2]) // 2, y + (cell - box[3]) // 2 - 1
+            pen.rectangle((place[0] - 3, place[1], place[0] + box[2] + 3, place[1] + box[3] + 2), _DEAD)
+            pen.text(place, "dead", FAINT, font(12))
+    else:
+        page.paste(Image.fromarray(resize(tile.picture, cell, cell)), (x, y))
+    if tile.caption:
+        pen.text((x, y + cell + 1), tile.caption, FAINT, font(11))
+
+
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font: the same on every machine."""
+    return ImageFont.load_default(size)
