@@ -20,9 +20,8 @@ author = "the inception authors"
 release = inception.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "figures"]
-suppress_warnings = ["autosectionlabel.*"]
+smartquotes = False
 default_role = "literal"  # docstrings have `names` in single quotes, as Markdown has
-nitpicky = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -35,6 +34,7 @@ html_copy_source = False
 html_show_sphinx = False
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"exclude-members": "__init__, __new__"}
@@ -100,7 +100,7 @@ def verbs() -> str:
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
-        usage = " ".join(["inception", name, *(p.make_metavar(typer.Context(command)) for p in arguments)])
+        usage = " ".join(["inception", name, *map(_metavar, arguments)])
         rows = [(f"`{_metavar(p)}`", _default(p)) for p in arguments]
         rows += [(", ".join(f"`{o}`" for o in (*p.opts, *p.secondary_opts)), _default(p)) for p in options]
         parts += [f"## {name}", "", " ".join((command.help or "").split()), "", "```text", usage + " [OPTIONS]", "```",
@@ -109,7 +109,8 @@ def verbs() -> str:
 
 
 def _metavar(parameter: Any) -> str:
-    return str(parameter.name).upper()
+    name = str(parameter.name).upper() + ("..." if parameter.nargs == -1 else "")
+    return name if parameter.required else f"[{name}]"
 
 
 def _default(parameter: Any) -> str:

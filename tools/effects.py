@@ -189,9 +189,9 @@ class Row:
 
 
 def number(share: float) -> str:
-    """A share in percent: a power of ten where it is rounding alone, a multiple where it is many times as much."""
+    """A share in percent; a power of ten where it is rounding alone, a multiple where it is many times as much."""
     if share < 5e-5:
-        return f"{share:.0e}".replace("e-0", "e-")
+        return "0" if share == 0 else f"{share:.0e}".replace("e-0", "e-")
     if share > 2:
         return f"{share:.0f} times"
     return f"{100 * share:.2g} %" if share < 0.095 else f"{100 * share:.0f} %"

@@ -1,0 +1,159 @@
+"""The manual and the README: every block runs, every command exists, every link leads somewhere."""
+
+import dataclasses
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import typer
+from made import NARROW, random_weights
+from typer.testing import CliRunner
+
+import inception
+from inception import architecture
+from inception.cli import app
+from inception.variants import KERAS
+from inception.weights import published
+from inception.weights.formats import FORMATS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(page for page in DOCS.rglob("*.md") if "figures" not in page.parts)
+ALL = [ROOT / "README.md", *PAGES]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CHEAP = ("inspect", "convert", "verify", "published")  # verbs that are run, in the order of the page
+
+
+def blocks(page, language):
+    return [text for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+
+
+def commands(page):
+    """The `inception ...` lines of console blocks, continued ones joined."""
+    for block in blocks(page, "console"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("$ inception "):
+                yield shlex.split(line.removeprefix("$ inception "), comments=True)
+
+
+def named(pages):
+    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder that looks like a checkout to the pages: with checkpoints/, and nothing on the network."""
+    shutil.copytree(ROOT / "checkpoints", tmp_path / "checkpoints", ignore=shutil.ignore_patterns("*.ckpt*", "*.md"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return tmp_path
+
+
+@pytest.fixture
+def stand_ins(checkout, monkeypatch):
+    """What no test has: ImageNet's file, a slim checkpoint, pictures called `images`."""
+    random_weights(dataclasses.replace(NARROW, num_classes=1001, background=True)).save("inception_v3.ckpt")
+    monkeypatch.setattr(published, "fetch_imagenet", lambda top=True: random_weights(KERAS).save("imagenet.h5"))
+    return {"images": np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), dtype=np.uint8)}
+
+
+@pytest.mark.parametrize("page", named(page for page in ALL if blocks(page, "python")))
+def test_python_blocks_run(page, checkout, stand_ins):
+    """Those of one page one after the other, as its reader would, from the top of a checkout."""
+    names = dict(stand_ins)
+    for number, block in enumerate(blocks(page, "python")):
+        program = checkout / f"block_{number}.py"
+        program.write_text(block, encoding="utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if "tf_slim" in block:  # slim code lives in a graph
+                with tf.Graph().as_default():
+                    pictures = tf.compat.v1.placeholder(tf.float32, [None, 299, 299, 3])
+                    runpy.run_path(str(program), names | {"images": pictures}, "page")
+            else:
+                names |= runpy.run_path(str(program), names, "page")
+
+
+@pytest.mark.parametrize("page", named(page for page in ALL if any(commands(page))))
+def test_commands_are_those_of_the_program(page, checkout):
+    """Each is parsed by the program itself; the cheap ones are run, so that later ones find their files."""
+    program = typer.main.get_command(app)
+    for verb, *arguments in commands(page):
+        assert verb in program.commands, f"there is no verb {verb}"
+        program.commands[verb].make_context(verb, list(arguments))
+        if verb in CHEAP:
+            run = CliRunner().invoke(app, [verb, *arguments])
+            assert run.exit_code == 0, f"inception {verb} {shlex.join(arguments)}: {run.output} {run.exception}"
+
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|^```\{(?:image|include)\} (\S+)", re.MULTILINE)
+KNOWN_SITES = ("https://arxiv.org/", "https://www.tensorflow.org/", "https://keras.io/")
+
+
+@pytest.mark.parametrize("page", named(ALL))
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in (link or file for link, file in LINK.findall(text)):
+        if "://" in target:
+            assert target.startswith(KNOWN_SITES), f"a page that may move: {target}"
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path) if path else page
+        assert there.is_file(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, target
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = set()
+    for page in PAGES:
+        for entries in re.findall(r"^```\{toctree\}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+            names = [line for line in entries.splitlines() if line and not line.startswith(":")]
+            listed |= {(page.parent / f"{name}.md").resolve() for name in names}
+    assert {page.resolve() for page in PAGES} - listed == {DOCS / "index.md"}
+
+
+def test_the_reference_has_every_public_name():
+    text = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    there = set(re.findall(r"^\.\. auto\w+:: inception\.(\w+)$", text, re.MULTILINE))
+    assert set(inception.__all__) <= there
+
+
+def test_every_format_has_a_page():
+    text = "\n".join(page.read_text() for page in (DOCS / "converting").glob("*.md"))
+    table = (DOCS / "figures" / "formats.md").read_text()
+    for name, form in FORMATS.items():
+        assert f"| {name} |" in table
+        assert all(f"`{ending}`" in text + table for ending in form.endings)
+
+
+def test_figures_are_what_the_code_makes():
+    run = subprocess.run([sys.executable, ROOT / "tools" / "figures.py", "--check"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_drawing_has_every_end_point_and_stays_small():
+    text = (DOCS / "figures" / "network.svg").read_text()
+    for name, shape in architecture.end_point_shapes(architecture.table(), 299, 299).items():
+        assert f">{name}<" in text and f">{' × '.join(map(str, shape))}<" in text
+    assert len(text) < 20_000 and "prefers-color-scheme: dark" in text
+
+
+def test_the_manual_builds_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+    pytest.importorskip("myst_parser", reason="the extra docs is not installed")
+    pytest.importorskip("furo", reason="the extra docs is not installed")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", tmp_path / "trees", DOCS, tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "index.html").is_file() and (tmp_path / "reference" / "networks.html").is_file()
