@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test torture oldest lint types sample clean
+.PHONY: demo test bench torture oldest lint types sample clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
 
 test: $(VENV)/.test lint types
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# Ours beside every peer that is installed (torch and tf2onnx are not by themselves); about twenty quiet minutes.
+bench: $(VENV)/.test
+	$(BIN)/python tools/bench.py $(BENCH)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -145,7 +145,8 @@ def compile_inference(
         engine: "openvino", "onnxruntime", "tensorflow", or "auto": the fastest of those installed.
             That is measured once (some seconds, batches of up to 8 images) for each machine,
             precision, batch, size and width, and remembered in `cache_file()`.
-        precision: "float32"; "bfloat16" where the processor has it, and "int8": both OpenVINO's.
+        precision: "float32"; "bfloat16" where the processor has it, and "int8" (its stem in bfloat16
+            where there is one, else float32): both OpenVINO's.
         batch: images in each run; None for as many as each call brings.
         threads: of the engine; None for its own choice. TensorFlow's are set once a process.
         image_size: a side or (height, width); None for any.
@@ -253,13 +254,12 @@ def openvino_runner(model: Any, end_points: Sequence[str], settings: Settings = 
     """An OpenVINO model compiled for the processor. ValueError where it has no bfloat16 and that is asked for."""
     openvino = extras.load("openvino")
     core = openvino.Core()
-    if settings.precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if settings.precision == "bfloat16" and not has_bfloat16:
         raise ValueError("This processor has no bfloat16; take precision='float32'.")
     # Said for float32 as well: OpenVINO would take bfloat16 by itself where the processor is fast at it.
-    options = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16" if settings.precision == "bfloat16" else "f32",
-    }
+    precision = "f32" if settings.precision == "float32" or not has_bfloat16 else "bf16"
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     if settings.threads:
         options["INFERENCE_NUM_THREADS"] = str(settings.threads)
     request = core.compile_model(model, "CPU", options).create_infer_request()

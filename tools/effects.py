@@ -68,6 +68,10 @@ def right(picture: np.ndarray) -> np.ndarray:
     return images.prepare(picture)
 
 
+def recipe(name: str) -> Prepare:
+    return lambda picture: images.prepare(picture, recipe=name)
+
+
 def pillow(method: Image.Resampling) -> Prepare:
     return resized(lambda picture: np.asarray(Image.fromarray(picture).resize((SIZE, SIZE), method)))
 
@@ -260,9 +264,9 @@ def groups(lab: Lab) -> dict[str, list[Row]]:
             ("to 224x224", scaled(images.preprocess_input, 224)),
         ),
         "Which part of the picture": changed(
-            ("the central 87.5 % of each side (slim)", lambda picture: images.prepare(picture, recipe="slim")),
+            ("the central 87.5 % of each side (slim)", recipe("slim")),
             ("shorter side to 299, centre crop (Keras's author)", centre(299)),
-            ("shorter side to 342, centre crop (torchvision)", centre(342)),
+            ("shorter side to 342 by Pillow, centre crop (torchvision)", recipe("torchvision")),
         ),
         "JPEG": [
             compare("decoded by `tf.io.decode_jpeg` instead of Pillow", jpeg_right, run(jpeg(90, tensorflow_decoded))),

@@ -1,0 +1,360 @@
+"""What is measured: a function a table."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark import contenders
+from benchmark.tables import Section
+from benchmark.workers import Contender, Times, Worker, interleave
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all sections share. `seconds` is how long each table's each batch size is measured for."""
+
+    weights: str
+    threads: int
+    seconds: float
+    batches: tuple[int, ...]
+    photographs: Path | None
+    log: Log
+
+
+def images(batch: int, size: int = 299) -> np.ndarray:
+    return np.random.default_rng(batch).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)
+
+
+@contextlib.contextmanager
+def working(setup: Setup, who: Mapping[str, Contender]) -> Iterator[dict[str, Worker]]:
+    """A worker for each; one that cannot start is told of and left out."""
+    workers = {name: Worker(contender, setup.threads) for name, contender in who.items()}
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def prepared(setup: Setup, workers: dict[str, Worker], batch: np.ndarray) -> dict[str, np.ndarray]:
+    """{name: output}; who cannot do this batch is told of and left out from then on."""
+    outputs = {}
+    for name, worker in list(workers.items()):
+        try:
+            outputs[name] = worker.prepare(batch)
+        except RuntimeError as error:
+            setup.log(f"{name} does not take part: {error}")
+            workers.pop(name).close()
+    return outputs
+
+
+def _times(times: Mapping[str, Times]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"median": t.throughput, "slow": t.spread[0], "fast": t.spread[1], "seconds": t.seconds}
+        for name, t in times.items()
+    }
+
+
+def _cell(times: Times) -> str:
+    slow, fast = times.spread
+    return f"{times.throughput:.1f} ({slow:.1f}-{fast:.1f})"
+
+
+# --- Engines and peers -----------------------------------------------------------------
+
+
+def engines(setup: Setup) -> Section:
+    """Everybody, float32, at each batch size."""
+    everybody = contenders.everybody(setup.weights)
+    found: dict[int, dict[str, Times]] = {}
+    errors: dict[str, float] = {}
+    with working(setup, {name: contender for name, (contender, _) in everybody.items()}) as workers:
+        for batch in setup.batches:
+            outputs = prepared(setup, workers, images(batch))
+            expected = outputs["Keras predict"]
+            for name, output in outputs.items():
+                errors[name] = max(errors.get(name, 0.0), _relative(output, expected))
+            found[batch] = interleave(workers, batch, setup.seconds)
+            setup.log(f"batch {batch}: " + ", ".join(f"{n} {t.throughput:.1f}" for n, t in found[batch].items()))
+        memory = {name: worker.peak_memory() for name, worker in workers.items()}
+        first = {name: worker.first_result or 0.0 for name, worker in workers.items()}
+    rows = [
+        (
+            name,
+            *(_cell(found[batch][name]) for batch in setup.batches),
+            f"{first[name]:.1f} s",
+            f"{memory[name]:.0f} MB",
+            f"{errors[name]:.1e}",
+        )
+        for name in memory
+    ]
+    text = (
+        "Images a second, float32, 299x299: median (quartiles) of runs that alternate with everybody else's. "
+        "First result: from the process's start, files and imports included. "
+        "Difference: the largest to Keras predict, relative.\n\n"
+        + "\n".join(_verdict(batch, found[batch], everybody) for batch in setup.batches)
+    )
+    data = {
+        "throughput": {batch: _times(times) for batch, times in found.items()},
+        "first_result": first,
+        "peak_memory_mb": memory,
+        "relative_difference": errors,
+    }
+    columns = ("", *(f"batch {batch}" for batch in setup.batches), "first result", "peak memory", "difference")
+    return Section("engines", "Engines and peers", text, columns, rows, data)
+
+
+def _verdict(batch: int, times: Mapping[str, Times], everybody: Mapping[str, tuple[Contender, bool]]) -> str:
+    speed = {name: t.throughput for name, t in times.items()}
+    ours = max((n for n in speed if not everybody[n][1]), key=lambda n: speed[n])
+    peer = max((n for n in speed if everybody[n][1]), key=lambda n: speed[n])
+    tensorflow = speed["ours: tensorflow"] / speed["Keras tf.function"]
+    return (
+        f"- batch {batch}: {ours} is {speed[ours] / speed[peer]:.2f} times the best peer ({peer}), "
+        f"{speed[ours] / speed['Keras predict']:.2f} times Keras predict; "
+        f"our tensorflow engine {tensorflow:.2f} times Keras tf.function."
+    )
+
+
+def _relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+# --- What each rewrite brings ----------------------------------------------------------
+
+_REWRITES: dict[str, tuple[tuple[bool, bool, bool], bool]] = {
+    "none, every end point": ((False, False, False), False),
+    "prune": ((False, False, False), True),
+    "prune, fold": ((True, False, False), True),
+    "prune, pool behind": ((False, True, False), True),
+    "prune, fold, pool behind": ((True, True, False), True),
+    "prune, fold, merge": ((True, False, True), True),
+    "prune, fold, pool behind, merge": ((True, True, True), True),
+}
+
+
+def rewrites(setup: Setup) -> Section:
+    """Each engine on plans with some of the rewrites, as ratios to the pruned plan without any."""
+    rows, data = [], {}
+    batches = (min(setup.batches), max(setup.batches))
+    for engine in ("tensorflow", "onnxruntime", "openvino"):
+        who = {
+            name: partial(contenders.rewritten, setup.weights, engine, flags, prune)
+            for name, (flags, prune) in _REWRITES.items()
+        }
+        with working(setup, who) as workers:
+            found = {}
+            for batch in batches:
+                prepared(setup, workers, images(batch))
+                if not workers:
+                    break
+                found[batch] = interleave(workers, batch, setup.seconds)
+        if not workers:
+            continue
+        data[engine] = {batch: _times(times) for batch, times in found.items()}
+        for name in workers:
+            ratios = [found[b][name].throughput / found[b]["prune"].throughput for b in batches]
+            cells = (f"{_cell(found[b][name])} x{r:.2f}" for b, r in zip(batches, ratios, strict=True))
+            rows.append((f"{engine}: {name}", *cells))
+            setup.log(" | ".join(rows[-1]))
+    text = "Images a second, and the ratio to the same engine on the network as it is, pruned to the asked output."
+    return Section("rewrites", "What each rewrite brings", text, ("", *(f"batch {b}" for b in batches)), rows, data)
+
+
+# --- Other precisions ------------------------------------------------------------------
+
+
+def precisions(setup: Setup) -> Section:
+    """bfloat16 and int8 beside float32 at batch 8; int8 calibrated on photographs, where there are some."""
+    import warnings
+
+    import inception
+
+    weights = contenders._load(setup.weights)
+    with tempfile.TemporaryDirectory() as folder:
+        calibration = f"{folder}/calibration.npy"
+        taken = photographs(setup.photographs, weights)
+        np.save(calibration, taken)
+        openvino = partial(contenders.ours, setup.weights, "openvino")
+        who = {
+            "float32": openvino,
+            "bfloat16": partial(openvino, "bfloat16"),
+            "int8": partial(openvino, "int8", calibration=calibration),
+        }
+        with working(setup, who) as workers:
+            outputs = prepared(setup, workers, taken[:8])
+            times = interleave(workers, 8, setup.seconds)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            int8 = inception.compile_inference(
+                weights, end_points=(contenders.point(weights),), precision="int8", calibration=taken, image_size=299
+            )
+    base = times["float32"].throughput
+    rows = [
+        (name, _cell(t), f"{t.throughput / base:.2f}", f"{_cosine(outputs[name], outputs['float32']):.5f}")
+        for name, t in times.items()
+    ]
+    text = f"OpenVINO engine, batch 8, images a second. {int8.agreement}"
+    data = {"throughput": _times(times), "agreement": str(int8.agreement)}
+    return Section("precisions", "Precisions", text, ("", "batch 8", "to float32", "cosine"), rows, data)
+
+
+def photographs(folder: Path | None, weights: Any) -> np.ndarray:
+    """The pictures of a folder as the network takes them; crops of scikit-image's photographs where none is given."""
+    from inception import export
+    from inception import images as pictures
+
+    if folder is not None:
+        return np.stack(export.pictures(folder, weights, (299, 299)))
+    import skimage.data
+
+    rng = np.random.default_rng(0)
+    names = ("astronaut", "cat", "coffee", "rocket", "brick", "grass", "gravel", "camera", "coins", "moon")
+    crops = []
+    for name in names * 15:
+        picture = getattr(skimage.data, name)()
+        picture = np.stack([picture] * 3, -1) if picture.ndim == 2 else picture
+        side = int(min(picture.shape[:2]) * rng.uniform(0.5, 1))
+        top, left = (rng.integers(0, length - side + 1) for length in picture.shape[:2])
+        crops.append(pictures.prepare(picture[top : top + side, left : left + side], 299, weights.variant))
+    return np.stack(crops)
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.mean((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)))
+
+
+# --- Exports ---------------------------------------------------------------------------
+
+
+def exports(setup: Setup) -> Section:
+    """Each format, written, run in its own runtime, and compared with the Keras builder."""
+    from inception import export
+
+    weights, rows = contenders._load(setup.weights), []
+    runtimes = {"net.onnx": "ONNX Runtime", "net": "TensorFlow", "net.tflite": "LiteRT", "net.xml": "OpenVINO"}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, runtime in runtimes.items():
+            start = time.perf_counter()
+            made = export.export(weights, Path(folder) / name, image_size=299)
+            seconds = time.perf_counter() - start
+            files = [made.path, *Path(folder).glob("net.bin")] if name == "net.xml" else [made.path]
+            size = sum(f.stat().st_size for path in files for f in (path.rglob("*") if path.is_dir() else [path]))
+            worst = max(made.differences, key=lambda row: row.relative)
+            figures = f"{worst.absolute:.1e}", f"{worst.relative:.1e}", f"{size / 1e6:.1f} MB", f"{seconds:.0f} s"
+            rows.append((made.kind, runtime, *figures))
+            setup.log(" | ".join(rows[-1]))
+    columns = ("format", "run by", "largest difference", "relative", "size", "written and proven in")
+    return Section("exports", "Exports", "Compared with the Keras builder on two pictures.", columns, rows)
+
+
+# --- Building, loading, converting -----------------------------------------------------
+
+_STEPS: dict[str, str] = {
+    "import inception": "import inception",
+    "load weights": "import inception; inception.load_weights(PATH)",
+    "convert to a slim checkpoint": "import inception; inception.load_weights(PATH).save(OUT)",
+    "import TensorFlow and Keras": "import keras",
+    "Keras builder with weights": "import inception; inception.InceptionV3(TOP, PATH, pooling='avg')",
+    "keras.applications, initialized": "import keras; keras.applications.InceptionV3(weights=None)",
+    "slim builder": (
+        "import tensorflow as tf, tf_slim as slim, inception\n"
+        "with tf.Graph().as_default():\n"
+        "  x = tf.compat.v1.placeholder(tf.float32, [None, 299, 299, 3])\n"
+        "  with slim.arg_scope(inception.inception_v3_arg_scope()): inception.inception_v3(x, 1000)"
+    ),
+}
+
+
+def building(setup: Setup) -> Section:
+    """What a process of its own needs, from its start to its end: time and peak memory."""
+    top = bool(contenders._load(setup.weights).variant.num_classes)
+    seconds: dict[str, list[float]] = {name: [] for name in _STEPS}
+    peaks: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(3):
+            for name, code in _STEPS.items():
+                out = f"PATH, OUT, TOP = {setup.weights!r}, {folder + '/out.ckpt'!r}, {top}"
+                tail = "print('PEAK', open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+                start = time.perf_counter()
+                run = subprocess.run(
+                    [sys.executable, "-W", "ignore", "-c", f"{out}\n{code}\n{tail}"],
+                    capture_output=True, text=True, check=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+                )  # fmt: skip
+                seconds[name].append(time.perf_counter() - start)
+                peaks[name] = int(run.stdout.split("PEAK ")[1]) / 1024
+    rows = [(name, f"{statistics.median(seconds[name]):.2f} s", f"{peaks[name]:.0f} MB") for name in _STEPS]
+    text = "Each in a process of its own, start and imports included; the median of three."
+    return Section("building", "Building, loading, converting", text, ("", "time", "peak memory"), rows, seconds)
+
+
+# --- Training --------------------------------------------------------------------------
+
+
+def training(setup: Setup) -> Section:
+    """A training step of our Keras builder, with and without the auxiliary head, beside the peer's."""
+    who = {
+        "keras.applications": partial(contenders.training_step, "peer"),
+        "ours": partial(contenders.training_step, "ours"),
+        "ours, auxiliary head": partial(contenders.training_step, "aux"),
+    }
+    with working(setup, who) as workers:
+        prepared(setup, workers, images(8))
+        times = interleave(workers, 8, setup.seconds)
+        memory = {name: worker.peak_memory() for name, worker in workers.items()}
+    base = times["keras.applications"].throughput
+    rows = [(n, _cell(t), f"{t.throughput / base:.2f}", f"{memory[n]:.0f} MB") for n, t in times.items()]
+    text = "Images a second of `train_on_batch`: SGD, cross-entropy, batch 8, 299x299, 1000 classes."
+    columns = ("", "batch 8", "to the peer", "peak memory")
+    return Section("training", "A training step", text, columns, rows, _times(times))
+
+
+# --- Sizes -----------------------------------------------------------------------------
+
+
+def sizes(setup: Setup) -> Section:
+    """Our fastest engine and Keras's tf.function over image sizes at batch 4, and over batch sizes at 299x299."""
+    shapes = [(4, side) for side in (75, 150, 224, 299, 448, 600)] + [(2**i, 299) for i in range(7)]
+    rows, data = [], {}
+    for batch, side in dict.fromkeys(shapes):
+        who = {
+            "Keras tf.function": partial(contenders.keras_function, setup.weights, side),
+            "ours: tensorflow": partial(contenders.ours, setup.weights, "tensorflow", size=side),
+            "ours: openvino": partial(contenders.ours, setup.weights, "openvino", size=side),
+        }
+        with working(setup, who) as workers:
+            prepared(setup, workers, images(batch, side))
+            times = interleave(workers, batch, setup.seconds / 4)
+        data[f"{batch}x{side}"] = _times(times)
+        rows.append((f"batch {batch}, {side}x{side}", *(_cell(times[name]) if name in times else "-" for name in who)))
+        setup.log(" | ".join(rows[-1]))
+        gc.collect()
+    columns = ("", "Keras tf.function", "ours: tensorflow", "ours: openvino")
+    return Section("sizes", "Image and batch sizes", "Images a second.", columns, rows, data)
+
+
+SECTIONS: dict[str, Callable[[Setup], Section]] = {
+    "engines": engines,
+    "rewrites": rewrites,
+    "precisions": precisions,
+    "exports": exports,
+    "building": building,
+    "training": training,
+    "sizes": sizes,
+}

@@ -1,0 +1,135 @@
+"""Programs that are timed: each in a process of its own, which waits while another one runs.
+
+So threads, memory and start-up time of one do not mix with another's, and runs can be
+interleaved (A B C A B C ...), which a shared machine's good and bad minutes then reach alike.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Runner = Callable[[np.ndarray], np.ndarray]  # images -> the end point that is compared
+Contender = Callable[[], Callable[[int], Runner]]  # made once a process; then a runner for each batch size
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass
+class Times:
+    """Seconds of one contender's runs at one batch size."""
+
+    batch: int
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def throughput(self) -> float:
+        """Images a second, the median over the rounds."""
+        return self.batch / statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Images a second: the slowest and the fastest quarter's edge."""
+        slow, _, fast = statistics.quantiles([self.batch / each for each in self.seconds], n=4, method="inclusive")
+        return slow, fast
+
+
+class Worker:
+    """A contender in its own process. `first_result` is from the process's start to its first output."""
+
+    def __init__(self, contender: Contender, threads: int) -> None:
+        self._ours, theirs = _SPAWN.Pipe()
+        self._started = time.perf_counter()
+        self._process = _SPAWN.Process(target=_serve, args=(theirs, contender, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.first_result: float | None = None
+
+    def prepare(self, images: np.ndarray) -> np.ndarray:
+        """Makes the runner for these images, warms it up, and returns its output."""
+        output: np.ndarray = self._ask("prepare", images)
+        if self.first_result is None:
+            self.first_result = time.perf_counter() - self._started
+        self.run(1)
+        return output
+
+    def run(self, repeats: int) -> float:
+        """Seconds of one run, the mean of `repeats` in a row."""
+        seconds: float = self._ask("run", repeats)
+        return seconds
+
+    def peak_memory(self) -> float:
+        """Megabytes, the most that the process held so far."""
+        megabytes: float = self._ask("memory", None)
+        return megabytes
+
+    def close(self) -> None:
+        self._ours.close()
+        self._process.join(30)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def _ask(self, what: str, value: Any) -> Any:
+        self._ours.send((what, value))
+        try:
+            error, answer = self._ours.recv()
+        except EOFError as dead:
+            raise RuntimeError(f"A benchmark process died while it was asked to {what}.") from dead
+        if error:
+            raise RuntimeError(error)
+        return answer
+
+
+def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    make, run, images = None, None, None
+    while True:
+        try:
+            what, value = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if what == "prepare":
+                make = make or contender()
+                images, run = value, make(len(value))
+                pipe.send((None, np.asarray(run(images))))
+            elif what == "run":
+                assert run is not None
+                start = time.perf_counter()
+                for _ in range(value):
+                    run(images)
+                pipe.send((None, (time.perf_counter() - start) / value))
+            else:
+                pipe.send((None, peak_memory()))
+        except Exception as error:  # the parent tells which contender it was
+            pipe.send((f"{type(error).__name__}: {error}", None))
+
+
+def peak_memory() -> float:
+    """Megabytes that this process held at most. (getrusage would count what its parent held when it was started.)"""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def interleave(workers: Mapping[str, Worker], batch: int, seconds: float) -> dict[str, Times]:
+    """Each worker in turn, a quarter of a second or a run, until `seconds` are over and at least five rounds done."""
+    repeats = {name: max(1, round(0.25 / worker.run(1))) for name, worker in workers.items()}
+    times = {name: Times(batch) for name in workers}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(times.values())).seconds) < 5:
+        for name, worker in workers.items():
+            times[name].seconds.append(worker.run(repeats[name]))
+    return times
