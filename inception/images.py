@@ -279,15 +279,17 @@ def _centre(pixels: np.ndarray, kept: float = 0.875) -> np.ndarray:
 
 def _middle_square(pixels: np.ndarray, size: int, kept: float) -> np.ndarray:
     """torchvision's evaluation: the shorter side to size / kept (342 for 299), then the middle square."""
-    height, width = pixels.shape[:2]
-    short, resized = min(height, width), math.ceil(size / kept)
-    new = [int(resized * side / short) for side in (width, height)]
-    left, top = (round((side - size) / 2) for side in new)
-    # The box, not the whole resized picture: a strip of 1 x 60000 pixels would become 342 x 20 million.
-    box = [edge * side / full for edge, side, full in zip(
-        (left, top, left + size, top + size), (width, height) * 2, new * 2, strict=True)]  # fmt: skip
-    cut = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=tuple(box))
-    return np.asarray(cut).astype(np.float32)
+    short = min(pixels.shape[:2])
+    # A strip of 1 x 60000 pixels would become 342 x 20 million: what lies far from the middle goes first.
+    pixels = _middle(pixels, *(min(side, 16 * short) for side in pixels.shape[:2]))
+    height, width = (int(math.ceil(size / kept) * side / short) for side in pixels.shape[:2])
+    resized = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    return _middle(resized, size, size).astype(np.float32)
+
+
+def _middle(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    top, left = (round((old - new) / 2) for old, new in zip(pixels.shape[:2], (height, width), strict=True))
+    return pixels[top : top + height, left : left + width]
 
 
 def test_picture(size: int = 299) -> np.ndarray:

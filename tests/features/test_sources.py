@@ -1,0 +1,106 @@
+"""What sources name: folders, globs, lists, Parquet files; sorted, each picture once."""
+
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from inception.features.sources import Item, listed, stored_bytes
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/z.jpg", "b/a.JPEG", "b/deep/er/m.png", "notes.txt", "b/readme.md", "a.tif", "b/[x].jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
+def paths(*sources, **options):
+    return [item.path for item in listed(list(sources), **options).items]
+
+
+def test_a_folder_is_walked_sorted_and_says_what_it_passed_over(tree):
+    assert paths("b") == ["b/[x].jpg", "b/a.JPEG", "b/deep/er/m.png", "b/z.jpg"]
+    assert listed(tree).passed_over == 2
+
+
+def test_globs_and_files_and_overlaps(tree):
+    assert paths("b/*.jpg") == ["b/[x].jpg", "b/z.jpg"]
+    assert paths("b/[x].jpg") == ["b/[x].jpg"]  # a file's name before a pattern
+    assert paths("**/*.png") == ["b/deep/er/m.png"]
+    assert paths("b", "b/z.jpg", "a.tif", "b/*.jpg") == ["a.tif", *paths("b")]
+    assert paths("?") == paths("b")
+
+
+def test_a_list_of_paths(tree):
+    (tree / "list.txt").write_bytes("\ufeffb/z.jpg\r\n\r\nmissing.jpg\nb/z.jpg\nname \u00e9.jpg\n".encode())
+    assert paths("list.txt") == ["b/z.jpg", "missing.jpg", "name \u00e9.jpg"]
+
+
+def test_parquet_with_paths(tree):
+    pq.write_table(pa.table({"label": ["x", "y"], "path": ["b/z.jpg", "a.tif"]}), "p.parquet")
+    assert paths("p.parquet") == ["a.tif", "b/z.jpg"]
+    assert paths("p.parquet", column="label") == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.struct([("bytes", pa.binary()), ("path", pa.string())])]
+)
+def test_parquet_with_pictures_is_read_row_by_row(tree, kind):
+    values = [b"%d" % i for i in range(25)]
+    values[7] = None
+    cells = [{"bytes": v, "path": "p"} for v in values] if pa.types.is_struct(kind) else values
+    pq.write_table(pa.table({"image": pa.array(cells, kind), "path": ["p"] * 25}), "p.parquet", row_group_size=4)
+    items = listed("p.parquet").items
+    assert [item.path for item in items][:2] == ["p.parquet#00", "p.parquet#01"]
+    assert [stored_bytes(item) for item in items] == values
+    assert [stored_bytes(items[i]) for i in (24, 0, 9, 9)] == [b"24", b"0", b"9", b"9"]
+
+
+def test_the_digest_is_of_the_paths_in_their_order(tree):
+    assert listed("b").digest == listed(["b/z.jpg", "b"]).digest
+    assert listed("b").digest != listed(["b", "a.tif"]).digest
+
+
+def test_a_name_that_is_no_utf8_is_a_name(tree):
+    name = os.fsdecode(b"b/\xff.jpg")
+    try:
+        open(name, "wb").close()
+    except OSError:
+        pytest.skip("this disk wants UTF-8 names")
+    assert Item(name) in listed("b").items
+    assert listed("b").digest
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ("nowhere", "nowhere does not exist; expected a picture, a folder, a glob"),
+        ("b/*.bmp", r"b/\*.bmp has no pictures"),
+        ("empty", "empty has no pictures; expected files that end in .jpg"),
+        ([], "No pictures were given"),
+        ("latin.txt", "is not UTF-8 text"),
+        ("bad.parquet", "bad.parquet is no Parquet file that can be read"),
+        ("two.parquet", "several columns of text: a, b; name one with column="),
+        ("numbers.parquet", "no column of paths or of pictures; it has n"),
+    ],
+)
+def test_sources_that_name_nothing(tree, sources, message):
+    (tree / "empty").mkdir()
+    (tree / "latin.txt").write_bytes(b"caf\xe9.jpg")
+    (tree / "bad.parquet").write_bytes(b"PAR1 and no more")
+    pq.write_table(pa.table({"a": ["x"], "b": ["y"]}), "two.parquet")
+    pq.write_table(pa.table({"n": [1]}), "numbers.parquet")
+    with pytest.raises(ValueError, match=message):
+        listed(sources)
+
+
+def test_a_column_that_is_not_there(tree):
+    pq.write_table(pa.table({"n": [1], "path": ["x"]}), "p.parquet")
+    with pytest.raises(ValueError, match="no column 'image' of paths or bytes; it has n, path"):
+        listed("p.parquet", column="image")
+    with pytest.raises(ValueError, match="no column 'n'"):
+        listed("p.parquet", column="n")
