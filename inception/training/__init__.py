@@ -9,12 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inception.training.evaluation import PROTOCOLS, Evaluation, evaluate
+    from inception.training.finetuning import Result, finetune
     from inception.training.recipe import PAPER, Recipe, compile, optimizer, scaled, targets
 
 _HOME = {
     "PAPER": "recipe",
+    "PROTOCOLS": "evaluation",
+    "Evaluation": "evaluation",
     "Recipe": "recipe",
+    "Result": "finetuning",
     "compile": "recipe",
+    "evaluate": "evaluation",
+    "finetune": "finetuning",
     "optimizer": "recipe",
     "scaled": "recipe",
     "targets": "recipe",
@@ -22,8 +29,13 @@ _HOME = {
 
 __all__ = [
     "PAPER",
+    "PROTOCOLS",
+    "Evaluation",
     "Recipe",
+    "Result",
     "compile",
+    "evaluate",
+    "finetune",
     "optimizer",
     "scaled",
     "targets",

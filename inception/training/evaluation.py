@@ -1,0 +1,190 @@
+"""How often a classifier is right on a folder of pictures: top-1, top-5, and each class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from inception import images, inference
+from inception.classify import Classifier, Preprocess, classifier_of, trained_folder
+from inception.labels import Label
+from inception.training import folders
+from inception.training.folders import Pictures
+from inception.weights import Weights, published
+from inception.weights.published import Published
+
+# The published accuracies were measured by these: recipes of `images`, and what they do.
+PROTOCOLS = {
+    "slim": "the central 87.5 % of each side, squashed to a square (TensorFlow 1's bilinear)",
+    "torchvision": "the shorter side to 342 for 299 (bilinear, anti-aliased), the middle square cut out",
+    "keras": "the whole picture, squashed to a square (TensorFlow 1's bilinear)",
+    "google_2015": "as keras, scaled as the graph of 2015 does: (x - 128) / 128",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a classifier said of a set of pictures.
+
+    pictures: those that could be read. scores: probabilities [pictures, classes of the
+    classifier], whose columns `pictures.labels` count. skipped: (path, reason).
+    known: the published file that the weights are, with its published accuracy.
+    """
+
+    pictures: Pictures
+    scores: np.ndarray
+    protocol: str
+    size: int
+    skipped: tuple[tuple[str, str], ...] = ()
+    known: Published | None = None
+
+    def top(self, count: int) -> float:
+        """The part of the pictures whose class is among the `count` best; of equal scores the first class counts."""
+        return float(np.mean(self._rank < count))
+
+    @property
+    def top1(self) -> float:
+        """The part of the pictures whose class is the best."""
+        return self.top(1)
+
+    @property
+    def top5(self) -> float:
+        """The part of the pictures whose class is among the five best."""
+        return self.top(5)
+
+    @property
+    def loss(self) -> float:
+        """The mean cross entropy, in nats."""
+        own = self.scores[np.arange(len(self.scores)), self.pictures.labels]
+        return float(-np.mean(np.log(np.maximum(own, 1e-30))))
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The best class of each picture: [pictures]."""
+        return self.scores.argmax(-1)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """How many pictures of a class (row) were taken for another (column): [classes, classes]."""
+        classes = self.scores.shape[1]
+        flat = self.pictures.labels * classes + self.predicted
+        return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+    @property
+    def per_class(self) -> dict[str, tuple[int, int]]:
+        """{class: (pictures of it that were recognised, pictures of it)}, of the classes that have pictures."""
+        right = self.predicted == self.pictures.labels
+        return {
+            name: (int(right[mine].sum()), int(mine.sum()))
+            for label, name in enumerate(self.pictures.classes)
+            if (mine := self.pictures.labels == label).any()
+        }
+
+    @property
+    def most_wrong(self) -> list[int]:
+        """Rows of the pictures taken for another class, those first whose own class had the least probability."""
+        own = self.scores[np.arange(len(self.scores)), self.pictures.labels]
+        wrong = np.flatnonzero(self.predicted != self.pictures.labels)
+        return [int(i) for i in wrong[np.argsort(own[wrong], kind="stable")]]
+
+    @property
+    def _rank(self) -> np.ndarray:
+        own = self.scores[np.arange(len(self.scores)), self.pictures.labels][:, None]
+        before = np.arange(self.scores.shape[1]) < self.pictures.labels[:, None]
+        return ((self.scores > own) | ((self.scores == own) & before)).sum(-1)
+
+
+def evaluate(
+    folder: str | os.PathLike[str],
+    weights: Any,
+    *,
+    protocol: str | None = None,
+    size: int | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    preprocess: Preprocess | None = None,
+    batch: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Compares what a classifier says with the folders that pictures lie in.
+
+    folder: a folder for each class, named as the class or, for ImageNet, by its WordNet id.
+    weights: a fine-tuned folder, a weight file's path, `Weights`, or a Keras model.
+    protocol: one of `PROTOCOLS`; None for what a fine-tuned network was trained with, or
+        what the published weights were measured with.
+    size: of the network's input; labels: a file of class names; preprocess: see `classifier_of`.
+    progress: called with (pictures done, of how many).
+
+    Pictures that cannot be read are listed in `skipped`. Raises ValueError for a folder
+    without classes, classes that the network has not, and where no picture can be read.
+    """
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise ValueError(f"Unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; expected at least 1.")
+    weights, protocol = _settled(weights, protocol)
+    network = classifier_of(weights, names_file=labels, recipe=protocol, size=size, preprocess=preprocess)
+    pictures = _labelled(folder, network.labels)
+    return scored(pictures, network, batch, progress)
+
+
+def _settled(weights: Any, protocol: str | None) -> tuple[Any, str | None]:
+    """(what to take the classifier of, the protocol that belongs to it)."""
+    if trained_folder(weights) is not None or not isinstance(weights, str | os.PathLike | Weights):
+        return weights, protocol
+    loaded = inference.weights_of(weights)
+    recipe = images.recipe_of(loaded.variant)
+    if recipe == "keras" and loaded.source.published:  # measured on the middle square, not on the whole picture
+        recipe = "torchvision"
+    return loaded, protocol or recipe
+
+
+def _labelled(folder: str | os.PathLike[str], known: tuple[Label, ...]) -> Pictures:
+    """The pictures with the classifier's class numbers, whether folders are called by name or by WordNet id."""
+    own = tuple(label.name for label in known)
+    by_id = tuple(label.wnid or label.name for label in known)
+    names = by_id if _all_in(folder, by_id) else own
+    pictures = folders.read(folder, names)
+    return Pictures(pictures.paths, pictures.labels, own)
+
+
+def _all_in(folder: str | os.PathLike[str], names: tuple[str, ...]) -> bool:
+    if not os.path.isdir(folder):
+        return False
+    return {entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[:1] != "."} <= set(names)
+
+
+def scored(
+    pictures: Pictures, network: Classifier, batch: int = 32, progress: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """What a classifier says of labelled pictures whose class numbers are its own."""
+    kept: list[int] = []
+    scores: list[np.ndarray] = []
+    skipped: list[tuple[str, str]] = []
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(pictures), batch):
+            rows = range(start, min(start + batch, len(pictures)))
+            found = list(pool.map(lambda i: _prepared(network, pictures.paths[i]), rows))
+            readable = [(i, x) for i, x in zip(rows, found, strict=True) if isinstance(x, np.ndarray)]
+            skipped += [(pictures.paths[i], x) for i, x in zip(rows, found, strict=True) if isinstance(x, str)]
+            if readable:
+                kept += [i for i, _ in readable]
+                scores.append(network.scores(np.stack([x for _, x in readable])))
+            if progress:
+                progress(rows.stop, len(pictures))
+    if not kept:
+        raise ValueError(f"None of the {len(pictures)} pictures can be read; the first: {skipped[0][1]}")
+    known = published.find(network.published) if network.published else None
+    given = network.input
+    return Evaluation(pictures.of(kept), np.concatenate(scores), given.recipe, given.size, tuple(skipped), known)
+
+
+def _prepared(network: Classifier, path: str) -> np.ndarray | str:
+    try:
+        return network.input.prepare(path)
+    except ValueError as error:
+        return str(error)

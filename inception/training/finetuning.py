@@ -1,0 +1,489 @@
+"""Fine-tuning: a network taught the classes of a folder, first its classifier, then its last blocks.
+
+    finetune("flowers", "inception_v3.h5", "out", unfreeze="Mixed_7a")
+
+The folder it writes:
+
+    model.keras         for `keras.saving.load_model`, `inception classify` and every other command
+    model.ckpt.*        the same as a slim checkpoint (of a whole InceptionV3)
+    model.json          what the network is and how pictures are brought to it
+    model.labels.txt    the classes, one a line
+    history.csv         every epoch
+    curves.png, confusion.png, most_wrong.png
+    skipped.csv         pictures that could not be read, and why
+    work/               the cached features and the state, for resuming; may be deleted in the end
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import inception
+from inception import extras, features
+from inception.classify import MODEL, Classifier, Preprocess, classifier
+from inception.features.dataset import shown
+from inception.labels import Label
+from inception.training import evaluation, folders, loop
+from inception.training import network as networks
+from inception.training.evaluation import Evaluation
+from inception.training.folders import Pictures
+from inception.training.loop import Epoch, Stage, State
+from inception.training.network import AUGMENTATIONS, BatchNorm, Network
+from inception.weights import Weights
+from inception.weights.atomic import replacing
+
+if TYPE_CHECKING:
+    import keras
+
+Say = Callable[[str], None]
+HEAD, BLOCKS = "classifier", "blocks"
+_WORK, _SETTINGS = "work", "settings.json"
+_COMPARED = 64  # pictures on which training mode and inference mode are compared
+_NEAR, _NEAR_PART = 0.1, 0.25  # how far apart the two losses may be: in nats, and as part of the larger
+
+
+class Diverged(UserWarning):
+    """The network has another loss in training mode than in inference mode: batch norm's statistics do not fit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a fine-tuning made.
+
+    history: all epochs of both stages. evaluation: of the validation set, by the model that
+    was saved. training_loss, inference_loss: of the same training pictures in the two modes,
+    without dropout and augmentation. skipped: (path, reason).
+    """
+
+    out: Path
+    classes: tuple[str, ...]
+    history: tuple[Epoch, ...]
+    evaluation: Evaluation
+    training_loss: float
+    inference_loss: float
+    skipped: tuple[tuple[str, str], ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Of the validation set."""
+        return self.evaluation.top1
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the two losses are too far apart."""
+        apart = abs(self.training_loss - self.inference_loss)
+        return apart > max(_NEAR, _NEAR_PART * max(self.training_loss, self.inference_loss))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arguments of `finetune` that decide its numbers; written beside the state, and compared when resuming."""
+
+    unfreeze: str | None
+    epochs: int
+    learning_rate: float
+    head_epochs: int
+    head_learning_rate: float
+    validation: str | float
+    augment: tuple[Any, ...]
+    class_weights: str | Mapping[str, float] | None
+    early_stopping: int | None
+    batch_norm: BatchNorm
+    batch_size: int
+    dropout: float
+    seed: int
+
+    def check(self) -> None:
+        """ValueError for numbers that make no training."""
+        for name in ("epochs", "head_epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if self.early_stopping is not None and self.early_stopping < 1:
+            raise ValueError(f"early_stopping is {self.early_stopping}; expected at least 1 epoch, or None for never.")
+        for name in ("learning_rate", "head_learning_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; expected 0 to 1, without 1.")
+        if self.batch_norm not in ("frozen", "train"):
+            raise ValueError(f'batch_norm is {self.batch_norm!r}; expected "frozen" or "train".')
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected 0 or more.")
+
+
+def finetune(
+    folder: str | os.PathLike[str],
+    weights: Any,
+    out: str | os.PathLike[str],
+    *,
+    unfreeze: str | None = None,
+    epochs: int = 10,
+    learning_rate: float = 1e-4,
+    head_epochs: int = 50,
+    head_learning_rate: float = 1e-3,
+    validation: float | str | os.PathLike[str] = 0.2,
+    augment: Sequence[Any] | None = AUGMENTATIONS,
+    class_weights: str | Mapping[str, float] | None = None,
+    early_stopping: int | None = 5,
+    batch_norm: BatchNorm = "frozen",
+    batch_size: int = 32,
+    dropout: float = 0.2,
+    size: int | None = None,
+    recipe: str | None = None,
+    end_point: str | None = None,
+    preprocess: Preprocess | None = None,
+    engine: str = "auto",
+    seed: int = 0,
+    resume: bool = False,
+    say: Say | None = None,
+) -> Result:
+    """Teaches a network the classes of a folder, and writes all that came of it into another.
+
+    First the classifier alone learns from cached features, computed once. Then, with
+    `unfreeze`, the last blocks learn with it at a low rate, on augmented pictures. What is
+    frozen stays bit for bit, statistics included. The epoch with the lowest validation loss
+    is kept.
+
+    Args:
+        folder: has a folder of pictures for each class.
+        weights: a weight file's path, a published id, `Weights`, or any Keras model without
+            its classifier (`VGG16(include_top=False)`).
+        out: a new or empty folder, or with `resume` one that a killed run left.
+        unfreeze: the block from which on the layers train, as "Mixed_7a" (slim's names); of
+            other Keras models a layer, in the order of `model.summary()`. None: the classifier alone.
+        epochs, learning_rate: of the blocks. head_epochs, head_learning_rate: of the classifier alone.
+        validation: the part of each class that is held out, or a folder like `folder`.
+        augment: some of `AUGMENTATIONS`, or Keras layers; they are in the model, and active in
+            training alone. None or empty for none.
+        class_weights: "balanced", or {class: weight} of its pictures' loss.
+        early_stopping: epochs without a lower validation loss after which a stage ends; None for never.
+        batch_norm: of unfrozen blocks: "frozen" keeps statistics and beta as in inference;
+            "train" takes each batch's statistics, for sets and batches that are large.
+        size, recipe: of the network's input; None for the weights' own. At least 75 pixels.
+        end_point: ends InceptionV3 earlier, as "Mixed_6c"; its map is pooled.
+        preprocess: for Keras models of other families, which take other values:
+            `keras.applications.vgg16.preprocess_input`. Called with float32 [size, size, 3], 0..255.
+        engine: for the features (see `features.extract`).
+        seed: of the split, the first classifier, the order and all chance: the same seed gives
+            the same numbers on the same machine.
+        resume: go on where a killed run stopped, with the same arguments; the result is the
+            same as without the kill. Up to an epoch is computed again.
+        say: called with a line for each step of the work.
+
+    Raises:
+        ValueError: for arguments that do not fit; for an `out` that holds another fine-tuning
+            or other files.
+        OSError: when the disk is full. What was finished stays, and can be resumed.
+
+    Warns (`Diverged`) when training mode and inference mode give different losses in the end.
+    """
+    plan = Plan(
+        unfreeze, epochs, learning_rate, head_epochs, head_learning_rate,
+        validation if isinstance(validation, int | float) else os.fspath(validation),
+        tuple(augment or ()), class_weights, early_stopping, batch_norm, batch_size, dropout, seed,
+    )  # fmt: skip
+    plan.check()
+    extras.load("pyarrow")
+    extras.load("matplotlib")
+    say = say or (lambda line: None)
+    every, held_out = _listed(folder, plan)
+    folders.weights_of_classes(every, plan.class_weights)
+    network = networks.network_of(weights, size, recipe, end_point, preprocess)
+    layers = network.from_block(unfreeze) if unfreeze else frozenset()
+    networks.augmentation(plan.augment, seed)
+    place = Path(out)
+    _begin(place, _settings(plan, network, every, held_out), resume)
+    return _Run(plan, network, layers, place, say).whole(every, held_out, engine)
+
+
+def _listed(folder: Any, plan: Plan) -> tuple[Pictures, Pictures | None]:
+    """(the pictures, those for validation where they have a folder of their own)."""
+    every = folders.read(folder)
+    if len(every.classes) < 2:
+        raise ValueError(f"{os.fspath(folder)} has one class, {every.classes[0]!r}; expected at least 2.")
+    if isinstance(plan.validation, int | float):
+        folders.split(every, plan.validation, plan.seed)
+        return every, None
+    return every, folders.read(plan.validation, every.classes)
+
+
+# --- The folder ------------------------------------------------------------------------
+
+
+def _settings(plan: Plan, network: Network, every: Pictures, held_out: Pictures | None) -> dict[str, Any]:
+    augment = [each if isinstance(each, str) else each.get_config() for each in plan.augment]
+    given = network.input
+    found = dataclasses.asdict(dataclasses.replace(plan, augment=())) | {
+        "augment": augment,
+        "inception": inception.__version__,
+        "weights": network.digest,
+        "end_point": network.end_point,
+        "size": given.size,
+        "recipe": given.recipe,
+        "preprocess": getattr(given.preprocess, "__qualname__", None),
+        "classes": list(every.classes),
+        "pictures": every.digest,
+        "validation_pictures": held_out.digest if held_out else None,
+    }
+    return dict(json.loads(json.dumps(found, default=str)))
+
+
+def _begin(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
+    """Makes the folder; ValueError where it has another fine-tuning, other files, or one and nobody said resume."""
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{place} is a file; expected a folder for the fine-tuning.")
+    file = place / _WORK / _SETTINGS
+    if file.is_file():
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged ({error}); delete {place}, or give another folder.") from error
+        if not resume:
+            raise ValueError(f"{place} has a fine-tuning already; resume it (--resume), or give another folder.")
+        for name, value in settings.items():
+            if before.get(name) != value:
+                raise ValueError(
+                    f"{place} has a fine-tuning with another {name} ({str(before.get(name))[:60]}, now "
+                    f"{str(value)[:60]}); resume it with the same, or give another folder."
+                )
+        return
+    if place.is_dir() and (others := sorted(os.listdir(place))):
+        raise ValueError(f"{place} holds other files ({others[0]}); give a new or an empty folder.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _write(file, json.dumps(settings, indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as [temporary]:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def _table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    _write(path, text.getvalue())
+
+
+# --- The work --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One fine-tuning at work."""
+
+    plan: Plan
+    network: Network
+    unfrozen: frozenset[str]
+    out: Path
+    say: Say
+
+    def whole(self, every: Pictures, held_out: Pictures | None, engine: str) -> Result:
+        """All of it, from the features to the last picture."""
+        rows, errors = self.features(every, held_out, engine)
+        unreadable = [path for path, _ in errors]
+        every = every.without(unreadable)
+        training, checked = (
+            folders.split(every, float(self.plan.validation), self.plan.seed)
+            if held_out is None
+            else (every, held_out.without(unreadable))
+        )
+        if not len(checked):
+            raise ValueError("None of the pictures for validation can be read.")
+        self.say(f"{len(training)} pictures for training, {len(checked)} for validation, {len(every.classes)} classes")
+        history: list[Epoch] = []
+        kernel, bias = self.head(rows, training, checked, history)
+        model = networks.with_classifier(
+            self.network, len(every.classes), self._augmentation(), self.plan.dropout, self.plan.seed
+        )
+        model.get_layer(classifier(1).name).set_weights([kernel, bias])
+        if self.unfrozen:
+            self.blocks(model, training, checked, history)
+        return self.finish(model, training, checked, history, errors)
+
+    def _augmentation(self) -> list[Any]:
+        return networks.augmentation(self.plan.augment, self.plan.seed)
+
+    def features(
+        self, every: Pictures, held_out: Pictures | None, engine: str
+    ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
+        """({path: its features}, pictures that cannot be read), computed once and kept in the folder."""
+        given, place = self.network.input, self.out / _WORK / "features"
+        paths = [*every.paths, *(held_out.paths if held_out else ())]
+        summary = features.extract(
+            paths,
+            place,
+            self.network.source,
+            end_points=(self.network.end_point,),
+            pool="avg",
+            recipe=given.recipe,
+            engine=engine,
+            size=given.size,
+            upright=given.upright,
+            preprocess=given.preprocess,
+        )
+        self.say(f"features of {summary.rows} pictures ({summary.computed} now, {summary.engine})")
+        found = features.load(place)
+        by_name = {shown(path): path for path in paths}
+        errors = [(by_name[name], reason) for name, reason in found.errors]
+        _table(self.out / "skipped.csv", ("path", "reason"), [(shown(path), reason) for path, reason in errors])
+        if errors:
+            self.say(f"{len(errors)} pictures cannot be read; skipped.csv lists them")
+        array = found.arrays[self.network.end_point]
+        return {by_name[name]: array[i] for i, name in enumerate(found.paths)}, errors
+
+    def head(
+        self, rows: Mapping[str, np.ndarray], training: Pictures, checked: Pictures, history: list[Epoch]
+    ) -> list[np.ndarray]:
+        """Trains a classifier on the features; its [kernel, bias]."""
+        import keras
+
+        x, held_out = (np.stack([rows[path] for path in each.paths]) for each in (training, checked))
+        plan = self.plan
+        inputs = keras.Input(x.shape[1:])
+        dropped = keras.layers.Dropout(plan.dropout, seed=plan.seed)(inputs)
+        model = keras.Model(inputs, classifier(len(training.classes), plan.seed)(dropped))
+
+        def batches(epoch: int) -> Any:
+            order = loop.order(len(x), plan.seed, epoch)
+            return loop.array_batches(x[order], training.labels[order], plan.batch_size)
+
+        stage = self._stage(HEAD, plan.head_epochs, plan.head_learning_rate, training)
+        validation = loop.array_batches(held_out, checked.labels, plan.batch_size)
+        self._train(model, stage, batches, validation, history)
+        return list(model.layers[-1].get_weights())
+
+    def blocks(self, model: keras.Model, training: Pictures, checked: Pictures, history: list[Epoch]) -> None:
+        """Trains the unfrozen blocks with the classifier."""
+        plan, given = self.plan, self.network.input
+        networks.freeze(model, self.unfrozen, plan.batch_norm)
+        if plan.batch_norm == "train":
+            _quicken(model, -(-len(training) // plan.batch_size) * plan.epochs)
+
+        def batches(epoch: int) -> Any:
+            order = loop.order(len(training), plan.seed, epoch)
+            return loop.picture_batches(training.of(order), given, plan.batch_size)
+
+        stage = self._stage(BLOCKS, plan.epochs, plan.learning_rate, training)
+        validation = loop.picture_batches(checked, given, plan.batch_size)
+        self._train(model, stage, batches, validation, history)
+
+    def _stage(self, name: str, epochs: int, rate: float, training: Pictures) -> Stage:
+        weights = folders.weights_of_classes(training, self.plan.class_weights)
+        return Stage(name, epochs, rate, self.plan.early_stopping, weights)
+
+    def _train(self, model: keras.Model, stage: Stage, batches: Any, validation: Any, history: list[Epoch]) -> State:
+        def seen(row: Epoch) -> None:
+            self.say(
+                f"{stage.name} {row.epoch}/{stage.epochs}: loss {row.loss:.4f}, accuracy {row.accuracy:.1%}; "
+                f"validation loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.1%}"
+            )
+
+        state = loop.train(model, stage, batches, validation, self.out / _WORK / f"{stage.name}.npz", seen)
+        history += state.history
+        self.say(f"{stage.name}: epoch {state.best} of {len(state.history)} is the best")
+        return state
+
+    def finish(
+        self,
+        trained: keras.Model,
+        training: Pictures,
+        checked: Pictures,
+        history: list[Epoch],
+        errors: list[tuple[str, str]],
+    ) -> Result:
+        """Compares the two modes, and writes the model, the history and the pictures."""
+        from inception.training import pictures
+
+        compared = training.of(range(min(_COMPARED, len(training))))
+        losses = compare_modes(trained, loop.prepared(compared, self.network.input), compared.labels)
+        network = self._saved(trained, training.classes)
+        found = evaluation.scored(checked, network, self.plan.batch_size)
+        _table(self.out / "history.csv", loop.COLUMNS, [dataclasses.astuple(row) for row in history])
+        pictures.curves(history, self.out / "curves.png")
+        pictures.confusion(found, self.out / "confusion.png")
+        pictures.most_wrong(found, self.out / "most_wrong.png")
+        result = Result(self.out, training.classes, tuple(history), found, *losses, tuple(errors))
+        if result.diverged:
+            warnings.warn(
+                f"{self.out}: the loss is {result.training_loss:.3f} in training mode and {result.inference_loss:.3f} "
+                "in inference mode, on the same pictures: batch norm's statistics do not fit. "
+                'Train with batch_norm="frozen", or longer, or with larger batches.',
+                Diverged,
+                stacklevel=4,
+            )
+        return result
+
+    def _saved(self, trained: keras.Model, classes: tuple[str, ...]) -> Classifier:
+        """Writes the model in both formats, and what says how to use it; the classifier as it was saved."""
+        model = networks.with_classifier(
+            self.network, len(classes), self._augmentation(), self.plan.dropout, self.plan.seed
+        )
+        for layer in trained.layers:
+            if layer.weights:
+                model.get_layer(layer.name).set_weights(layer.get_weights())
+        given = self.network.input
+        with replacing(self.out / f"{MODEL}.keras") as [temporary]:
+            beside = temporary.with_name(f"{temporary.name}.keras")  # the only ending that Keras writes to
+            model.save(beside)
+            os.replace(beside, temporary)
+        if self.network.weights is not None and self.network.whole:
+            _canonical(model, self.network.weights).save(self.out / f"{MODEL}.ckpt")
+        _write(self.out / f"{MODEL}.labels.txt", "".join(f"{name}\n" for name in classes))
+        said = {
+            "inception": inception.__version__,
+            "network": "InceptionV3" if self.network.weights is not None else model.name,
+            "end_point": self.network.end_point,
+            "size": given.size,
+            "recipe": given.recipe,
+            "upright": given.upright,
+            "variant": dataclasses.asdict(given.variant),
+            "classes": list(classes),
+        }
+        _write(self.out / f"{MODEL}.json", json.dumps(said, indent=1))
+        return Classifier(model, tuple(Label("", name) for name in classes), given)
+
+
+def _canonical(model: keras.Model, before: Weights) -> Weights:
+    """The model's weights, with the rules that the weights before the training had."""
+    from inception.builders.keras import to_weights
+
+    made = to_weights(model)
+    variant = dataclasses.replace(before.variant, num_classes=made.variant.num_classes, background=False)
+    return dataclasses.replace(made, variant=variant)
+
+
+def _quicken(model: keras.Model, steps: int) -> None:
+    """Lets batch norm forget its old statistics within a tenth of the training; Keras's 0.99 is for long ones."""
+    momentum = min(0.99, max(0.5, 0.5 ** (10 / max(steps, 1))))
+    for layer in networks.below(model):
+        if networks.kind(layer) == "BatchNormalization":
+            layer.momentum = momentum
+
+
+def compare_modes(model: keras.Model, inputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """The loss of the same pictures in training mode and in inference mode, without dropout and augmentation.
+
+    Equal where batch norm is frozen. The model is left as it was.
+    """
+    quiet = networks.without_chance(model)
+    moving = [variable.numpy() for variable in quiet.non_trainable_variables]
+    losses = []
+    for training in (True, False):
+        scores = np.asarray(quiet(inputs, training=training))
+        losses.append(float(-np.mean(np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-30)))))
+    for variable, value in zip(quiet.non_trainable_variables, moving, strict=True):
+        variable.assign(value)
+    return losses[0], losses[1]

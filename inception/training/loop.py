@@ -1,0 +1,217 @@
+"""Training epoch by epoch: the whole state on the disk after each, the best kept, early stopping.
+
+What an epoch does depends on the state before it and on its number alone, so a training
+that was killed and resumed ends in the same numbers as one that was not.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inception.classify import Input
+from inception.training.folders import Pictures
+from inception.weights.atomic import replacing
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of the history: means over the epoch in training mode, and over the validation set after it."""
+
+    stage: str
+    epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+
+
+COLUMNS = tuple(Epoch.__dataclass_fields__)
+
+
+@dataclass
+class State:
+    """How far a stage is. best: the number of the best epoch; done: no more epochs will come."""
+
+    history: list[Epoch] = field(default_factory=list)
+    best: int = 0
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training: of the classifier alone, or of the last blocks too.
+
+    patience: epochs without a lower validation loss after which it ends; None for never.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    patience: int | None
+    class_weight: Mapping[int, float] | None
+
+
+def train(
+    model: keras.Model,
+    stage: Stage,
+    training: Callable[[int], Any],
+    validation: Any,
+    file: Path,
+    seen: Callable[[Epoch], None],
+) -> State:
+    """Trains what is not frozen of a model, and leaves its best epoch in it.
+
+    training: the batches of epoch number i (a Keras dataset). validation: batches too.
+    file: where the state is kept; what it holds is gone on from. seen: called after each epoch.
+    """
+    import keras
+
+    model.compile(
+        keras.optimizers.Adam(stage.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    model.optimizer.build(model.trainable_variables)
+    moving = {f"model {i}": variable for i, variable in enumerate(_changing(model))}
+    everything = moving | {f"optimizer {i}": variable for i, variable in enumerate(model.optimizer.variables)}
+    state, best = State(), _values(moving)
+    if file.exists():
+        state, best = _restore(file, everything, moving)
+    for epoch in range(len(state.history) + 1, stage.epochs + 1):
+        if state.done:
+            break
+        row = _epoch(model, stage, epoch, training(epoch), validation)
+        state.history.append(row)
+        if state.best == 0 or row.val_loss < state.history[state.best - 1].val_loss:
+            state.best, best = epoch, _values(moving)
+        waited = epoch - state.best
+        state.done = epoch == stage.epochs or (stage.patience is not None and waited >= stage.patience)
+        _save(file, state, _values(everything), best)
+        seen(row)
+    _assign(moving, best)
+    return state
+
+
+def _epoch(model: keras.Model, stage: Stage, epoch: int, batches: Any, validation: Any) -> Epoch:
+    found = model.fit(
+        batches,
+        validation_data=validation,
+        epochs=epoch,
+        initial_epoch=epoch - 1,
+        class_weight=None if stage.class_weight is None else dict(stage.class_weight),
+        shuffle=False,
+        verbose=0,
+    ).history
+    numbers = {name: float(values[0]) for name, values in found.items()}
+    if not math.isfinite(numbers["loss"]):
+        raise ValueError(
+            f"The loss of epoch {epoch} is {numbers['loss']}; a learning rate below {stage.learning_rate:g} is needed."
+        )
+    return Epoch(stage.name, epoch, stage.learning_rate, *(numbers[name] for name in COLUMNS[3:]))
+
+
+def _changing(model: keras.Model) -> list[Any]:
+    """The variables that training changes: those that train, and the state of chance; statistics that move too."""
+    fixed = {id(v) for layer in model.layers if not layer.trainable for v in layer.weights}
+    return [v for v in model.trainable_variables + model.non_trainable_variables if id(v) not in fixed]
+
+
+# --- The state on the disk -------------------------------------------------------------
+
+
+def _values(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    import keras
+
+    return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in variables.items()}
+
+
+def _assign(variables: Mapping[str, Any], values: Mapping[str, np.ndarray]) -> None:
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def _save(file: Path, state: State, now: Mapping[str, np.ndarray], best: Mapping[str, np.ndarray]) -> None:
+    said = json.dumps({"history": [asdict(row) for row in state.history], "best": state.best, "done": state.done})
+    arrays: dict[str, Any] = {"state": np.array(said), **now}
+    arrays |= {f"best {name}": value for name, value in best.items()}
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    with replacing(file) as [temporary]:
+        temporary.write_bytes(content.getbuffer())
+
+
+def _restore(
+    file: Path, everything: Mapping[str, Any], moving: Mapping[str, Any]
+) -> tuple[State, dict[str, np.ndarray]]:
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            said = json.loads(str(found["state"]))
+            now = {name: found[name] for name in everything}
+            best = {name: found[f"best {name}"] for name in moving}
+        rows = [Epoch(**row) for row in said["history"]]
+        if any(now[name].shape != tuple(variable.shape) for name, variable in everything.items()):
+            raise ValueError("its arrays have other shapes")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is damaged ({error}); delete it, and the stage starts again.") from error
+    _assign(everything, now)
+    return State(rows, int(said["best"]), bool(said["done"])), best
+
+
+# --- Batches ---------------------------------------------------------------------------
+
+
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch sees its pictures; of seed and number alone."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def picture_batches(pictures: Pictures, given: Input, batch: int) -> Any:
+    """Batches (inputs, class numbers) of picture files, decoded while the model computes."""
+    import keras
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+        def __len__(self) -> int:
+            return math.ceil(len(pictures) / batch)
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            part = slice(index * batch, (index + 1) * batch)
+            return np.stack([given.prepare(path) for path in pictures.paths[part]]), pictures.labels[part]
+
+    return Batches(workers=min(4, os.cpu_count() or 1), use_multiprocessing=False, max_queue_size=4)
+
+
+def array_batches(x: np.ndarray, y: np.ndarray, batch: int) -> Any:
+    """Batches of arrays, in their order."""
+    import keras
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+        def __len__(self) -> int:
+            return math.ceil(len(x) / batch)
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            part = slice(index * batch, (index + 1) * batch)
+            return x[part], y[part]
+
+    return Batches()
+
+
+def prepared(pictures: Pictures, given: Input) -> np.ndarray:
+    """Pictures as inputs [n, size, size, 3]."""
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        return np.stack(list(pool.map(given.prepare, pictures.paths)))

@@ -1,0 +1,252 @@
+"""A network without its classifier, its blocks by name, and the model with a new classifier on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from inception import images, inference, names
+from inception.architecture import END_POINTS, Conv, walk
+from inception.classify import Input, Preprocess, classifier
+from inception.variants import Variant
+from inception.weights import Weights
+
+if TYPE_CHECKING:
+    import keras
+
+BatchNorm = Literal["frozen", "train"]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network that ends in features.
+
+    base: pictures [n, size, size, 3] to features [n, channels].
+    blocks: {block: the names of its layers}, from the picture upwards.
+    source: what to give `features.extract`, with `end_point` as the end point.
+    weights: InceptionV3's; None for another Keras model.
+    """
+
+    base: keras.Model
+    blocks: dict[str, tuple[str, ...]]
+    input: Input
+    source: Any
+    end_point: str
+    weights: Weights | None
+    digest: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a whole InceptionV3, which every weight format can hold."""
+        return self.weights is not None and self.end_point == "PreLogits"
+
+    def from_block(self, block: str) -> frozenset[str]:
+        """The layers of a block and of everything above it. ValueError for an unknown block."""
+        if block not in self.blocks:
+            known = list(self.blocks)
+            shown = ", ".join(known if len(known) <= 24 else [*known[:2], "...", *known[-12:]])
+            raise ValueError(f"There is no block {block!r} to unfreeze; expected one of {shown}.")
+        above = list(self.blocks)[list(self.blocks).index(block) :]
+        return frozenset(layer for name in above for layer in self.blocks[name])
+
+
+def network_of(
+    weights: Any, size: int | None, recipe: str | None, end_point: str | None, preprocess: Preprocess | None
+) -> Network:
+    """The network to put a classifier on: InceptionV3 from weights, up to `end_point`; or any Keras model.
+
+    weights: a file's path, a published id, `Weights`, or a Keras model. A Keras InceptionV3
+    counts as its weights. ValueError for arguments that do not fit.
+    """
+    loaded = _inception(weights)
+    if loaded is None:
+        if end_point is not None:
+            raise ValueError("end_point is for InceptionV3; give the Keras model cut where it is to end.")
+        return _other(weights, size, recipe, preprocess)
+    if preprocess is not None:
+        raise ValueError("preprocess is for other models; InceptionV3's pixels are scaled as its weights need it.")
+    if end_point not in (None, "PreLogits", *END_POINTS):
+        raise ValueError(f"Unknown end_point {end_point!r}; expected one of {', '.join(END_POINTS)}.")
+    size = size or loaded.variant.image_size
+    recipe = recipe or images.recipe_of(loaded.variant)
+    images.recipe_named(recipe)
+    return _of_weights(loaded, Input(size, recipe, loaded.variant), end_point or "PreLogits")
+
+
+def _inception(weights: Any) -> Weights | None:
+    """Weights without heads; None for a Keras model of another family."""
+    import keras
+
+    if isinstance(weights, keras.Model):
+        try:
+            loaded = inference.weights_of(weights)
+        except ValueError:
+            return None
+    else:
+        loaded = inference.weights_of(weights)
+    if loaded.extra:
+        loaded = loaded.step("drop-extra")
+    return loaded.step("drop-top") if loaded.variant.num_classes else loaded
+
+
+def _of_weights(weights: Weights, given: Input, end_point: str) -> Network:
+    from inception.builders.keras import model_of
+
+    last = "Mixed_7c" if end_point == "PreLogits" else end_point
+    shape = (given.size, given.size, weights.variant.channels)
+    base = model_of(weights, input_shape=shape, pooling="avg", final_endpoint=last)
+    return Network(
+        base,
+        inception_blocks(weights.variant, last),
+        given,
+        weights,
+        end_point,
+        weights,
+        _digest(list(weights.arrays.values())),
+    )
+
+
+def inception_blocks(variant: Variant, last: str = "Mixed_7c") -> dict[str, tuple[str, ...]]:
+    """{row of the table: its layers that have variables, batch norms too}, in order."""
+    rows = dataclasses.replace(variant, num_classes=0, aux_logits=False).table().up_to(last)
+    layers = names.keras_layers(rows)
+    blocks: dict[str, tuple[str, ...]] = {}
+    for place in walk(rows):
+        if isinstance(place.node, Conv):
+            layer = layers[place.path]
+            row = place.path.split("/")[0]
+            blocks[row] = (*blocks.get(row, ()), layer, names.keras_unit(layer)[0])
+    return blocks
+
+
+def _other(model: keras.Model, size: int | None, recipe: str | None, preprocess: Preprocess | None) -> Network:
+    import keras
+
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    if not getattr(model, "inputs", None) or len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(f"{model.name} is no model of one input and one output; build it with keras.Model(...).")
+    shape, made = tuple(model.inputs[0].shape), tuple(model.outputs[0].shape)
+    size = size or (shape[1] if len(shape) == 4 else None)
+    if len(shape) != 4 or shape[3] != 3 or not size or size not in (shape[1] or size, shape[2] or size):
+        raise ValueError(f"{model.name} takes {shape}; expected square pictures [n, size, size, 3], or give size=.")
+    layers = [layer for layer in model.layers if layer.weights]
+    if len(made) == 4:
+        pooled = keras.layers.GlobalAveragePooling2D(name="pooled_features")(model.outputs[0])
+        model = keras.Model(model.inputs, pooled, name=model.name)
+    elif len(made) != 2:
+        raise ValueError(f"{model.name} makes {made}; expected maps [n, h, w, c] or features [n, c].")
+    blocks: dict[str, tuple[str, ...]] = {layer.name: (layer.name,) for layer in layers}
+    given = Input(size, recipe or "keras", upright=True, preprocess=preprocess or np.asarray)
+    images.recipe_named(given.recipe)
+    return Network(model, blocks, given, model, model.layers[-1].name, None, _digest(model.get_weights()))
+
+
+def _digest(arrays: Sequence[np.ndarray]) -> str:
+    whole = hashlib.sha256()
+    for array in arrays:
+        whole.update(np.ascontiguousarray(array, np.float32).tobytes())
+    return whole.hexdigest()
+
+
+# --- Augmentation ----------------------------------------------------------------------
+
+AUGMENTATIONS = ("flip", "shift", "rotate", "zoom")
+
+
+def augmentation(wanted: Sequence[Any], seed: int) -> list[Any]:
+    """Keras layers, active in training alone: names of `AUGMENTATIONS`, or layers of one's own."""
+    from keras import layers
+
+    made = {
+        "flip": lambda name, seed: layers.RandomFlip("horizontal", seed=seed, name=name),
+        "shift": lambda name, seed: layers.RandomTranslation(0.1, 0.1, "nearest", seed=seed, name=name),
+        "rotate": lambda name, seed: layers.RandomRotation(0.03, "nearest", seed=seed, name=name),
+        "zoom": lambda name, seed: layers.RandomZoom(0.1, fill_mode="nearest", seed=seed, name=name),
+    }
+    unknown = [name for name in wanted if isinstance(name, str) and name not in made]
+    if unknown:
+        raise ValueError(f"Unknown augmentation {unknown[0]!r}; expected some of {', '.join(made)}, or Keras layers.")
+    return [
+        made[each](f"augment_{each}", seed + 1 + i) if isinstance(each, str) else each for i, each in enumerate(wanted)
+    ]
+
+
+# --- The model with a classifier -------------------------------------------------------
+
+
+def with_classifier(network: Network, classes: int, augment: Sequence[Any], dropout: float, seed: int) -> keras.Model:
+    """A new model: augmentation, the network's own layers, dropout, and a softmax over the classes; all flat.
+
+    The layers are copies under the same names, so the network stays as it is.
+    """
+    import keras
+
+    first = {op.name for op in network.base.operations if _reads(op, network.base.inputs[0])}
+    augmented: list[Any] = []
+
+    def call(layer: Any, *arguments: Any, **keywords: Any) -> Any:
+        if augment and layer.name in first:
+            if not augmented:
+                x = arguments[0]
+                for each in augment:
+                    x = each(x)
+                augmented.append(x)
+            arguments = (augmented[0], *arguments[1:])
+        return layer(*arguments, **keywords)
+
+    base = keras.models.clone_model(network.base, call_function=call)
+    for layer in network.base.layers:
+        if layer.weights:
+            base.get_layer(layer.name).set_weights(layer.get_weights())
+    features = base.outputs[0]
+    if dropout:
+        features = keras.layers.Dropout(dropout, seed=seed, name="dropout")(features)
+    return keras.Model(base.inputs, classifier(classes, seed)(features), name=network.base.name)
+
+
+def _reads(operation: Any, tensor: Any) -> bool:
+    import keras
+
+    if isinstance(operation, keras.layers.InputLayer):
+        return False
+    return any(each is tensor for each in keras.tree.flatten(operation.input))
+
+
+def freeze(model: keras.Model, unfrozen: frozenset[str], batch_norm: BatchNorm) -> None:
+    """Only the classifier and the `unfrozen` layers train; batch norm in them as `batch_norm` says.
+
+    A frozen batch norm is one of inference: its statistics, and its beta too, stay as they are.
+    """
+    for layer in model.layers:
+        layer.trainable = layer.name in unfrozen or layer.name == names.KERAS_LOGITS
+        for each in below(layer):
+            if kind(each) == "BatchNormalization":
+                each.trainable = layer.trainable and batch_norm == "train"
+
+
+def below(layer: Any) -> Iterator[Any]:
+    """A layer, and those of the model that it is."""
+    yield layer
+    for each in getattr(layer, "layers", []):
+        yield from below(each)
+
+
+def kind(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def without_chance(model: keras.Model) -> keras.Model:
+    """The same layers, without dropout and augmentation: what is left of training mode is batch norm's."""
+    import keras
+
+    def quiet(layer: Any) -> Any:
+        random = kind(layer).startswith(("Random", "Dropout", "Gaussian", "Alpha", "Spatial"))
+        return keras.layers.Identity(name=layer.name) if random else layer
+
+    return keras.models.clone_model(model, clone_function=quiet)

@@ -1,0 +1,100 @@
+"""Pictures of a training: its curves, the confusion matrix, the most wrong images. Files appear whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception import extras, images
+from inception.training.evaluation import Evaluation
+from inception.training.loop import Epoch
+from inception.weights.atomic import replacing
+
+_MOST_SHOWN = 12  # most wrong images
+_NUMBERED = 20  # classes up to which a confusion matrix has numbers in it
+_NAMED = 60  # and names beside it
+_LONGEST = 24  # letters of a name
+
+
+def curves(history: Sequence[Epoch], path: Path) -> None:
+    """Loss and accuracy of every epoch, in training and on the validation set; stages side by side."""
+    figure = _figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    steps = np.arange(1, len(history) + 1)
+    for axes, name in ((left, "loss"), (right, "accuracy")):
+        axes.plot(steps, [getattr(row, name) for row in history], label="training", color="#888888")
+        axes.plot(steps, [getattr(row, f"val_{name}") for row in history], label="validation", color="#c0392b")
+        axes.set_xlabel("epoch")
+        axes.set_title(name)
+        axes.grid(alpha=0.25)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    left.set_ylim(bottom=0)
+    right.set_ylim(top=1)
+    starts = [i for i in range(1, len(history)) if history[i].stage != history[i - 1].stage]
+    for start in starts:
+        for axes in (left, right):
+            axes.axvline(start + 0.5, color="black", linewidth=0.8, linestyle=":")
+        edge = left.get_ylim()[1]
+        left.text(start + 0.4, edge * 0.97, f"{history[start - 1].stage} ", ha="right", va="top", fontsize=8)
+        left.text(start + 0.6, edge * 0.97, f" {history[start].stage}", ha="left", va="top", fontsize=8)
+    left.legend(loc="center right")
+    _save(figure, path)
+
+
+def confusion(evaluation: Evaluation, path: Path) -> None:
+    """Rows are what the pictures show, columns what they were taken for; shaded by the part of the row."""
+    counts, names = evaluation.confusion, [_short(name) for name in evaluation.pictures.classes]
+    side = min(4.0 + 0.35 * len(names), 16.0)
+    figure = _figure(side + 1, side)
+    axes = figure.subplots()
+    parts = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    shown = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
+    if len(names) <= _NUMBERED:
+        for row, column in np.argwhere(counts):
+            dark = parts[row, column] > 0.5
+            axes.text(column, row, counts[row, column], ha="center", va="center", color="white" if dark else "black")
+    if len(names) <= _NAMED:
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("is")
+    axes.set_title(f"{len(evaluation.pictures)} pictures, {evaluation.top1:.1%} right")
+    figure.colorbar(shown, ax=axes, fraction=0.046, label="part of the class")
+    _save(figure, path)
+
+
+def most_wrong(evaluation: Evaluation, path: Path) -> None:
+    """The pictures whose own class had the least probability, with what they were taken for."""
+    rows = evaluation.most_wrong[:_MOST_SHOWN]
+    figure = _figure(9, 2.6 * max(1, -(-len(rows) // 4)))
+    if not rows:
+        figure.text(0.5, 0.5, f"None of {len(evaluation.pictures)} pictures is wrong.", ha="center", va="center")
+    names = evaluation.pictures.classes
+    for place, row in enumerate(rows):
+        axes = figure.add_subplot(-(-len(rows) // 4), 4, place + 1)
+        axes.imshow(images.read(evaluation.pictures.paths[row], upright=True))
+        taken, shown = int(evaluation.predicted[row]), int(evaluation.pictures.labels[row])
+        of_taken, of_shown = evaluation.scores[row, taken], evaluation.scores[row, shown]
+        title = f"{_short(names[taken])} {of_taken:.0%}\nis {_short(names[shown])} {of_shown:.0%}"
+        axes.set_title(title, fontsize=8)
+        axes.set_xlabel(_short(Path(evaluation.pictures.paths[row]).name), fontsize=7)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    _save(figure, path)
+
+
+def _short(name: str) -> str:
+    name = name.replace("$", "\\$")  # which would begin a formula
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
+def _figure(width: float, height: float) -> Any:
+    return extras.load("matplotlib.figure").Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
+    with replacing(path) as [temporary]:
+        figure.savefig(temporary, format="png")
