@@ -32,6 +32,7 @@ from inception.weights import atomic
 EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
 _SHARD = b"inception_shard"  # metadata of a shard's footer
 _WHAT = b"inception"
+_TEXT = ("path", "sha256")
 # What must not change between two runs into one folder, and how a sentence calls it.
 FIELDS = {
     "inception": "version of inception",
@@ -231,13 +232,33 @@ def write(
         flat = np.ascontiguousarray(values, np.float32).reshape(-1)
         size = int(np.prod(values.shape[1:]))
         fields.append((name, pa.FixedSizeListArray.from_arrays(pa.array(flat), size), {"shape": str(values.shape[1:])}))
-    errors = [(shown(read.path), read.reason) for read in reads if read.reason]
-    said = {"start": shard.start, "stop": shard.stop, "inputs": digest_of([r.stamp for r in reads]), "errors": errors}
-    schema = pa.schema(
-        [pa.field(name, array.type, nullable=False, metadata=more) for name, array, more in fields],
-        {_WHAT: json.dumps(metadata), _SHARD: json.dumps(said)},
-    )
-    _write(folder / shard.name, pa.Table.from_arrays([array for _, array, _ in fields], schema=schema))
+    said = {
+        "start": shard.start,
+        "stop": shard.stop,
+        "inputs": digest_of([read.stamp for read in reads]),
+        "errors": [[shown(read.path), read.reason] for read in reads if read.reason],
+    }
+    schema = pa.schema([pa.field(name, array.type, nullable=False, metadata=more) for name, array, more in fields])
+    table = pa.Table.from_arrays([array for _, array, _ in fields], schema=schema)
+    said["content"] = _content(table, said)
+    _write(folder / shard.name, table.replace_schema_metadata({_WHAT: json.dumps(metadata), _SHARD: json.dumps(said)}))
+
+
+def _content(table: Any, said: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a shard says: Parquet's own checksums leave out its headers and footer."""
+    rest = {name: value for name, value in said.items() if name != "content"}
+    whole = hashlib.sha256(json.dumps([rest, table.column_names, len(table)]).encode())
+    for name in table.column_names:
+        if name in _TEXT:
+            whole.update("\0".join(table[name].to_pylist()).encode())
+        else:
+            whole.update(np.ascontiguousarray(_flat(table[name])).tobytes())
+    return whole.hexdigest()
+
+
+def _flat(column: Any) -> np.ndarray:
+    array = column.combine_chunks()
+    return np.asarray(array.flatten() if hasattr(array, "flatten") else array)
 
 
 def _write(target: Path, table: Any) -> None:
@@ -252,7 +273,7 @@ def state(folder: Path, shard: Shard, metadata: Mapping[str, Any], inputs: str, 
     """What is there of a shard: "done", "missing", "damaged", or "changed" where its pictures are not as they were.
 
     The footer and its counts are looked at, which finds every cut or zeroed tail; with
-    `whole` every page is read and its checksum compared.
+    `whole` every byte is read, and the digest of all compared.
     """
     path = folder / shard.name
     if not path.exists():
@@ -261,8 +282,8 @@ def state(folder: Path, shard: Shard, metadata: Mapping[str, Any], inputs: str, 
         with _opened(path) as file:
             found, said = _said(file, path)
             rows = file.metadata.num_rows
-            if whole:
-                _table(path)
+        if whole:
+            _whole(path)
     except Damaged:
         return "damaged"
     if found != metadata or (said["start"], said["stop"]) != (shard.start, shard.stop):
@@ -295,12 +316,20 @@ def _said(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return found, said
 
 
-def _table(path: Path) -> Any:
+def _whole(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """(rows, the extraction, the shard) of a file, every byte that says something compared with its digest."""
     try:
         with _opened(path) as file:
-            return file.read()
-    except (OSError, ValueError, MemoryError) as error:
+            found, said = _said(file, path)
+            table = file.read()
+        right = said.get("content") == _content(table, said)
+    except Damaged:
+        raise
+    except Exception as error:  # what damage makes of pyarrow has many names
         raise Damaged(_sentence(path, error)) from error
+    if not right:
+        raise Damaged(_sentence(path, ValueError("its digest is another one")))
+    return table, found, said
 
 
 def _sentence(path: Path, error: Exception) -> str:
@@ -363,17 +392,16 @@ def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:
     errors: list[tuple[str, str]] = []
     for shard in there:
         path = place / shard.name
-        table = _table(path)
-        if json.loads(table.schema.metadata[_WHAT]) != metadata:
+        table, found, said = _whole(path)
+        if found != metadata or (said["start"], said["stop"]) != (shard.start, shard.stop):
             raise Damaged(_sentence(path, ValueError("it is of another extraction")))
         for name, array in arrays.items():
             array[len(paths) : len(paths) + len(table)] = _values(table, name, shapes[name])
         paths += table["path"].to_pylist()
         digests += table["sha256"].to_pylist()
-        errors += errors_of(path)
+        errors += [(name, reason) for name, reason in said["errors"]]
     return Features(paths, {name: array[: len(paths)] for name, array in arrays.items()}, errors, metadata, digests)
 
 
 def _values(table: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    column = table[name].combine_chunks()
-    return np.asarray(column.flatten()).reshape(len(table), *shape)
+    return _flat(table[name]).reshape(len(table), *shape)
