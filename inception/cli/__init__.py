@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from inception import extras
-from inception.cli import classify, export, features, weights  # noqa: F401  (importing a module adds its verbs)
+from inception.cli import classify, export, features, training, visualize, weights  # noqa: F401  (adds the verbs)
 from inception.cli.terminal import app, err
 
 __all__ = ["app", "main"]

@@ -11,6 +11,7 @@ from inception.visualize.activations import Activations, activations
 from inception.visualize.deepdream import Dream, Recipe, deepdream, mean_activation, weighted_layers
 from inception.visualize.filters import Filters, blur, filters, spectrum
 from inception.visualize.gradcam import GradCam, gradcam
+from inception.visualize.report import report
 from inception.visualize.scaling import Scaling
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "filters",
     "gradcam",
     "mean_activation",
+    "report",
     "spectrum",
     "weighted_layers",
 ]

@@ -39,9 +39,13 @@ class Activations:
             shown = min(channels, depth)
             which = f"all {depth} channels" if shown == depth else f"the first {shown} of {depth} channels"
             note = f"{height} x {width}, {which}; {int(self.dead[name].sum())} of {depth} are dead for this picture"
-            tiles = [Tile(None if self.dead[name][c] else _tile(maps[:, :, c], cell)) for c in range(shown)]
-            sections.append(Section(name, note, tiles))
+            sections.append(Section(name, note, self.tiles(name, channels, cell)))
         return pictures.sheet(sections, columns, cell, gap=2)
+
+    def tiles(self, name: str, channels: int = 64, cell: int = 56) -> list[Tile]:
+        """Up to so many channels of one point as tiles; dead ones are empty."""
+        maps, dead = self.maps[name], self.dead[name]
+        return [Tile(None if dead[c] else _tile(maps[:, :, c], cell)) for c in range(min(channels, maps.shape[2]))]
 
     def save(self, path: str | os.PathLike[str], channels: int = 64, columns: int = 16, cell: int = 56) -> Path:
         """Writes the grid; the ending (.png, .jpg, .webp) says the format."""

@@ -21,7 +21,7 @@ import numpy as np
 from inception.variants import Variant
 from inception.visualize import model_points, pictures
 from inception.visualize.gradient import Gradient, gradient
-from inception.visualize.pictures import Section, Tile
+from inception.visualize.pictures import Picture, Section, Tile
 from inception.visualize.scaling import Scaling
 from inception.visualize.scaling import named as scaling_named
 
@@ -29,7 +29,7 @@ Smoothing = Callable[[np.ndarray], np.ndarray]  # [n, h, w, 3] -> the same
 Progress = Callable[[int, int], None]  # (channels done, channels)
 
 _BATCH = 8
-_NOISE = 0.1  # of the range, the standard deviation of the first picture
+_NOISE = 0.1  # of the range, its standard deviation in the first picture
 _CONTRAST = 0.22  # and the greatest that a picture may have: colours stay short of their ends
 _TINT = 0.25  # how fast the mean colour grows, beside the largest shapes
 
@@ -132,6 +132,7 @@ def filters(
     blur_sigma: float = 0.6,
     scaling: str | Scaling | Variant = "tf",
     seed: int = 0,
+    start: Picture | None = None,
     progress: Progress | None = None,
 ) -> Filters:
     """The pictures that most excite channels of an end point or layer.
@@ -149,6 +150,7 @@ def filters(
         blur_sigma: pixels, a blur of the picture in every fourth step of the first half; 0 for none.
         scaling: what the model takes for pixels (see `Scaling`).
         seed: the same seed gives the same pictures.
+        start: a picture to begin with under fainter noise, instead of grey.
         progress: called with (channels done, channels).
 
     Raises:
@@ -161,12 +163,14 @@ def filters(
     slope, smooth = gradient(values), smoothing or spectrum()
     span = scaling_named(scaling)
 
-    def climb(batch: np.ndarray, start: int) -> _Climb:
-        rng = np.random.default_rng([seed, start])
+    ground = None if start is None else span.network(pictures.resize(pictures.read(start), size, size))
+
+    def climb(batch: np.ndarray, attempt: int) -> _Climb:
+        rng = np.random.default_rng([seed, attempt])
         moved = jitter(slope, size // 2 if jitter_pixels is None else jitter_pixels, rng)
         soft = blur(blur_sigma) if blur_sigma else None
-        noise = _noise(span, batch, size, seed, start)
-        images, losses, flat = _ascent(moved, noise, batch, span, steps, rate, smooth, soft)
+        first = _first(span, batch, size, [seed, attempt], ground)
+        images, losses, flat = _ascent(moved, first, batch, span, steps, rate, smooth, soft)
         return _Climb(images, losses, height(images, batch), flat)
 
     parts = []
@@ -242,11 +246,15 @@ class _Climb:
     flat: np.ndarray
 
 
-def _noise(span: Scaling, channels: np.ndarray, size: int, seed: int, start: int) -> np.ndarray:
-    """Grey with noise; each channel has its own, whichever others are asked for with it."""
+def _first(
+    span: Scaling, channels: np.ndarray, size: int, seeds: Sequence[int], ground: np.ndarray | None
+) -> np.ndarray:
+    """Noise on grey, or on a picture; each channel has its own, whichever others are asked for with it."""
     low, high = span.limits
-    rows = [np.random.default_rng([seed, start, int(c)]).normal(0, _NOISE, (size, size, 3)) for c in channels]
-    return ((low + high) / 2 + np.stack(rows) * (high - low)).astype(np.float32)
+    strength = _NOISE if ground is None else _NOISE / 3
+    rows = [np.random.default_rng([*seeds, int(c)]).normal(0, strength, (size, size, 3)) for c in channels]
+    middle = (low + high) / 2 if ground is None else ground
+    return (middle + np.stack(rows) * (high - low)).astype(np.float32)
 
 
 def _ascent(

@@ -26,6 +26,9 @@ from inception.visualize.pictures import FAINT, HEAT, INK, PAPER, Picture
 from inception.visualize.scaling import Scaling
 
 
+_STRENGTH = 0.65  # how much of a colour at the heat 1 covers the picture
+
+
 @dataclass(frozen=True)
 class GradCam:
     """heat: float32 [height, width] in [0, 1], of the picture's shape; 1 is where most speaks for the class.
@@ -42,12 +45,10 @@ class GradCam:
     outputs: np.ndarray
     point: str
 
-    def overlay(self, strength: float = 0.65) -> np.ndarray:
+    def overlay(self, strength: float = _STRENGTH) -> np.ndarray:
         """The picture with the heat over it: uint8, of the picture's shape."""
-        part = (strength * self.heat**0.8)[:, :, None]
         grey = self.photo.mean(axis=2, keepdims=True)
-        quiet = 0.55 * self.photo + 0.45 * grey
-        return np.round(quiet * (1 - part) + pictures.colour(self.heat, HEAT) * part).astype(np.uint8)
+        return _over(0.55 * self.photo + 0.45 * grey, self.heat, strength)
 
     def picture(self, labels: Sequence[Label] | None = None, top: int = 3) -> np.ndarray:
         """Picture and overlay side by side, with a legend and the best classes below. uint8 [h, w, 3]."""
@@ -148,6 +149,12 @@ def _heat(
     return GradCam(np.clip(heat, 0, 1).astype(np.float32), evidence, photo, label, outputs, name)
 
 
+def _over(picture: np.ndarray, heat: np.ndarray, strength: float = _STRENGTH) -> np.ndarray:
+    """Heat in colours over a picture, the more the hotter: uint8 [h, w, 3]."""
+    part = (strength * heat**0.8)[:, :, None]
+    return np.round(picture * (1 - part) + pictures.colour(heat, HEAT) * part).astype(np.uint8)
+
+
 # --- The page --------------------------------------------------------------------------
 
 _WIDTH, _GAP, _BAR = 420, 14, 12
@@ -178,11 +185,13 @@ def _page(cam: GradCam, labels: Sequence[Label] | None, top: int) -> np.ndarray:
 
 def _legend(page: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int, width: int) -> None:
     scale = np.broadcast_to(np.linspace(0, 1, width), (_BAR, width))
-    page.paste(Image.fromarray(pictures.colour(scale, HEAT)), (x, y + 4))
+    page.paste(Image.fromarray(_over(np.full((_BAR, width, 3), 235.0), scale)), (x, y + 4))
     pen.text((x, y + 20), "0, nothing", FAINT, pictures.font(12))
     words = "most evidence, 1"
     pen.text((x + width - pen.textlength(words, pictures.font(12)), y + 20), words, FAINT, pictures.font(12))
 
 
 def _name(number: int, labels: Sequence[Label] | None) -> str:
-    return f"class {number}" if labels is None else f"{labels[number].name} ({number})"
+    if labels is None or labels[number].name == str(number):
+        return f"class {number}"
+    return f"{labels[number].name} ({number})"

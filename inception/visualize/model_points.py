@@ -153,8 +153,9 @@ def _traced(model: Any, image: Any) -> Points:
     points = Points(image)
     outputs = _run(model, image, "", points)
     given = getattr(model, "output", None)
-    names = list(given) if isinstance(given, dict) else []
-    if "predictions" in names:  # beside an auxiliary head; Keras lists a dictionary's outputs by their keys' order
+    if (
+        isinstance(given, dict) and "predictions" in given
+    ):  # beside an auxiliary head; Keras lists a dictionary's outputs by their keys' order
         main = next(i for i, tensor in enumerate(model.outputs) if tensor is given["predictions"])
         outputs = [outputs[main]]
     points.outputs = outputs

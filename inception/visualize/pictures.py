@@ -20,7 +20,8 @@ Picture = str | os.PathLike[str] | np.ndarray  # a file, or uint8 [height, width
 
 ENDINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (120, 126, 134)
-_DEAD, _STROKE = (240, 240, 242), (196, 198, 204)
+_DEAD, _STROKE = (232, 233, 236), (178, 181, 188)
+_CAPTION = 16  # pixels of height
 
 # Anchors from dark to light, spread evenly: matplotlib's viridis (CC0), and a blue-to-red scale for heat.
 VIRIDIS = ((68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142), (31, 158, 137),
@@ -62,15 +63,20 @@ def colour(values: np.ndarray, anchors: Sequence[tuple[int, int, int]] = VIRIDIS
 
 def save(picture: np.ndarray, path: str | os.PathLike[str]) -> Path:
     """Writes a picture whole or not at all; the ending says the format. The path. ValueError for other endings."""
-    path = Path(path)
-    kind = ENDINGS.get(path.suffix.lower())
-    if kind is None:
-        raise ValueError(f"{path} has no ending of a picture; expected one of {', '.join(ENDINGS)}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"The folder {path.parent} does not exist; make it first.")
+    kind, path = check_target(path), Path(path)
     with replacing(path) as (temporary,):
         Image.fromarray(picture).save(temporary, format=kind, **({"quality": 92} if kind != "PNG" else {}))
     return path
+
+
+def check_target(path: str | os.PathLike[str]) -> str:
+    """Pillow's name of the format that a path to write says. ValueError for other endings, and without a folder."""
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"{path} has no ending of a picture; expected one of {', '.join(ENDINGS)}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"The folder {path.parent} does not exist; make it first.")
+    return ENDINGS[path.suffix.lower()]
 
 
 # --- Sheets ----------------------------------------------------------------------------
@@ -93,42 +99,51 @@ class Section:
     tiles: Sequence[Tile]
 
 
-def sheet(sections: Sequence[Section], columns: int, cell: int, gap: int = 3) -> np.ndarray:
-    """Sections under each other, each a grid of square cells of `cell` pixels. uint8 [h, w, 3]."""
-    captions = 16 if any(tile.caption for section in sections for tile in section.tiles) else 0
-    margin, head, row_height = 14, 46, cell + captions + gap
-    columns = max(1, min(columns, max(len(section.tiles) for section in sections)))
-    rows = [-(-len(section.tiles) // columns) for section in sections]
-    width = max(2 * margin + columns * (cell + gap) - gap, 420)
-    height = 2 * margin + sum(head + count * row_height for count in rows) + 10 * (len(sections) - 1)
-    page = Image.new("RGB", (width, height), PAPER)
-    pen = ImageDraw.Draw(page)
-    top = margin
-    for section, count in zip(sections, rows, strict=True):
-        pen.text((margin, top), section.title, INK, font(18))
-        pen.text((margin, top + 23), section.note, FAINT, font(12))
-        top += head
-        for i, tile in enumerate(section.tiles):
-            x, y = margin + i % columns * (cell + gap), top + i // columns * row_height
-            _draw(page, pen, tile, x, y, cell)
-        top += count * row_height + 10
+def grid(
+    tiles: Sequence[Tile], columns: int, cell: int, gap: int = 3, paper: tuple[int, int, int] = PAPER
+) -> np.ndarray:
+    """Tiles in rows of square cells of `cell` pixels, captions below them. uint8 [h, w, 3]."""
+    captions = _CAPTION if any(tile.caption for tile in tiles) else 0
+    columns = max(1, min(columns, len(tiles)))
+    rows = -(-len(tiles) // columns)
+    page = Image.new("RGB", (columns * (cell + gap) - gap, rows * (cell + captions + gap) - gap), paper)
+    for i, tile in enumerate(tiles):
+        x, y = i % columns * (cell + gap), i // columns * (cell + captions + gap)
+        page.paste(_dead(cell) if tile.picture is None else Image.fromarray(resize(tile.picture, cell, cell)), (x, y))
+        if tile.caption:
+            ImageDraw.Draw(page).text((x, y + cell + 1), tile.caption, FAINT, font(11))
     return np.asarray(page)
 
 
-def _draw(page: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, cell: int) -> None:
-    if tile.picture is None:
-        pen.rectangle((x, y, x + cell - 1, y + cell - 1), _DEAD, _STROKE)
-        pen.line((x, y, x + cell - 1, y + cell - 1), _STROKE)
-        pen.line((x, y + cell - 1, x + cell - 1, y), _STROKE)
-        if cell >= 48:
-            box = pen.textbbox((0, 0), "dead", font(12))
-            place = x + (cell - box[2]) // 2, y + (cell - box[3]) // 2 - 1
-            pen.rectangle((place[0] - 3, place[1], place[0] + box[2] + 3, place[1] + box[3] + 2), _DEAD)
-            pen.text(place, "dead", FAINT, font(12))
-    else:
-        page.paste(Image.fromarray(resize(tile.picture, cell, cell)), (x, y))
-    if tile.caption:
-        pen.text((x, y + cell + 1), tile.caption, FAINT, font(11))
+def sheet(sections: Sequence[Section], columns: int, cell: int, gap: int = 3) -> np.ndarray:
+    """Sections under each other, each a heading and its grid. uint8 [h, w, 3]."""
+    margin, head, between = 14, 46, 10
+    grids = [grid(section.tiles, columns, cell, gap) for section in sections]
+    width = 2 * margin + max(420, *(each.shape[1] for each in grids))
+    height = 2 * margin + sum(head + each.shape[0] for each in grids) + between * (len(grids) - 1)
+    page = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(page)
+    top = margin
+    for section, each in zip(sections, grids, strict=True):
+        pen.text((margin, top), section.title, INK, font(18))
+        pen.text((margin, top + 23), section.note, FAINT, font(12))
+        page.paste(Image.fromarray(each), (margin, top + head))
+        top += head + each.shape[0] + between
+    return np.asarray(page)
+
+
+def _dead(cell: int) -> Image.Image:
+    """An empty, crossed cell that says so where there is room."""
+    page = Image.new("RGB", (cell, cell), _DEAD)
+    pen = ImageDraw.Draw(page)
+    pen.rectangle((0, 0, cell - 1, cell - 1), None, _STROKE)
+    pen.line((0, 0, cell - 1, cell - 1), _STROKE)
+    pen.line((0, cell - 1, cell - 1, 0), _STROKE)
+    left, top, right, bottom = pen.textbbox((cell / 2, cell / 2), "dead", font(12), anchor="mm")
+    if right - left < cell - 12:
+        pen.rectangle((left - 3, top - 2, right + 3, bottom + 2), _DEAD)
+        pen.text((cell / 2, cell / 2), "dead", FAINT, font(12), anchor="mm")
+    return page
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -26,11 +26,11 @@ class Scaling:
         """Pixels 0..255, [..., 3], as the network's float32 input."""
         pixels = np.asarray(pixels, np.float32)
         pixels = pixels[..., ::-1] if self.bgr else pixels
-        return ((pixels - np.float32(self.mean)) / np.float32(self.scale)).astype(np.float32)
+        return (pixels - _float32(self.mean)) / _float32(self.scale)
 
     def picture(self, values: np.ndarray) -> np.ndarray:
         """The network's input as uint8 pixels, rounded; values beyond the range become its ends."""
-        pixels = np.asarray(values, np.float32) * np.float32(self.scale) + np.float32(self.mean)
+        pixels = np.asarray(values, np.float32) * _float32(self.scale) + _float32(self.mean)
         pixels = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
         return pixels[..., ::-1] if self.bgr else pixels
 
@@ -39,6 +39,10 @@ class Scaling:
         """The inputs that black and white pixels become: float32 [3] each."""
         black, white = self.network(np.zeros(3)), self.network(np.full(3, 255.0))
         return np.minimum(black, white), np.maximum(black, white)
+
+
+def _float32(numbers: tuple[float, ...]) -> np.ndarray:
+    return np.asarray(numbers, np.float32)
 
 
 # The modes of `keras.applications`, and two for networks that scale inside themselves.

@@ -1,0 +1,280 @@
+"""The verbs activations, filters, gradcam, dream and report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from inception.cli.terminal import app, err, imagenet, load, out, working
+
+if TYPE_CHECKING:
+    from inception.labels import Label
+    from inception.weights import Weights
+
+ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file.")]
+WeightFile = Annotated[str, typer.Option("--weights", "-w", help='A weight file or published id, or "imagenet".')]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The picture to write: .png, .jpg or .webp.")]
+Names = Annotated[Path | None, typer.Option(help="Class names, one a line.")]
+Point = Annotated[str, typer.Option(help="An end point, by slim's name, or a layer.")]
+Unused = Annotated[int, typer.Option(help="Taken as by the other verbs; nothing is random here.")]
+FILTER_POINTS = ("Mixed_5b", "Mixed_6a")
+Seed = Annotated[int, typer.Option(help="The same seed gives the same picture.")]
+
+
+@app.command()
+def activations(
+    image: ImageFile,
+    output: Output,
+    weights: WeightFile = "imagenet",
+    point: Annotated[list[str] | None, typer.Option(help="An end point; may be repeated.")] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of each end point.")] = 64,
+    seed: Unused = 0,
+) -> None:
+    """Draws what the channels of end points see in a picture."""
+    began = time.perf_counter()
+    photo = _picture(image, output)
+    _, model, variant = _network(weights, fixed=True)
+    from inception.visualize import activations as run
+
+    with working("activations"):
+        found = run(model, photo, point, variant)
+        found.save(output, channels)
+    for name, maps in found.maps.items():
+        height, width, depth = maps.shape
+        dead = int(found.dead[name].sum())
+        out.print(f"{name:<16}{height} x {width} x {depth}, {dead} dead for this picture", markup=False)
+    _made(output, began)
+
+
+@app.command()
+def filters(
+    output: Output,
+    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to start from, not noise.")] = None,
+    weights: WeightFile = "imagenet",
+    point: Annotated[list[str] | None, typer.Option(help="An end point or layer; may be repeated.")] = None,
+    channels: Annotated[int, typer.Option(min=1, help="So many channels of each, from the first.")] = 24,
+    size: Annotated[int, typer.Option(min=16, help="Side of each picture, in pixels.")] = 160,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the ascent.")] = 96,
+    restarts: Annotated[int, typer.Option(min=1, help="Starts at most for a channel that stays silent.")] = 3,
+    jitter: Annotated[int | None, typer.Option(min=0, help="Pixels that a step moves the picture; any.")] = None,
+    blur: Annotated[float, typer.Option(min=0, help="Pixels, a blur of the picture on its way; 0: none.")] = 0.6,
+    seed: Seed = 0,
+) -> None:
+    """Draws the pictures that most excite channels, by gradient ascent."""
+    began = time.perf_counter()
+    photo = _picture(image, output)
+    _, model, variant = _network(weights)
+    from inception.visualize import filters as run
+    from inception.visualize import pictures
+
+    options: dict[str, Any] = {"size": size, "steps": steps, "restarts": restarts, "jitter_pixels": jitter}
+    sections = []
+    for name in point or FILTER_POINTS:
+        with _bar(name) as move:
+            found = run(
+                model,
+                name,
+                channels,
+                scaling=variant,
+                seed=seed,
+                start=photo,
+                progress=move,
+                blur_sigma=blur,
+                **options,
+            )
+        sections.append(found.section())
+        dead = f"dead: {', '.join(map(str, found.channels[found.dead]))}" if found.dead.any() else "none is dead"
+        rise = f"mean value {found.losses[:, 0].mean():.3g} -> {found.losses[:, -1].mean():.3g}"
+        out.print(f"{name:<16}{len(found.channels)} channels, {rise}; {dead}", markup=False)
+    pictures.save(pictures.sheet(sections, 6, size), output)
+    _made(output, began)
+
+
+@app.command()
+def gradcam(
+    image: ImageFile,
+    output: Output,
+    weights: WeightFile = "imagenet",
+    label: Annotated[str | None, typer.Option(help="A class: its number, name or wnid. The predicted one.")] = None,
+    point: Point = "Mixed_7c",
+    labels: Names = None,
+    seed: Unused = 0,
+) -> None:
+    """Draws where in a picture the evidence for a class lies."""
+    began = time.perf_counter()
+    photo = _picture(image, output)
+    loaded, model, variant = _network(weights, fixed=True)
+    table = _labels(loaded, labels)
+    from inception.visualize import gradcam as run
+
+    with working("heat map"):
+        cam = run(model, photo, None if label is None else _number(label, table), point, variant)
+        cam.save(output, table)
+    peak = divmod(int(cam.heat.argmax()), cam.heat.shape[1])
+    where = f"most at pixel {peak[1]}, {peak[0]}" if cam.heat.any() else "nothing speaks for it"
+    out.print(f"{table[cam.label].name}: {cam.outputs[cam.label]:.2%} at {cam.point}; {where}", markup=False)
+    _made(output, began)
+
+
+@app.command()
+def dream(
+    image: ImageFile,
+    output: Output,
+    weights: WeightFile = "imagenet",
+    point: Annotated[list[str] | None, typer.Option(help="An end point, or NAME=WEIGHT; may be repeated.")] = None,
+    recipe: Annotated[str, typer.Option(help="mean: TensorFlow's tutorial; weighted: Keras's example.")] = "mean",
+    octaves: Annotated[int | None, typer.Option(min=1, help="Sizes to work at; mean 4, weighted 3.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps at each; mean 30, weighted 20.")] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Of a step, in the network's range.")] = 0.01,
+    tile: Annotated[int, typer.Option(min=150, help="Pixels; memory grows with its square.")] = 512,
+    seed: Seed = 0,
+) -> None:
+    """Dreams: changes a picture towards what end points respond to, at several sizes."""
+    began = time.perf_counter()
+    photo = _picture(image, output)
+    from inception.visualize.deepdream import DEFAULT_LAYERS
+
+    chosen = _recipe(recipe, dict(map(_weighted, point or DEFAULT_LAYERS)), octaves, steps, rate)
+    _, model, variant = _network(weights)
+    from inception.visualize import deepdream
+
+    with _bar("dreaming") as move:
+        last = [0.0]
+
+        def show(step: Any) -> None:
+            label = f"octave {step.octave}/{step.octaves}, {step.size[1]} x {step.size[0]}, loss {step.loss:.4g}"
+            move((step.octave - 1) * step.steps + step.step, step.octaves * step.steps, label)
+            if not err.is_terminal and (step.step == step.steps or time.perf_counter() - last[0] > 10):
+                err.print(f"{label}, step {step.step}/{step.steps}", markup=False)
+                last[0] = time.perf_counter()
+
+        dreamt = deepdream(model, photo, chosen, tile=tile, scaling=variant, seed=seed, progress=show)
+    dreamt.save(output)
+    for number, octave in enumerate(dreamt.octaves, 1):
+        height, width = octave.size
+        out.print(f"octave {number}: {width} x {height}, loss {octave.losses[0]:.4g} -> {octave.losses[-1]:.4g}")
+    _made(output, began)
+
+
+@app.command()
+def report(
+    image: ImageFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder; index.html is written there.")],
+    weights: WeightFile = "imagenet",
+    point: Annotated[list[str] | None, typer.Option(help="End points whose activations are shown.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes with a heat map.")] = 3,
+    labels: Names = None,
+) -> None:
+    """Writes one HTML page: predictions, heat maps, activations, layers."""
+    began = time.perf_counter()
+    from inception import quiet
+
+    loaded = _weights(weights)
+    table = _labels(loaded, labels) if loaded.variant.num_classes else None
+    quiet.import_tensorflow()
+    from inception.visualize import report as write
+    from inception.visualize.activations import DEFAULT_POINTS
+
+    with working("looking"):
+        page = write(image, loaded, output, points=point or DEFAULT_POINTS, classes=top, labels=table)
+    out.print(f"made {page}, {page.stat().st_size / 1e6:.1f} MB, in {time.perf_counter() - began:.1f} s", markup=False)
+
+
+# --- Shared ----------------------------------------------------------------------------
+
+
+def _weights(path: str) -> Weights:
+    return load(imagenet() if path == "imagenet" else path)
+
+
+def _network(path: str, fixed: bool = False) -> tuple[Weights, Any, Any]:
+    """Weights, their model (of their own picture size, or of any) and their variant."""
+    from inception import quiet
+
+    loaded = _weights(path)
+    with working("building the network"):
+        quiet.import_tensorflow()
+        from inception.builders.keras import model_of
+
+        side = loaded.variant.image_size if fixed else None  # of the network with the auxiliary head, if it has one
+        weights = loaded.step("drop-aux") if loaded.variant.aux_logits else loaded
+        return weights, model_of(weights, input_shape=(side, side, weights.variant.channels)), weights.variant
+
+
+def _picture(image: Path | None, output: Path) -> Any:
+    """The picture's pixels. What is wrong with it, or with the place to write to, is said before the work."""
+    from inception.visualize import pictures
+
+    pictures.check_target(output)
+    return None if image is None else pictures.read(image)
+
+
+def _labels(weights: Weights, path: Path | None) -> tuple[Label, ...]:
+    from inception import labels
+
+    classes = weights.variant.num_classes
+    if not classes:
+        raise ValueError(f"{weights.source.path} has no classifier, so no class has a heat map; give weights with top.")
+    return labels.read(path, classes) if path else labels.labels_for(weights.source.path, classes)
+
+
+def _number(text: str, table: Sequence[Label]) -> int:
+    """A class by its number, wnid or name."""
+    if text.isdecimal():
+        return int(text)
+    found = [i for i, label in enumerate(table) if text.lower() in (label.name.lower(), label.wnid)]
+    if not found:
+        raise ValueError(f"No class is called {text!r}; give its number, 0 to {len(table) - 1}, or one of its names.")
+    return found[0]
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    name, equals, weight = text.partition("=")
+    try:
+        return name, float(weight) if equals else 1.0
+    except ValueError as error:
+        raise ValueError(f"--point is {text!r}; expected a name, or NAME=WEIGHT with a number.") from error
+
+
+def _recipe(name: str, layers: dict[str, float], octaves: int | None, steps: int | None, rate: float) -> Any:
+    from inception.visualize import mean_activation, weighted_layers
+
+    if name == "weighted":
+        return weighted_layers(layers, octaves=octaves or 3, steps=steps or 20, rate=rate)
+    if name != "mean":
+        raise ValueError(f"--recipe is {name!r}; expected mean or weighted.")
+    powers = range(2 - (octaves or 4), 2) if (octaves or 4) > 1 else (0,)
+    return mean_activation(layers, powers=tuple(powers), steps=steps or 30, rate=rate)
+
+
+class _bar:
+    """A progress bar on a terminal; call it with (done, all, words)."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        self._bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+        self._task = self._bar.add_task(what, total=None)
+
+    def __enter__(self) -> Callable[..., None]:
+        self._bar.start()
+        return self._move
+
+    def _move(self, done: int, total: int, words: str | None = None) -> None:
+        self._bar.update(self._task, completed=done, total=total, description=words or self._what)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _made(path: Path, began: float) -> None:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        size = f"{picture.width} x {picture.height}"
+    out.print(f"made {path}, {size}, in {time.perf_counter() - began:.1f} s", markup=False)

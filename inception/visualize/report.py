@@ -1,0 +1,236 @@
+"""One page about one picture: predictions, Grad-CAM, activation grids and the layer table.
+
+The page is one HTML file with its pictures inside (data: URIs), and asks for nothing from
+outside. It reads in light and dark and on a phone.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from inception import architecture
+from inception.labels import Label, labels_for, top
+from inception.variants import SCOPE
+from inception.visualize import model_points, pictures
+from inception.visualize.activations import DEFAULT_POINTS, Activations, activations, network_input
+from inception.visualize.gradcam import GradCam, of_classes
+from inception.visualize.pictures import HEAT, Picture
+from inception.weights import Weights
+from inception.weights.atomic import replacing
+
+PAGE = "index.html"
+_PHOTO, _CELL, _COLUMNS, _CHANNELS = 720, 64, 8, 64
+_GAP_COLOUR = (128, 132, 140)  # between tiles, on white and on black
+
+
+@dataclass(frozen=True)
+class _Part:
+    title: str
+    body: str
+
+
+def report(
+    picture: Picture,
+    weights: Weights,
+    folder: str | os.PathLike[str],
+    *,
+    points: Sequence[str] = DEFAULT_POINTS,
+    classes: int = 3,
+    labels: Sequence[Label] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes `folder`/index.html about a picture (a file, or uint8 [h, w, 3]) and weights; the page's path.
+
+    points: end points whose activations are shown. classes: how many get a heat map. labels:
+    class names; None takes those that go with the weights' file. Weights without a
+    classifier give a page without predictions and heat maps, which says so. Raises
+    ValueError for an unknown end point, or a picture that cannot be read.
+    """
+    say = progress or (lambda what: None)
+    photo = pictures.read(picture)
+    name = os.path.basename(os.fspath(picture)) if isinstance(picture, str | os.PathLike) else "picture"
+    side = weights.variant.image_size  # of the network with its auxiliary head, which it was trained with
+    weights = weights.step("drop-aux") if weights.variant.aux_logits else weights
+
+    from inception.builders.keras import model_of
+
+    say("building the network")
+    model = model_of(weights, input_shape=(side, side, 3))
+    say("activations")
+    found = activations(model, photo, points, weights.variant)
+    parts = _classifier_parts(model, photo, weights, labels, classes, say)
+    parts += [_activation_part(found), _table(weights, side)]
+    target = Path(folder) / PAGE
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as (temporary,):
+        temporary.write_text(_page(name, photo, weights, parts), encoding="utf-8")
+    return target
+
+
+# --- Parts -----------------------------------------------------------------------------
+
+
+def _classifier_parts(
+    model: object,
+    photo: np.ndarray,
+    weights: Weights,
+    labels: Sequence[Label] | None,
+    classes: int,
+    say: Callable[[str], None],
+) -> list[_Part]:
+    if not weights.variant.num_classes:
+        words = "These weights have no classifier, so there are no predictions and no heat maps of classes."
+        return [_Part("Predictions", f'<p class="note">{words}</p>')]
+    labels = labels or labels_for(weights.source.path, weights.variant.num_classes)
+    opened = model_points.open_model(model)
+    image = network_input(opened, photo, weights.variant, None)[None]
+    scores = model_points.values(opened, {"scores": opened.outputs[0]}, image)["scores"][0]
+    say("heat maps")
+    best = np.argsort(-scores, kind="stable")[:classes]
+    heats = of_classes(model, photo, [int(c) for c in best], scaling=weights.variant)
+    return [_Part("Predictions", _bars(scores, labels)), _Part("Where it looks", _heats(heats, labels))]
+
+
+def _bars(scores: np.ndarray, labels: Sequence[Label]) -> str:
+    rows = [
+        f'<li><span class="name">{escape(label.name)}</span><span class="score">{score:.1%}</span>'
+        f'<span class="bar"><i style="width:{max(score, 0):.2%}"></i></span></li>'
+        for label, score in top(scores, labels, 5)
+    ]
+    return f'<ol class="bars">{"".join(rows)}</ol>'
+
+
+def _heats(heats: Sequence[GradCam], labels: Sequence[Label]) -> str:
+    figures = []
+    for cam in heats:
+        name = escape(labels[cam.label].name)
+        caption = f"<b>{name}</b> {cam.outputs[cam.label]:.1%}"
+        if not cam.heat.any():
+            caption += "; nothing speaks for it"
+        figures.append(_figure(_small(cam.overlay(), 480), f"Heat map of {name} over the picture", caption))
+    height, width, depth = cam.maps.shape[0], cam.maps.shape[1], len(heats)
+    colours = ", ".join(f"rgb{anchor}" for anchor in HEAT)
+    return (
+        f"<p>Grad-CAM of the best {depth} at <code>{escape(cam.point)}</code> ({height} &times; {width}): "
+        "which places speak for the class.</p>"
+        f'<div class="cards">{"".join(figures)}</div>'
+        f'<div class="legend"><i style="background:linear-gradient(90deg, {colours})"></i>'
+        "<span>nothing</span><span>most evidence</span></div>"
+    )
+
+
+def _activation_part(found: Activations) -> _Part:
+    blocks = []
+    for name, maps in found.maps.items():
+        height, width, depth = maps.shape
+        shown, dead = min(depth, _CHANNELS), int(found.dead[name].sum())
+        which = f"all {depth} channels" if shown == depth else f"the first {shown} of {depth} channels"
+        silent = "none is dead for this picture" if not dead else f"{dead} of {depth} are dead for this picture"
+        grid = pictures.grid(found.tiles(name, _CHANNELS, _CELL), _COLUMNS, _CELL, 2, _GAP_COLOUR)
+        caption = f"<b>{escape(name)}</b> {height} &times; {width}, {which}; {silent}"
+        blocks.append(_figure(grid, f"Activations of {escape(name)}", caption, "grid"))
+    words = "Each square is a channel on its own scale, dark to light. Crossed squares are dead."
+    return _Part("What the channels see", f'<p>{words}</p><div class="grids">{"".join(blocks)}</div>')
+
+
+def _table(weights: Weights, side: int) -> _Part:
+    variant = weights.variant
+    places = architecture.walk(variant.table(), side, side, variant.channels)
+    rows = []
+    for row in (*variant.table().base, *(("Logits",) if variant.num_classes else ())):
+        name = row if isinstance(row, str) else row.name
+        inside = [p for p in places if p.path == name or p.path.startswith(f"{name}/")]
+        shape = " &times; ".join(map(str, inside[-1].output_shape))
+        parameters = sum(p.parameters(variant.gamma) for p in inside)
+        operations = sum(p.multiply_adds or 0 for p in inside)
+        cells = f"<td>{shape}</td><td>{parameters:,}</td><td>{operations / 1e6:,.1f}</td>"
+        rows.append(f"<tr><th scope=row>{escape(name)}</th>{cells}</tr>")
+    head = "<tr><th>End point</th><th>Output</th><th>Parameters</th><th>Multiply-adds, millions</th></tr>"
+    words = f"For pictures of {side} &times; {side} pixels; names are slim's, below <code>{SCOPE}/</code>."
+    table = f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return _Part("Layers", f"<p>{words}</p>{table}")
+
+
+# --- HTML ------------------------------------------------------------------------------
+
+
+def _figure(picture: np.ndarray, alt: str, caption: str, kind: str = "card") -> str:
+    height, width = picture.shape[:2]
+    image = f'<img src="{_data(picture)}" width="{width}" height="{height}" alt="{alt}">'
+    return f'<figure class="{kind}">{image}<figcaption>{caption}</figcaption></figure>'
+
+
+def _data(picture: np.ndarray) -> str:
+    """The picture as a data: URI."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="WEBP", quality=88)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _small(picture: np.ndarray, most: int) -> np.ndarray:
+    height, width = picture.shape[:2]
+    part = min(1.0, most / max(height, width))
+    return pictures.resize(picture, max(round(height * part), 1), max(round(width * part), 1))
+
+
+def _page(name: str, photo: np.ndarray, weights: Weights, parts: Sequence[_Part]) -> str:
+    variant = weights.variant
+    title = f"What InceptionV3 sees in {escape(name)}"
+    classes = f"{variant.num_classes} classes" if variant.num_classes else "no classifier"
+    width = "" if variant.depth_multiplier == 1 else f", width {variant.depth_multiplier:g}"
+    source = f"{escape(os.path.basename(os.fspath(weights.source.path)))}, {classes}{width}"
+    facts = f"{photo.shape[1]} &times; {photo.shape[0]} pixels; weights: {source}"
+    first, *rest = parts
+    photo_figure = _figure(_small(photo, _PHOTO), "The picture", escape(name))
+    sections = "".join(f"<section><h2>{part.title}</h2>{part.body}</section>" for part in rest)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{title}</title><style>{_STYLE}</style></head>'
+        f'<body><header><h1>{title}</h1><p class="note">{facts}</p></header><main>'
+        f'<section class="first">{photo_figure}<div><h2>{first.title}</h2>{first.body}</div></section>'
+        f"{sections}</main></body></html>\n"
+    )
+
+
+_STYLE = """
+:root { --paper: #fff; --ink: #1c1e22; --faint: #5d646d; --line: #dfe2e6; --bar: #2f6fde; --soft: #f4f5f7 }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14161a; --ink: #e8eaee; --faint: #a2a9b4; --line: #31353c; --bar: #6ea0ff; --soft: #1d2026 }
+}
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 1120px; padding: 24px 20px 48px; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 4px; overflow-wrap: anywhere }
+h2 { font-size: 1.15rem; margin: 0 0 8px }
+p { margin: 0 0 12px } .note { color: var(--faint) }
+section { margin-top: 32px; padding-top: 20px; border-top: 1px solid var(--line) }
+.first { display: grid; gap: 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)) }
+figure { margin: 0 } img { display: block; width: 100%; height: auto; border-radius: 6px }
+figcaption { color: var(--faint); font-size: .875rem; margin-top: 6px; overflow-wrap: anywhere }
+figcaption b { color: var(--ink) }
+.bars { list-style: none; margin: 0; padding: 0 }
+.bars li { display: grid; grid-template-columns: 1fr auto; gap: 2px 12px; margin-bottom: 12px }
+.bars .name { overflow-wrap: anywhere } .bars .score { font-variant-numeric: tabular-nums }
+.bar { grid-column: 1 / -1; height: 8px; border-radius: 4px; background: var(--soft); overflow: hidden }
+.bar i { display: block; height: 100%; background: var(--bar); min-width: 1px }
+.cards { display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)) }
+.grids { display: grid; gap: 24px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)) }
+.legend { display: grid; grid-template-columns: 1fr 1fr; max-width: 320px; margin-top: 12px; font-size: .875rem;
+  color: var(--faint) }
+.legend i { grid-column: 1 / -1; height: 10px; border-radius: 5px } .legend span + span { text-align: right }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9375rem }
+th, td { padding: 6px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+th:first-child { text-align: left; padding-left: 0 } tbody th { font-weight: 500 }
+thead th { color: var(--faint); font-weight: 500; vertical-align: bottom; white-space: normal }
+"""
