@@ -21,6 +21,7 @@ release = inception.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "figures"]
 smartquotes = False
+suppress_warnings = ["ref.python"]  # three classes are called Recipe; annotations say only that
 default_role = "literal"  # docstrings have `names` in single quotes, as Markdown has
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -43,8 +44,8 @@ python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 
 # --- Docstrings --------------------------------------------------------------------------
-# Ours describe arguments and fields as `name: what it is`, one a paragraph, continued with
-# an indent. Sphinx wants a mark before them.
+# Ours describe arguments and fields as `name: what it is`, up to the next one, an empty
+# line, or what is raised. Sphinx wants a mark before them.
 
 _FIELDS = re.compile(r"^(\w+(?:, \w+)*): (.+)")
 
@@ -61,11 +62,21 @@ def as_fields(app: Any, what: str, name: str, thing: Any, options: Any, lines: l
             inside = True
             made.append(f":param {found[1]}: {found[2]}")
             continue
-        if inside and line and not line.startswith(" "):
+        if inside and line.startswith(("Raises ", "Returns ")):
             inside = False
             made.append("")
-        made.append(line)
+        inside = inside and bool(line)
+        made.append(f"    {line.strip()}" if inside else line)
     lines[:] = made
+
+
+def without_factories(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Sphinx cannot parse `<factory>`, the default of a dataclass's field, and then shows the types' whole names."""
+    if signature and "<factory>" in signature:
+        signature = re.sub(r"~[\w.]*?(\w+)(?![\w.])", r"\1", signature).replace("<factory>", "{}")
+    return signature, returns
 
 
 def _parameters(thing: Any) -> set[str]:
@@ -123,4 +134,5 @@ def _default(parameter: Any) -> str:
 
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", as_fields, priority=100)
+    app.connect("autodoc-process-signature", without_factories)
     app.connect("source-read", generated)

@@ -95,6 +95,13 @@ def test_commands_are_those_of_the_program(page, checkout):
             assert run.exit_code == 0, f"inception {verb} {shlex.join(arguments)}: {run.output} {run.exception}"
 
 
+@pytest.mark.parametrize("page", named(PAGES))
+def test_code_is_no_wider_than_the_page(page):
+    """A reader on a wide screen sees 88 columns; longer lines hide their end."""
+    for kind in ("python", "console"):
+        assert [line for block in blocks(page, kind) for line in block.splitlines() if len(line) > 88] == []
+
+
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|^```\{(?:image|include)\} (\S+)", re.MULTILINE)
 KNOWN_SITES = ("https://arxiv.org/", "https://www.tensorflow.org/", "https://keras.io/")
 
