@@ -216,7 +216,7 @@ def compiled(engine: str, plan: Plan, settings: Settings) -> Runner:
 def _tensorflow(plan: Plan, settings: Settings) -> Runner:
     from inception.builders.tensorflow import frozen
 
-    return frozen(plan, batch=settings.batch, image_size=settings.image_size, threads=settings.threads)
+    return frozen(plan, image_size=settings.image_size, threads=settings.threads)
 
 
 def _onnxruntime(plan: Plan, settings: Settings) -> Runner:

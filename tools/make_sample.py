@@ -4,9 +4,9 @@ usage: python tools/make_sample.py [--epochs N] [--out FOLDER]
 
 scikit-learn's 1797 digits (real scans, 8x8 grey), enlarged to 107x107, the smallest size
 that has the auxiliary head; 360 of them are held out and never trained on. The recipe is
-the paper's (RMSProp, label smoothing, auxiliary loss 0.4), with steps for a set this
-small. Writes sample.h5, sample.labels.txt, sample.json (the held-out accuracy) and ten
-held-out pictures. Takes a few minutes on two cores.
+the paper's, scaled down to a set this small (`inception.training.scaled`). Writes
+sample.h5, sample.labels.txt, sample.json (the held-out accuracy) and ten held-out
+pictures. Takes a few minutes on two cores.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from sklearn.model_selection import train_test_split
 import inception
 from inception import names
 from inception.builders.keras import to_weights
+from inception.training import PAPER, compile, scaled, targets
 
 SIZE = 107
 HELD_OUT = 360
+SEED = 2015
 WIDTH = {"depth_multiplier": 0.15, "min_depth": 8}
 HEADS = (names.KERAS_LOGITS, names.KERAS_AUX_LOGITS)
 
@@ -41,31 +43,41 @@ def pixels(pictures: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(p.convert("RGB"), np.float32) for p in pictures])
 
 
-def train(x: np.ndarray, y: np.ndarray, epochs: int) -> keras.Model:
-    """The model, fitted with both heads."""
-    model = inception.InceptionV3(
-        weights=None, input_shape=(SIZE, SIZE, 3), classes=10, aux_logits=True, dropout=0.2, **WIDTH
-    )
-    batch = 32
-    steps = len(x) // batch * epochs
-    model.compile(
-        keras.optimizers.RMSprop(
-            keras.optimizers.schedules.CosineDecay(0.05, steps), rho=0.9, momentum=0.9, epsilon=1.0, clipnorm=2.0
-        ),
-        loss={head: keras.losses.CategoricalCrossentropy(label_smoothing=0.1) for head in HEADS},
-        loss_weights=dict(zip(HEADS, (1.0, 0.4), strict=True)),
-        metrics={names.KERAS_LOGITS: ["accuracy"]},
-        jit_compile=False,
-    )
-    shift = keras.Sequential(
-        [keras.layers.RandomTranslation(0.08, 0.08, fill_mode="nearest"), keras.layers.RandomRotation(0.03)]
-    )
-    targets = keras.utils.to_categorical(y, 10)
-    for epoch in range(epochs):
-        shown = inception.preprocess_input(np.asarray(shift(x, training=True)))
-        model.fit(
-            shown, dict.fromkeys(HEADS, targets), batch_size=batch, verbose=2, epochs=epoch + 1, initial_epoch=epoch
+class Shifted(keras.utils.PyDataset):
+    """Batches of digits, moved and turned a little, in another order every epoch."""
+
+    def __init__(self, x: np.ndarray, targets: dict[str, np.ndarray], batch: int) -> None:
+        super().__init__()
+        self._x, self._targets, self._batch = x, targets, batch
+        self._rng = np.random.default_rng(SEED)
+        self._move = keras.Sequential(
+            [
+                keras.layers.RandomTranslation(0.08, 0.08, fill_mode="nearest", seed=SEED),
+                keras.layers.RandomRotation(0.03, seed=SEED),
+            ]
         )
+        self.on_epoch_end()
+
+    def on_epoch_end(self) -> None:
+        self._order = self._rng.permutation(len(self._x))
+
+    def __len__(self) -> int:
+        return -(-len(self._x) // self._batch)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        rows = self._order[index * self._batch : (index + 1) * self._batch]
+        shown = np.asarray(self._move(self._x[rows], training=True))
+        return inception.preprocess_input(shown), {head: rows_of[rows] for head, rows_of in self._targets.items()}
+
+
+def train(x: np.ndarray, y: np.ndarray, epochs: int) -> keras.Model:
+    """The model, fitted with both heads by the paper's recipe; its weights are the moving averages."""
+    recipe = scaled(PAPER, images=len(x), epochs=epochs)
+    model = inception.InceptionV3(
+        weights=None, input_shape=(SIZE, SIZE, 3), classes=10, aux_logits=True, dropout=recipe.dropout, **WIDTH
+    )
+    compile(model, recipe)
+    model.fit(Shifted(x, targets(model, y), recipe.batch_size), epochs=epochs, shuffle=False, verbose=2)
     return model
 
 
@@ -74,7 +86,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "checkpoints")
     arguments = parser.parse_args()
-    keras.utils.set_random_seed(2015)
+    keras.utils.set_random_seed(SEED)
 
     digits = load_digits()
     train_x, test_x, train_y, test_y = train_test_split(

@@ -6,7 +6,9 @@ convolutions want once, where it would do so in every run with variables.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from inception import inference_plan as plans
 from inception.inference_plan import Plan
 
 v1 = tf.compat.v1
+Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def outputs_of(plan: Plan, images: Any) -> dict[str, Any]:
@@ -30,29 +33,45 @@ def spec_of(plan: Plan, batch: int | None = None, image_size: tuple[int, int] | 
     return tf.TensorSpec([batch, height, width, plan.variant.channels], kind, name=plans.IMAGES)
 
 
-def frozen(
-    plan: Plan, *, batch: int | None = None, image_size: tuple[int, int] | None = None, threads: int | None = None
-) -> Callable[[np.ndarray], list[np.ndarray]]:
+def frozen(plan: Plan, *, image_size: tuple[int, int] | None = None, threads: int | None = None) -> Run:
     """A function of the images (an array) that returns the plan's end points, in its order.
 
     The graph runs in a session of its own, whose one optimizer joins a convolution with its
     bias and ReLU; TensorFlow's other optimizers copy a hundred megabytes of constants about
-    for seconds and find nothing. `threads` counts only before TensorFlow's first operation in
-    the process: it has one pool of threads; ValueError where it is too late for another number.
+    for seconds and find nothing. Without a GPU, large batches run in pieces (`_in_pieces`).
+    `threads` counts only before TensorFlow's first operation in the process: it has one pool
+    of threads; ValueError where it is too late for another number.
     """
     if threads is not None:
         _set_threads(threads)
     with tf.Graph().as_default() as graph:
-        spec = spec_of(plan, batch, image_size)
+        spec = spec_of(plan, None, image_size)
         images = v1.placeholder(spec.dtype, spec.shape, spec.name)
         outputs = outputs_of(plan, images)
     config = v1.ConfigProto(intra_op_parallelism_threads=threads or 0)
     config.gpu_options.allow_growth = True
-    if not tf.config.list_physical_devices("GPU"):
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if not on_gpu:
         config.graph_options.rewrite_options.optimizers.append("remap")
     session = v1.Session(graph=graph, config=config)
-    call: Callable[[np.ndarray], list[np.ndarray]] = session.make_callable(list(outputs.values()), [images])
-    return call
+    call: Run = session.make_callable(list(outputs.values()), [images])
+    return call if on_gpu else _in_pieces(call, 2 * (threads or os.cpu_count() or 1))
+
+
+def _in_pieces(call: Run, size: int) -> Run:
+    """Batches of two pieces and more run two pieces at a time: one fills the gaps that the other leaves its threads.
+
+    A piece's maps are also small enough to stay in the processor's caches from one operation to the next.
+    """
+    pool = ThreadPoolExecutor(2, "inception-pieces")
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        if len(images) < 2 * size:
+            return call(images)
+        pieces = [images[start : start + size] for start in range(0, len(images), size)]
+        return [np.concatenate(parts) for parts in zip(*pool.map(call, pieces), strict=True)]
+
+    return run
 
 
 def _set_threads(threads: int) -> None:

@@ -47,18 +47,19 @@ class Worker:
     """A contender in its own process. `first_result` is from the process's start to its first output."""
 
     def __init__(self, contender: Contender, threads: int) -> None:
-        self._ours, theirs = _SPAWN.Pipe()
-        self._started = time.perf_counter()
-        self._process = _SPAWN.Process(target=_serve, args=(theirs, contender, threads), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._ours, self._theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(self._theirs, contender, threads), daemon=True)
         self.first_result: float | None = None
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
         """Makes the runner for these images, warms it up, and returns its output."""
+        started = time.perf_counter()
+        if self._process.pid is None:
+            self._process.start()
+            self._theirs.close()
         output: np.ndarray = self._ask("prepare", images)
         if self.first_result is None:
-            self.first_result = time.perf_counter() - self._started
+            self.first_result = time.perf_counter() - started
         self.run(1)
         return output
 
@@ -74,6 +75,8 @@ class Worker:
 
     def close(self) -> None:
         self._ours.close()
+        if self._process.pid is None:
+            return
         self._process.join(30)
         if self._process.is_alive():
             self._process.kill()
