@@ -78,7 +78,11 @@ def classify(pictures: Sequence[Picture], weights: Any, recipe: str | None = Non
     None for that of the fine-tuning, or "keras". Raises `CheckpointError` for weights without
     a classifier, ValueError for a picture that cannot be read.
     """
-    network = classifier_of(weights, recipe=recipe)
+    return classify_with(classifier_of(weights, recipe=recipe), pictures)
+
+
+def classify_with(network: Classifier, pictures: Sequence[Picture]) -> np.ndarray:
+    """What `classify` returns, by a classifier that is there."""
     inputs = [network.input.prepare(picture) for picture in pictures]
     batches = (np.stack(inputs[i : i + _BATCH]) for i in range(0, len(inputs), _BATCH))
     return np.concatenate([network.scores(batch) for batch in batches])
@@ -134,8 +138,24 @@ def _of_model(
     size = size or shape[1]
     if not size:
         raise ValueError(f"The Keras model {model.name} takes pictures of any size; give size=.")
+    check_scaling(model, preprocess)
     found = labels.read(names_file, made[1]) if names_file else labels.labels_for("", made[1])
     return Classifier(model, found, Input(size, recipe or "keras", preprocess=preprocess))
+
+
+def check_scaling(model: keras.Model, preprocess: Preprocess | None) -> None:
+    """ValueError for a Keras model of another family when nobody says which values it takes."""
+    from inception.builders.keras import end_points
+
+    if preprocess is not None:
+        return
+    try:
+        end_points(model)
+    except ValueError as error:
+        raise ValueError(
+            f"The Keras model {model.name} is no InceptionV3: say which values it takes with preprocess=, as "
+            "keras.applications.vgg16.preprocess_input; numpy.asarray for pixels 0..255 as they are."
+        ) from error
 
 
 # --- What `inception finetune` made ----------------------------------------------------
@@ -178,6 +198,8 @@ def description(folder: str | os.PathLike[str]) -> dict[str, Any]:
         wrong = [name for name, wanted in kinds.items() if not isinstance(said[name], wanted)]
         if wrong:
             raise ValueError(f"{wrong[0]} is {said[wrong[0]]!r}")
+        if not said["classes"] or not all(isinstance(name, str) for name in said["classes"]):
+            raise ValueError("classes are no names")
         said["variant"] = written_variant(json.dumps(said["variant"]), os.fspath(path))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say what was fine-tuned ({error}); run inception finetune again.") from error
@@ -208,7 +230,7 @@ def _cut(variant: Variant, end_point: str, size: int, classes: int) -> keras.Mod
         min_depth=variant.min_depth,
         variant=variant,
     )
-    return keras.Model(base.inputs, classifier(classes)(base.outputs[0]), name=base.name)
+    return keras.Model(base.inputs[0], classifier(classes)(base.outputs[0]), name=base.name)
 
 
 def assign(model: keras.Model, path: str | os.PathLike[str]) -> None:

@@ -14,28 +14,33 @@ from inception.cli.terminal import app, imagenet, load, out, working
 @app.command()
 def classify(
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
-    weights: Annotated[str, typer.Option(help='A weight file with a classifier, or "imagenet".')] = "imagenet",
+    weights: Annotated[
+        str, typer.Option(help='A weight file with a classifier, what finetune wrote, or "imagenet".')
+    ] = "imagenet",
     labels: Annotated[
         Path | None,
         typer.Option(help="Class names, one a line; NAME.labels.txt beside the weights is found."),
     ] = None,
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
-    recipe: Annotated[str, typer.Option(help="keras: the whole picture; slim: its central 87.5 %.")] = "keras",
+    recipe: Annotated[
+        str | None, typer.Option(help="keras: the whole picture; slim: its central 87.5 %; as it was fine-tuned.")
+    ] = None,
 ) -> None:
     """Names what pictures show: the best classes of each, with bars."""
     from inception import labels as names
     from inception import quiet
-    from inception.classify import classify as run
+    from inception.classify import classifier_of, classify_with, trained_folder
 
-    loaded = load(imagenet() if weights == "imagenet" else weights)
-    classes = loaded.variant.num_classes
-    table = names.read(labels, classes) if labels else names.labels_for(loaded.source.path, classes)
+    source: Any = imagenet() if weights == "imagenet" else weights
+    if trained_folder(source) is None:
+        source = load(source)
     with working(f"classifying {len(pictures)} pictures"):
         quiet.import_tensorflow()
-        scores = run(pictures, loaded, recipe)
+        network = classifier_of(source, names_file=labels, recipe=recipe)
+        scores = classify_with(network, pictures)
     for picture, row in zip(pictures, scores, strict=True):
         out.print(f"\n{picture}")
-        out.print(predictions_table(names.top(row, table, top)))
+        out.print(predictions_table(names.top(row, network.labels, top)))
 
 
 def predictions_table(best: list[Any]) -> Table:

@@ -20,6 +20,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -152,8 +153,8 @@ def finetune(
 
     First the classifier alone learns from cached features, computed once. Then, with
     `unfreeze`, the last blocks learn with it at a low rate, on augmented pictures. What is
-    frozen stays bit for bit, statistics included. The epoch with the lowest validation loss
-    is kept.
+    frozen stays bit for bit, statistics included. What had the lowest validation loss is
+    kept: an epoch of the blocks, or the classifier alone if none of them was better.
 
     Args:
         folder: has a folder of pictures for each class.
@@ -176,7 +177,7 @@ def finetune(
             `keras.applications.vgg16.preprocess_input`. Called with float32 [size, size, 3], 0..255.
         engine: for the features (see `features.extract`).
         seed: of the split, the first classifier, the order and all chance: the same seed gives
-            the same numbers on the same machine.
+            the same numbers on the same machine (on a GPU, after TensorFlow's `enable_op_determinism`).
         resume: go on where a killed run stopped, with the same arguments; the result is the
             same as without the kill. Up to an epoch is computed again.
         say: called with a line for each step of the work.
@@ -302,13 +303,15 @@ class _Run:
         )
         if not len(checked):
             raise ValueError("None of the pictures for validation can be read.")
-        self.say(f"{len(training)} pictures for training, {len(checked)} for validation, {len(every.classes)} classes")
+        self.say(f"{len(training)} pictures for training, {len(checked)} for validation")
+        self.say(f"a new classifier of {len(every.classes)} classes on {self.network.end_point}")
         history: list[Epoch] = []
         kernel, bias = self.head(rows, training, checked, history)
         model = networks.with_classifier(
             self.network, len(every.classes), self._augmentation(), self.plan.dropout, self.plan.seed
         )
         model.get_layer(classifier(1).name).set_weights([kernel, bias])
+        networks.freeze(model, self.unfrozen, self.plan.batch_norm)
         if self.unfrozen:
             self.blocks(model, training, checked, history)
         return self.finish(model, training, checked, history, errors)
@@ -368,7 +371,6 @@ class _Run:
     def blocks(self, model: keras.Model, training: Pictures, checked: Pictures, history: list[Epoch]) -> None:
         """Trains the unfrozen blocks with the classifier."""
         plan, given = self.plan, self.network.input
-        networks.freeze(model, self.unfrozen, plan.batch_norm)
         if plan.batch_norm == "train":
             _quicken(model, -(-len(training) // plan.batch_size) * plan.epochs)
 
@@ -376,13 +378,14 @@ class _Run:
             order = loop.order(len(training), plan.seed, epoch)
             return loop.picture_batches(training.of(order), given, plan.batch_size)
 
-        stage = self._stage(BLOCKS, plan.epochs, plan.learning_rate, training)
+        best = min(row.val_loss for row in history)  # of the classifier alone
+        stage = self._stage(BLOCKS, plan.epochs, plan.learning_rate, training, best)
         validation = loop.picture_batches(checked, given, plan.batch_size)
         self._train(model, stage, batches, validation, history)
 
-    def _stage(self, name: str, epochs: int, rate: float, training: Pictures) -> Stage:
+    def _stage(self, name: str, epochs: int, rate: float, training: Pictures, start: float = math.inf) -> Stage:
         weights = folders.weights_of_classes(training, self.plan.class_weights)
-        return Stage(name, epochs, rate, self.plan.early_stopping, weights)
+        return Stage(name, epochs, rate, self.plan.early_stopping, weights, start)
 
     def _train(self, model: keras.Model, stage: Stage, batches: Any, validation: Any, history: list[Epoch]) -> State:
         def seen(row: Epoch) -> None:
@@ -393,7 +396,8 @@ class _Run:
 
         state = loop.train(model, stage, batches, validation, self.out / _WORK / f"{stage.name}.npz", seen)
         history += state.history
-        self.say(f"{stage.name}: epoch {state.best} of {len(state.history)} is the best")
+        best = f"epoch {state.best} of {len(state.history)}" if state.best else "what was there before"
+        self.say(f"{stage.name}: {best} is the best")
         return state
 
     def finish(
@@ -437,8 +441,11 @@ class _Run:
         given = self.network.input
         with replacing(self.out / f"{MODEL}.keras") as [temporary]:
             beside = temporary.with_name(f"{temporary.name}.keras")  # the only ending that Keras writes to
-            model.save(beside)
-            os.replace(beside, temporary)
+            try:
+                model.save(beside)
+                os.replace(beside, temporary)
+            finally:
+                beside.unlink(missing_ok=True)
         if self.network.weights is not None and self.network.whole:
             _canonical(model, self.network.weights).save(self.out / f"{MODEL}.ckpt")
         _write(self.out / f"{MODEL}.labels.txt", "".join(f"{name}\n" for name in classes))

@@ -38,7 +38,8 @@ class Pictures:
         """SHA-256 over classes, names and sizes in their order: another set has another digest."""
         whole = hashlib.sha256("\0".join(self.classes).encode())
         for path, label in zip(self.paths, self.labels, strict=True):
-            whole.update(os.fsencode(Path(path).name) + f"\0{label}\0{os.path.getsize(path)}\n".encode())
+            size = os.path.getsize(path) if os.path.exists(path) else -1  # a link that leads nowhere
+            whole.update(os.fsencode(Path(path).name) + f"\0{label}\0{size}\n".encode())
         return whole.hexdigest()
 
 
@@ -60,6 +61,8 @@ def read(folder: str | os.PathLike[str], classes: Sequence[str] | None = None) -
             f"{root} has the class {unknown[0]!r}, which the network has not; it has {', '.join(classes[:8])}"
             + (", ..." if len(classes) > 8 else ".")
         )
+    if strange := [name for name in found if not name.isprintable()]:
+        raise ValueError(f"{root} has a folder {strange[0]!r}, which is no name that a text file can hold; rename it.")
     names = tuple(found if classes is None else classes)
     paths: list[str] = []
     labels: list[int] = []

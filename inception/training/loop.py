@@ -45,7 +45,7 @@ COLUMNS = tuple(Epoch.__dataclass_fields__)
 
 @dataclass
 class State:
-    """How far a stage is. best: the number of the best epoch; done: no more epochs will come."""
+    """How far a stage is. best: the best epoch, 0 for the start; done: no more epochs will come."""
 
     history: list[Epoch] = field(default_factory=list)
     best: int = 0
@@ -57,6 +57,7 @@ class Stage:
     """One training: of the classifier alone, or of the last blocks too.
 
     patience: epochs without a lower validation loss after which it ends; None for never.
+    start: the validation loss that the model has before it, which the best epoch has to beat.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Stage:
     learning_rate: float
     patience: int | None
     class_weight: Mapping[int, float] | None
+    start: float = math.inf
 
 
 def train(
@@ -74,7 +76,7 @@ def train(
     file: Path,
     seen: Callable[[Epoch], None],
 ) -> State:
-    """Trains what is not frozen of a model, and leaves its best epoch in it.
+    """Trains what is not frozen of a model, and leaves its best epoch in it, or the start if none is better.
 
     training: the batches of epoch number i (a Keras dataset). validation: batches too.
     file: where the state is kept; what it holds is gone on from. seen: called after each epoch.
@@ -98,7 +100,7 @@ def train(
             break
         row = _epoch(model, stage, epoch, training(epoch), validation)
         state.history.append(row)
-        if state.best == 0 or row.val_loss < state.history[state.best - 1].val_loss:
+        if row.val_loss < (state.history[state.best - 1].val_loss if state.best else stage.start):
             state.best, best = epoch, _values(moving)
         waited = epoch - state.best
         state.done = epoch == stage.epochs or (stage.patience is not None and waited >= stage.patience)

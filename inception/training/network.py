@@ -12,7 +12,7 @@ import numpy as np
 
 from inception import images, inference, names
 from inception.architecture import END_POINTS, Conv, walk
-from inception.classify import Input, Preprocess, classifier
+from inception.classify import Input, Preprocess, check_scaling, classifier
 from inception.variants import Variant
 from inception.weights import Weights
 
@@ -75,7 +75,7 @@ def network_of(
     size = size or loaded.variant.image_size
     recipe = recipe or images.recipe_of(loaded.variant)
     images.recipe_named(recipe)
-    return _of_weights(loaded, Input(size, recipe, loaded.variant), end_point or "PreLogits")
+    return _of_weights(loaded, Input(size, recipe, loaded.variant, upright=True), end_point or "PreLogits")
 
 
 def _inception(weights: Any) -> Weights | None:
@@ -138,11 +138,15 @@ def _other(model: keras.Model, size: int | None, recipe: str | None, preprocess:
     layers = [layer for layer in model.layers if layer.weights]
     if len(made) == 4:
         pooled = keras.layers.GlobalAveragePooling2D(name="pooled_features")(model.outputs[0])
-        model = keras.Model(model.inputs, pooled, name=model.name)
+        model = keras.Model(model.inputs[0], pooled, name=model.name)
     elif len(made) != 2:
         raise ValueError(f"{model.name} makes {made}; expected maps [n, h, w, c] or features [n, c].")
+    if model.layers[-1].output is not model.outputs[0]:  # so that the features have a layer's name
+        named = keras.layers.Identity(name="features")(model.outputs[0])
+        model = keras.Model(model.inputs[0], named, name=model.name)
     blocks: dict[str, tuple[str, ...]] = {layer.name: (layer.name,) for layer in layers}
-    given = Input(size, recipe or "keras", upright=True, preprocess=preprocess or np.asarray)
+    check_scaling(model, preprocess)
+    given = Input(size, recipe or "keras", upright=True, preprocess=preprocess)
     images.recipe_named(given.recipe)
     return Network(model, blocks, given, model, model.layers[-1].name, None, _digest(model.get_weights()))
 
@@ -195,7 +199,7 @@ def with_classifier(network: Network, classes: int, augment: Sequence[Any], drop
             if not augmented:
                 x = arguments[0]
                 for each in augment:
-                    x = each(x)
+                    x = each(x, training=False)  # `fit` says True; Keras's own default, for `model(x)`, is True as well
                 augmented.append(x)
             arguments = (augmented[0], *arguments[1:])
         return layer(*arguments, **keywords)
@@ -207,7 +211,7 @@ def with_classifier(network: Network, classes: int, augment: Sequence[Any], drop
     features = base.outputs[0]
     if dropout:
         features = keras.layers.Dropout(dropout, seed=seed, name="dropout")(features)
-    return keras.Model(base.inputs, classifier(classes, seed)(features), name=network.base.name)
+    return keras.Model(base.inputs[0], classifier(classes, seed)(features), name=network.base.name)
 
 
 def _reads(operation: Any, tensor: Any) -> bool:

@@ -31,15 +31,15 @@ def curves(history: Sequence[Epoch], path: Path) -> None:
         axes.set_title(name)
         axes.grid(alpha=0.25)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    left.set_ylim(bottom=0)
-    right.set_ylim(top=1)
+    highest = max(max(row.loss, row.val_loss) for row in history)
+    left.set_ylim(0, 1.15 * highest)
+    right.set_ylim(top=1.02)
     starts = [i for i in range(1, len(history)) if history[i].stage != history[i - 1].stage]
     for start in starts:
         for axes in (left, right):
             axes.axvline(start + 0.5, color="black", linewidth=0.8, linestyle=":")
-        edge = left.get_ylim()[1]
-        left.text(start + 0.4, edge * 0.97, f"{history[start - 1].stage} ", ha="right", va="top", fontsize=8)
-        left.text(start + 0.6, edge * 0.97, f" {history[start].stage}", ha="left", va="top", fontsize=8)
+        left.text(start + 0.4, 1.12 * highest, f"{history[start - 1].stage} ", ha="right", va="top", fontsize=8)
+        left.text(start + 0.6, 1.12 * highest, f" {history[start].stage}", ha="left", va="top", fontsize=8)
     left.legend(loc="center right")
     _save(figure, path)
 
@@ -69,7 +69,8 @@ def confusion(evaluation: Evaluation, path: Path) -> None:
 def most_wrong(evaluation: Evaluation, path: Path) -> None:
     """The pictures whose own class had the least probability, with what they were taken for."""
     rows = evaluation.most_wrong[:_MOST_SHOWN]
-    figure = _figure(9, 2.6 * max(1, -(-len(rows) // 4)))
+    figure = _figure(9, 3.0 * max(1, -(-len(rows) // 4)))
+    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08)
     if not rows:
         figure.text(0.5, 0.5, f"None of {len(evaluation.pictures)} pictures is wrong.", ha="center", va="center")
     names = evaluation.pictures.classes

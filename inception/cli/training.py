@@ -1,0 +1,191 @@
+"""The verbs finetune and evaluate."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from inception.cli.terminal import app, err, imagenet, load, noted, out, working
+
+if TYPE_CHECKING:
+    from inception.training import Evaluation
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that has a folder of pictures for each class.")]
+_MOST_CLASSES = 40
+
+
+@app.command()
+def finetune(
+    folder: Folder,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; new or empty.")],
+    weights: Annotated[str, typer.Option(help='A weight file, a published id, or "imagenet".')] = "imagenet",
+    unfreeze: Annotated[
+        str | None, typer.Option(help="Train this block and all above it too, as Mixed_7a; else the classifier alone.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Of the blocks, at most.")] = 10,
+    learning_rate: Annotated[float, typer.Option(help="Of the blocks.")] = 1e-4,
+    head_epochs: Annotated[int, typer.Option(help="Of the classifier alone, at most.")] = 50,
+    head_learning_rate: Annotated[float, typer.Option(help="Of the classifier alone.")] = 1e-3,
+    validation: Annotated[str, typer.Option(help="The part of each class to hold out, or a folder like DIR.")] = "0.2",
+    augment: Annotated[
+        str, typer.Option(help="Some of flip,shift,rotate,zoom; none for none.")
+    ] = "flip,shift,rotate,zoom",
+    class_weights: Annotated[
+        str | None, typer.Option(help='"balanced", or CLASS=WEIGHT,... for the loss of their pictures.')
+    ] = None,
+    early_stopping: Annotated[
+        int, typer.Option(help="Epochs without a lower validation loss that end a stage; 0: never.")
+    ] = 5,
+    batch_norm: Annotated[str, typer.Option(help="Of unfrozen blocks: frozen, or train for large sets.")] = "frozen",
+    batch_size: Annotated[int, typer.Option(help="Pictures in a step.")] = 32,
+    dropout: Annotated[float, typer.Option(help="The part of the features dropped in training.")] = 0.2,
+    size: Annotated[int | None, typer.Option(help="Side of the pictures in pixels; the weights' own.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="How they are cut: keras, slim, torchvision, google_2015; the weights' own.")
+    ] = None,
+    end_point: Annotated[str | None, typer.Option(help="End the network here, as Mixed_6e.")] = None,
+    engine: Annotated[str, typer.Option(help="For the features: openvino, onnxruntime, tensorflow or auto.")] = "auto",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
+) -> None:
+    """Teaches the network the classes of a folder: first its classifier, then its last blocks."""
+    from inception import quiet
+    from inception.training import finetune as run
+
+    loaded = load(imagenet() if weights == "imagenet" else weights)
+    quiet.import_tensorflow()
+    with noted():
+        result = run(
+            folder,
+            loaded,
+            target,
+            unfreeze=unfreeze,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            head_epochs=head_epochs,
+            head_learning_rate=head_learning_rate,
+            validation=_part_or_folder(validation),
+            augment=[] if augment == "none" else [name.strip() for name in augment.split(",")],
+            class_weights=_class_weights(class_weights),
+            early_stopping=early_stopping or None,
+            batch_norm=batch_norm,  # type: ignore[arg-type]
+            batch_size=batch_size,
+            dropout=dropout,
+            size=size,
+            recipe=recipe,
+            end_point=end_point,
+            engine=engine,
+            seed=seed,
+            resume=resume,
+            say=lambda line: err.print(line, markup=False),
+        )
+    out.print(f"{target}: {result.accuracy:.1%} of {len(result.evaluation.pictures)} held-out pictures are right")
+    out.print(
+        f"loss on the same training pictures: {result.training_loss:.4f} in training mode, "
+        f"{result.inference_loss:.4f} in inference mode"
+    )
+    for name in sorted(path.name for path in target.iterdir() if path.is_file()):
+        out.print(f"  {target / name}")
+
+
+def _part_or_folder(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _class_weights(text: str | None) -> str | dict[str, float] | None:
+    if text is None or "=" not in text:
+        return text
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        return {name.strip(): float(weight) for name, _, weight in pairs}
+    except ValueError as error:
+        raise ValueError(f'--class-weights is {text}; expected "balanced", or as in cat=2,dog=1.') from error
+
+
+@app.command()
+def evaluate(
+    folder: Folder,
+    weights: Annotated[
+        str, typer.Option(help='What finetune wrote, a weight file with a classifier, or "imagenet".')
+    ] = "imagenet",
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="slim: the central 87.5 % of each side, squashed; torchvision: the shorter side to 342 of 299, middle "
+            "square; keras: all of the picture, squashed; google_2015. What the weights were trained or measured with."
+        ),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the network's input; the weights' own.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names, one a line; those of the weights.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures at a time; results do not depend on it.")] = 32,
+    errors: Annotated[Path | None, typer.Option(help="A CSV file to write all wrong pictures to.")] = None,
+) -> None:
+    """Says how often a classifier is right: top-1, top-5, and each class."""
+    from inception import quiet
+    from inception.classify import trained_folder
+    from inception.training import evaluate as run
+
+    source: Any = imagenet() if weights == "imagenet" else weights
+    if trained_folder(source) is None:
+        source = load(source)
+    quiet.import_tensorflow()
+    with working(f"classifying the pictures of {folder}"):
+        found = run(folder, source, protocol=protocol, size=size, labels=labels, batch=batch_size)
+    out.print(_summary(found))
+    out.print(_classes(found))
+    for path, reason in found.skipped:
+        err.print(f"skipped: {path}: {reason}", style="yellow", markup=False)
+    if errors:
+        _write_errors(found, errors)
+
+
+def _summary(found: Evaluation) -> Table:
+    table = Table.grid(padding=(0, 2))
+    known = found.known
+    published = {1: known.top1, 5: known.top5} if known else {}
+    for count in (1, 5) if found.scores.shape[1] > 5 else (1,):
+        note = f"published {published[count]:.1f} % ({known.protocol})" if known and published[count] else ""
+        table.add_row(f"top-{count}", f"{found.top(count):.2%}", note)
+    table.add_row("loss", f"{found.loss:.4f}", "")
+    table.add_row("pictures", str(len(found.pictures)), f"{len(found.skipped)} skipped" if found.skipped else "")
+    from inception.training import PROTOCOLS
+
+    table.add_row("protocol", found.protocol, f"{PROTOCOLS[found.protocol]}, at {found.size} x {found.size}")
+    return table
+
+
+def _classes(found: Evaluation) -> Table:
+    """A row a class, the worst first where there are many."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class")
+    for name in ("right", "of", ""):
+        table.add_column(name, justify="right")
+    rows = list(found.per_class.items())
+    if len(rows) > _MOST_CLASSES:
+        rows.sort(key=lambda row: row[1][0] / row[1][1])
+    for name, (right, count) in rows[:_MOST_CLASSES]:
+        table.add_row(name, str(right), str(count), f"{right / count:.1%}")
+    if len(rows) > _MOST_CLASSES:
+        table.add_row(f"and {len(rows) - _MOST_CLASSES} better ones", "", "", "")
+    return table
+
+
+def _write_errors(found: Evaluation, path: Path) -> None:
+    from inception.weights.atomic import replacing
+
+    names = found.pictures.classes
+    with replacing(path) as [temporary], temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "class", "probability", "taken for", "its probability"))
+        for row in found.most_wrong:
+            own, taken = int(found.pictures.labels[row]), int(found.predicted[row])
+            scores = found.scores[row]
+            shown = found.pictures.paths[row].encode("utf-8", "backslashreplace").decode()
+            writer.writerow((shown, names[own], f"{scores[own]:.6f}", names[taken], f"{scores[taken]:.6f}"))

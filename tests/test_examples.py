@@ -1,0 +1,28 @@
+"""Every example runs as a user runs it, in its small size, and says what it promises."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
+# What each prints when it has done its work; an example that is not here has to end well.
+SAYS = {
+    "edit_kernel": ["the same array, True", "InceptionV3/Conv2d_1a_3x3/weights differs"],
+    "feature_extraction": ["a dense classifier on"],
+    "finetune_in_five_steps": ["of the network are bit-equal", "held-out digits are right", "model.ckpt"],
+    "train_slim_builder": ["auxiliary", "moving averages kept"],
+    "vgg16": ["block5_pool: (40, 512)", "nothing changed: True"],
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path, tmp_path):
+    run = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr[-3000:]
+    for words in SAYS.get(path.stem, []):
+        assert words in run.stdout, run.stdout[-3000:]
+    assert not list(tmp_path.iterdir())  # it cleans up after itself
+    assert path.read_text(encoding="utf-8").startswith('"""')

@@ -1,0 +1,87 @@
+"""Accuracies against numbers counted by hand; the protocols by name."""
+
+import shutil
+
+import numpy as np
+import pytest
+from made import random_weights
+from PIL import Image
+
+from inception import classify, images
+from inception.labels import imagenet
+from inception.training import PROTOCOLS, evaluate
+from inception.training.evaluation import Evaluation
+from inception.training.folders import Pictures
+from inception.variants import Variant
+
+
+@pytest.fixture(scope="module")
+def digits(repository, tmp_path_factory):
+    """The sample's ten held-out digits, a folder each."""
+    root = tmp_path_factory.mktemp("digits")
+    for i in range(10):
+        (root / str(i)).mkdir()
+        shutil.copy(repository / "checkpoints" / "sample-digits" / f"digit-{i}.png", root / str(i))
+    return root
+
+
+def test_counts_are_those_of_a_hand():
+    scores = np.array([[0.5, 0.3, 0.2, 0, 0, 0, 0],
+                       [0.1, 0.2, 0.3, 0.15, 0.14, 0.11, 0],
+                       [0, 0, 0, 0, 0, 0, 1.0],
+                       [0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1]])  # fmt: skip
+    pictures = Pictures(("a", "b", "c", "d"), np.array([0, 0, 6, 1]), tuple("ABCDEFG"))
+    found = Evaluation(pictures, scores, "slim", 299)
+    assert (found.top1, found.top5) == (0.5, 0.75)  # b's own class is the sixth of seven; d loses a draw
+    assert found.per_class == {"A": (1, 2), "B": (0, 1), "G": (1, 1)}
+    assert found.confusion[0].tolist() == [1, 0, 1, 0, 0, 0, 0] and found.confusion.sum() == 4
+    assert found.most_wrong == [1, 3]
+    assert found.loss == pytest.approx(-np.mean(np.log([0.5, 0.1, 1.0, 0.2])))
+
+
+def test_the_sample_s_digits_as_classify_sees_them(digits, sample):
+    found = evaluate(digits, sample)
+    scores = classify.classify(found.pictures.paths, sample)
+    assert found.top1 == np.mean(scores.argmax(-1) == found.pictures.labels) == 1.0
+    assert (found.protocol, found.size, found.known) == ("keras", 107, None)
+    np.testing.assert_allclose(evaluate(digits, sample, batch=3).scores, found.scores, atol=1e-6)
+
+
+def test_protocols_are_other_numbers(digits, sample, tmp_path):
+    Image.fromarray(images.test_picture(120)[:, :90]).save(digits / "3" / "narrow.png")
+    path = digits / "3" / "narrow.png"
+    for name in ("slim", "torchvision"):
+        found = evaluate(digits, sample, protocol=name)
+        row = found.pictures.paths.index(str(path))
+        expected = classify.classify([path], sample, recipe=name)
+        np.testing.assert_allclose(found.scores[row], expected[0], atol=1e-6)
+    path.unlink()
+    assert {"slim", "torchvision"} <= set(PROTOCOLS)
+    with pytest.raises(ValueError, match="Unknown protocol 'crop'; expected one of slim, torchvision"):
+        evaluate(digits, sample, protocol="crop")
+
+
+@pytest.mark.parametrize(("classes", "tench"), [(1000, 0), (1001, 1), (1008, 449)])
+def test_imagenet_folders_by_wordnet_id_or_name(digits, tmp_path, classes, tench):
+    variant = Variant(num_classes=classes, background=classes > 1000, depth_multiplier=0.1, min_depth=4)
+    weights = random_weights(variant)
+    for name in ("n01440764", "tench"):
+        folder = tmp_path / name
+        shutil.copytree(digits / "0", folder / name)
+        found = evaluate(folder, weights, size=75)
+        assert found.pictures.labels.tolist() == [tench]
+        assert imagenet(classes)[tench].name == found.pictures.classes[tench] == "tench"
+        assert found.protocol == ("slim" if classes > 1000 else "keras")
+
+
+def test_what_does_not_fit(digits, sample, tmp_path):
+    (tmp_path / "zebra").mkdir()
+    shutil.copy(digits / "0" / "digit-0.png", tmp_path / "zebra")
+    with pytest.raises(ValueError, match="has the class 'zebra', which the network has not; it has 0, 1, 2"):
+        evaluate(tmp_path, sample)
+    (tmp_path / "zebra").rename(tmp_path / "7")
+    (tmp_path / "7" / "digit-0.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="None of the 1 pictures can be read"):
+        evaluate(tmp_path, sample)
+    with pytest.raises(ValueError, match="is no folder"):
+        evaluate(tmp_path / "missing", sample)

@@ -1,0 +1,322 @@
+"""Fine-tuning: what is frozen stays, the same seed gives the same numbers, a kill changes nothing."""
+
+import csv
+import json
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from made import NARROW_NOTOP, random_weights
+from PIL import Image
+from typer.testing import CliRunner
+
+import inception
+from inception import classify
+from inception.cli import app
+from inception.training import evaluate, finetune, loop
+from inception.training import network as networks
+from inception.training.finetuning import Diverged, compare_modes
+
+# The first rows of a narrow network, so that tracing takes no time.
+SMALL = {"size": 75, "end_point": "Mixed_5b", "unfreeze": "Conv2d_4a_3x3", "epochs": 2, "head_epochs": 4,
+         "batch_size": 8, "learning_rate": 1e-3, "head_learning_rate": 0.05, "validation": 0.25, "engine": "tensorflow",
+         "early_stopping": None}  # fmt: skip
+OVERSHOT = {"head_epochs": 8, "head_learning_rate": 0.3}  # a classifier that any epoch of the blocks improves
+FROZEN_LAYERS = 4  # convolutions before Conv2d_4a_3x3
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two classes, noise of two colours; and a file that is no picture."""
+    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for name, colour in (("red", (180, 90, 90)), ("blue", (90, 90, 180))):
+        (root / name).mkdir()
+        for i in range(12):
+            noise = np.clip(rng.normal(colour, 60, (40, 50, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(noise).save(root / name / f"{i}.png")
+    (root / "red" / "damaged.jpg").write_bytes(b"\xff\xd8\xff nothing more")
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return random_weights(NARROW_NOTOP).save(tmp_path_factory.mktemp("weights") / "narrow.npz")
+
+
+@pytest.fixture(scope="module")
+def run(pictures, weights, tmp_path_factory):
+    return finetune(pictures, weights, tmp_path_factory.mktemp("run") / "out", **SMALL)
+
+
+def arrays(out):
+    """{(layer, variable): array} of a saved model, read by Keras itself."""
+    model = keras.saving.load_model(out / "model.keras")
+    return {(layer.name, v.name): v.numpy() for layer in model.layers for v in layer.weights}
+
+
+def given(weights, end_point="Mixed_5b"):
+    network = networks.network_of(weights, 75, None, end_point, None)
+    return network, {(layer.name, v.name): v.numpy() for layer in network.base.layers for v in layer.weights}
+
+
+def test_frozen_blocks_and_all_statistics_are_bit_equal(run, weights):
+    network, before = given(weights)
+    unfrozen, after = network.from_block(SMALL["unfreeze"]), arrays(run.out)
+    frozen = [place for place in before if place[0] not in unfrozen]
+    assert len(frozen) == FROZEN_LAYERS * 4
+    for place, array in before.items():
+        kernel = place[0] in unfrozen and place[1] == "kernel"
+        assert np.array_equal(after[place], array) != kernel, place
+
+
+def test_batch_norm_that_trains_moves_in_unfrozen_blocks_alone(pictures, weights, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Diverged)
+        finetune(pictures, weights, tmp_path / "out", **{**SMALL, **OVERSHOT, "epochs": 1, "batch_norm": "train"})
+    network, before = given(weights)
+    unfrozen, after = network.from_block(SMALL["unfreeze"]), arrays(tmp_path / "out")
+    for place, array in before.items():
+        assert np.array_equal(after[place], array) != (place[0] in unfrozen), place
+
+
+def test_the_classifier_alone_leaves_the_whole_network_as_it_was(pictures, weights, tmp_path):
+    result = finetune(pictures, weights, tmp_path / "out", **{**SMALL, "unfreeze": None, "end_point": None})
+    _, before = given(weights, None)
+    after = arrays(result.out)
+    assert all(np.array_equal(after[place], array) for place, array in before.items())
+    assert {row.stage for row in result.history} == {"classifier"}
+    slim, whole = inception.load_weights(result.out / "model.ckpt"), inception.load_weights(result.out / "model.keras")
+    assert slim.variant.num_classes == 2 and whole.arrays.keys() == slim.arrays.keys()
+    assert all(np.array_equal(slim.arrays[name], array) for name, array in whole.arrays.items())
+    scores = classify.classify([pictures / "red" / "0.png"], result.out)
+    assert np.array_equal(scores, classify.classify([pictures / "red" / "0.png"], result.out / "model.ckpt"))
+    said = CliRunner().invoke(app, ["classify", str(pictures / "red" / "0.png"), "--weights", str(result.out)])
+    assert said.exit_code == 0 and "red" in said.output and "blue" in said.output
+
+
+def test_a_whole_network_is_finetuned_from_a_block_on(pictures, weights, tmp_path):
+    tf.config.run_functions_eagerly(True)  # tracing 94 convolutions backwards would take longer
+    try:
+        settings = {**SMALL, **OVERSHOT, "unfreeze": "Mixed_7c", "end_point": None, "epochs": 1, "batch_size": 16}
+        result = finetune(pictures, weights, tmp_path / "out", **settings)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    before, after = inception.load_weights(weights).arrays, inception.load_weights(result.out / "model.ckpt").arrays
+    changed = {name for name, array in before.items() if not np.array_equal(after[name], array)}
+    assert changed == {name for name in before if name.startswith("InceptionV3/Mixed_7c") and name.endswith("/weights")}
+    assert set(after) - set(before) == {f"InceptionV3/Logits/Conv2d_1c_1x1/{name}" for name in ("weights", "biases")}
+
+
+def test_it_learns_and_writes_everything(run, pictures):
+    first, alone, last = (run.history[i].val_loss for i in (0, 3, -1))
+    assert last < alone < first and last == pytest.approx(run.evaluation.loss, rel=1e-4)
+    names = {path.name for path in run.out.iterdir()}
+    assert names == {"model.keras", "model.json", "model.labels.txt", "history.csv", "curves.png", "confusion.png",
+                     "most_wrong.png", "skipped.csv", "work"}  # fmt: skip
+    assert (run.out / "model.labels.txt").read_text() == "blue\nred\n"
+    rows = list(csv.DictReader((run.out / "history.csv").open()))
+    expected = [("classifier", str(i + 1)) for i in range(4)] + [("blocks", "1"), ("blocks", "2")]
+    assert [(row["stage"], row["epoch"]) for row in rows] == expected
+    assert [float(row["val_loss"]) for row in rows] == [row.val_loss for row in run.history]
+    [(path, reason)] = list(csv.reader((run.out / "skipped.csv").open()))[1:]
+    assert path == str(pictures / "red" / "damaged.jpg") and "damaged" in reason
+    for name in ("curves", "confusion", "most_wrong"):
+        with Image.open(run.out / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+
+
+def test_the_result_gives_the_same_scores_everywhere(run, pictures):
+    """Our reader, Keras's, and the fine-tuning's own evaluation."""
+    found = evaluate(pictures, run.out)
+    assert (found.protocol, found.size, len(found.skipped)) == ("keras", 75, 1)
+    network = classify.classifier_of(run.out)
+    model = keras.saving.load_model(run.out / "model.keras")
+    inputs = np.stack([network.input.prepare(path) for path in found.pictures.paths])
+    np.testing.assert_allclose(found.scores, model(inputs), atol=1e-6)
+    mine = dict(zip(found.pictures.paths, found.scores, strict=True))
+    theirs = run.evaluation
+    np.testing.assert_allclose([mine[path] for path in theirs.pictures.paths], theirs.scores, atol=1e-6)
+
+
+def test_augmentation_is_in_the_model_and_sleeps_at_inference(run):
+    model = keras.saving.load_model(run.out / "model.keras")
+    names = [layer.name for layer in model.layers]
+    assert [name for name in names if name.startswith("augment_")] == [
+        f"augment_{each}" for each in networks.AUGMENTATIONS
+    ]
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 75, 75, 3)).astype(np.float32)
+    seen = keras.Model(model.input, model.get_layer("augment_zoom").output)
+    assert np.array_equal(seen(x, training=False), x) and np.array_equal(seen(x), x)
+    assert not np.allclose(seen(x, training=True), x)
+
+
+def test_the_same_seed_gives_the_same_numbers(run, pictures, weights, tmp_path):
+    again = finetune(pictures, weights, tmp_path / "out", **SMALL)
+    assert again.history == run.history
+    mine, theirs = arrays(run.out), arrays(again.out)
+    assert all(np.array_equal(mine[place], theirs[place]) for place in mine)
+
+
+KILLED = """
+import json, os, signal, sys
+from inception.training import finetune
+pictures, weights, out, line, settings = sys.argv[1:]
+def say(text):
+    if text.startswith(line):
+        os.kill(os.getpid(), signal.SIGKILL)
+finetune(pictures, weights, out, say=say, **json.loads(settings))
+"""
+
+
+@pytest.mark.parametrize("line", ["classifier 2/4", "blocks 1/2"])
+def test_a_killed_run_resumes_to_the_same_numbers(run, pictures, weights, tmp_path, line):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(pictures), str(weights), str(out), line, json.dumps(SMALL)]
+    assert subprocess.run(command, capture_output=True).returncode == -9
+    assert not (out / "model.keras").exists()
+    with pytest.raises(ValueError, match="has a fine-tuning already; resume it"):
+        finetune(pictures, weights, out, **SMALL)
+    with pytest.raises(ValueError, match="another seed .0, now 1.; resume it with the same"):
+        finetune(pictures, weights, out, **SMALL, seed=1, resume=True)
+    lines: list[str] = []
+    resumed = finetune(pictures, weights, out, **SMALL, resume=True, say=lines.append)
+    assert resumed.history == run.history
+    assert lines[0].startswith("features of 24 pictures (0 now")
+    assert not any(each.startswith(line) for each in lines)
+    mine, theirs = arrays(run.out), arrays(out)
+    assert all(np.array_equal(mine[place], theirs[place]) for place in mine)
+
+
+def test_a_torn_state_is_one_sentence(run, weights, pictures, tmp_path):
+    file = tmp_path / "classifier.npz"
+    file.write_bytes((run.out / "work" / "classifier.npz").read_bytes()[:-500])
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+    with pytest.raises(ValueError, match="is damaged .*; delete it, and the stage starts again"):
+        loop.train(model, loop.Stage("classifier", 1, 0.1, None, None), lambda i: None, None, file, print)
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path):
+    """A rate so high that the loss rises again after the first epoch."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(32, 4)).astype(np.float32), rng.integers(0, 2, 32)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
+    kernels: list[np.ndarray] = []
+    batches = loop.array_batches(x, y, 8)
+    stage = loop.Stage("classifier", 50, 3.0, 2, None, start=1e9)
+    state = loop.train(model, stage, lambda i: batches, batches, tmp_path / "state.npz",
+                       lambda row: kernels.append(model.layers[-1].kernel.numpy()))  # fmt: skip
+    losses = [row.val_loss for row in state.history]
+    assert len(losses) < 50 and len(losses) == state.best + 2
+    assert losses[state.best - 1] == min(losses)
+    assert np.array_equal(model.layers[-1].kernel.numpy(), kernels[state.best - 1])
+
+
+def normalized(trainable):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="convolution")(keras.layers.RandomFlip(name="flip")(image))
+    x = keras.layers.BatchNormalization(name="normalization", trainable=trainable)(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    return keras.Model(image, keras.layers.Dense(3, "softmax", name="predictions")(keras.layers.Dropout(0.5)(x)))
+
+
+def test_modes_are_compared_without_dropout_and_augmentation():
+    x, y = np.random.default_rng(0).normal(2, 3, (6, 8, 8, 3)).astype(np.float32), np.arange(6) % 3
+    frozen = normalized(trainable=False)
+    training, inference = compare_modes(frozen, x, y)
+    own = np.asarray(frozen(x, training=False))[np.arange(6), y]
+    assert training == inference == pytest.approx(-np.mean(np.log(own)), rel=1e-6)
+    moving = normalized(trainable=True)
+    moving.get_layer("normalization").moving_mean.assign([9.0] * 4)
+    before = moving.get_weights()
+    training, inference = compare_modes(moving, x, y)
+    assert abs(training - inference) > 0.001
+    assert all(np.array_equal(a, b) for a, b in zip(before, moving.get_weights(), strict=True))
+
+
+def test_it_warns_when_the_modes_diverge(pictures, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("inception.training.finetuning.compare_modes", lambda *a: (0.2, 1.6))
+    with pytest.warns(Diverged, match="0.200 in training mode and 1.600 in inference mode"):
+        finetune(pictures, weights, tmp_path / "out", **{**SMALL, "unfreeze": None})
+
+
+def test_any_keras_model_with_its_own_preprocessing(pictures, tmp_path):
+    image = keras.Input((20, 20, 3))
+    x = image
+    for i in range(3):
+        x = keras.layers.Conv2D(4, 3, activation="relu", name=f"block{i}")(x)
+    model = keras.Model(image, x, name="small")
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    result = finetune(pictures, model, tmp_path / "out", unfreeze="block2", preprocess=halved, epochs=1, head_epochs=2,
+                      batch_size=8, validation=0.25)  # fmt: skip
+    assert not (tmp_path / "out" / "model.ckpt.index").exists()
+    saved = keras.saving.load_model(result.out / "model.keras")
+    for name, same in (("block0", True), ("block1", True), ("block2", False)):
+        assert np.array_equal(saved.get_layer(name).kernel, before[name][0]) == same
+    found = evaluate(pictures, saved, preprocess=halved, labels=result.out / "model.labels.txt")
+    held_out = dict(zip(found.pictures.paths, found.scores, strict=True))
+    theirs = result.evaluation
+    np.testing.assert_allclose([held_out[path] for path in theirs.pictures.paths], theirs.scores, atol=1e-6)
+    with pytest.raises(ValueError, match="which only Python can load"):
+        evaluate(pictures, result.out)
+    with pytest.raises(ValueError, match="no block 'block9' to unfreeze; expected one of block0, block1, block2"):
+        finetune(pictures, model, tmp_path / "other", unfreeze="block9", preprocess=halved)
+    for call in (lambda: finetune(pictures, model, tmp_path / "other"), lambda: evaluate(pictures, saved)):
+        with pytest.raises(ValueError, match="is no InceptionV3: say which values it takes with preprocess="):
+            call()
+
+
+def halved(pixels):
+    return pixels / 255 - 0.5
+
+
+def test_validation_from_a_folder_and_class_weights(pictures, weights, tmp_path):
+    result = finetune(pictures, weights, tmp_path / "out",
+                      **{**SMALL, "unfreeze": None, "validation": pictures, "class_weights": {"red": 0.0}})  # fmt: skip
+    assert len(result.evaluation.pictures) == 24
+    assert set(result.evaluation.predicted) == {0}  # red costs nothing, so all is blue
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    ({"unfreeze": "Mixed_9z"}, "no block 'Mixed_9z' to unfreeze; expected one of Conv2d_1a_3x3"),
+    ({"end_point": "Mixed_1a"}, "Unknown end_point 'Mixed_1a'"),
+    ({"augment": ["mirror"]}, "Unknown augmentation 'mirror'; expected some of flip, shift, rotate, zoom"),
+    ({"batch_norm": "off"}, 'batch_norm is \'off\'; expected "frozen" or "train"'),
+    ({"recipe": "vgg"}, "Unknown recipe 'vgg'"),
+    ({"learning_rate": 0.0}, "learning_rate is 0.0; expected a number above 0"),
+    ({"preprocess": halved}, "preprocess is for other models"),
+    ({"size": 40}, "needs images of at least 75x75"),
+])  # fmt: skip
+def test_arguments_that_do_not_fit_leave_no_folder(pictures, weights, tmp_path, change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        finetune(pictures, weights, tmp_path / "out", **{**SMALL, "end_point": None, **change})
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line(pictures, weights, tmp_path):
+    out, call = tmp_path / "out", CliRunner().invoke
+    options = [str(pictures), str(out), "--weights", str(weights), "--size", "75", "--end-point", "Mixed_5b",
+               "--head-epochs", "2", "--validation", "0.25", "--augment", "none", "--engine", "tensorflow"]  # fmt: skip
+    done = call(app, ["finetune", *options])
+    assert done.exit_code == 0, done.output
+    assert "held-out pictures are right" in done.output and "model.keras" in done.output
+    found = call(app, ["evaluate", str(pictures), "--weights", str(out), "--errors", str(tmp_path / "errors.csv")])
+    assert found.exit_code == 0 and "top-1" in found.output and "top-5" not in found.output
+    assert "the whole picture, squashed" in found.output and "damaged" in found.output
+    assert (tmp_path / "errors.csv").read_text().startswith("path,class,probability,taken for")
+    with pytest.raises(ValueError, match="holds other files"):
+        call(app, ["finetune", str(pictures), str(pictures), "--weights", str(weights)], catch_exceptions=False)
+
+
+def test_blocks_that_only_get_worse_leave_the_classifier_alone(run, pictures, weights, tmp_path):
+    lines: list[str] = []
+    result = finetune(
+        pictures, weights, tmp_path / "out", **{**SMALL, "epochs": 1, "learning_rate": 30.0}, say=lines.append
+    )
+    assert "blocks: what was there before is the best" in lines
+    _, before = given(weights)
+    after = arrays(result.out)
+    assert all(np.array_equal(after[place], array) for place, array in before.items())
