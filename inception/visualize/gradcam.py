@@ -25,7 +25,6 @@ from inception.visualize.gradient import gradient
 from inception.visualize.pictures import FAINT, HEAT, INK, PAPER, Picture
 from inception.visualize.scaling import Scaling
 
-
 _STRENGTH = 0.65  # how much of a colour at the heat 1 covers the picture
 
 

@@ -28,7 +28,8 @@ from inception.weights import Weights
 from inception.weights.atomic import replacing
 
 PAGE = "index.html"
-_PHOTO, _CELL, _COLUMNS, _CHANNELS = 720, 64, 8, 64
+_PHOTO, _CELL, _GAP, _COLUMNS, _CHANNELS = 720, 64, 2, 8, 64
+_WIDE = 5  # rows and columns at least of the maps that heat is computed from
 _GAP_COLOUR = (128, 132, 140)  # between tiles, on white and on black
 
 
@@ -95,9 +96,16 @@ def _classifier_parts(
     image = network_input(opened, photo, weights.variant, None)[None]
     scores = model_points.values(opened, {"scores": opened.outputs[0]}, image)["scores"][0]
     say("heat maps")
-    best = np.argsort(-scores, kind="stable")[:classes]
-    heats = of_classes(model, photo, [int(c) for c in best], scaling=weights.variant)
+    best = [int(c) for c in np.argsort(-scores, kind="stable")[:classes]]
+    heats = of_classes(model, photo, best, _point(weights, image.shape[1]), weights.variant)
     return [_Part("Predictions", _bars(scores, labels)), _Part("Where it looks", _heats(heats, labels))]
+
+
+def _point(weights: Weights, side: int) -> str:
+    """The last end point whose maps are wide enough to show a place: Mixed_7c, but for small pictures."""
+    shapes = architecture.end_point_shapes(weights.variant.table(), side, side)
+    wide = [name for name, (height, _, _) in shapes.items() if height and height >= _WIDE]
+    return (wide or list(shapes))[-1]
 
 
 def _bars(scores: np.ndarray, labels: Sequence[Label]) -> str:
@@ -135,11 +143,22 @@ def _activation_part(found: Activations) -> _Part:
         shown, dead = min(depth, _CHANNELS), int(found.dead[name].sum())
         which = f"all {depth} channels" if shown == depth else f"the first {shown} of {depth} channels"
         silent = "none is dead for this picture" if not dead else f"{dead} of {depth} are dead for this picture"
-        grid = pictures.grid(found.tiles(name, _CHANNELS, _CELL), _COLUMNS, _CELL, 2, _GAP_COLOUR)
+        grid = _open_ended(
+            pictures.grid(found.tiles(name, _CHANNELS, _CELL), _COLUMNS, _CELL, _GAP, _GAP_COLOUR), shown
+        )
         caption = f"<b>{escape(name)}</b> {height} &times; {width}, {which}; {silent}"
         blocks.append(_figure(grid, f"Activations of {escape(name)}", caption, "grid"))
     words = "Each square is a channel on its own scale, dark to light. Crossed squares are dead."
     return _Part("What the channels see", f'<p>{words}</p><div class="grids">{"".join(blocks)}</div>')
+
+
+def _open_ended(grid: np.ndarray, tiles: int) -> np.ndarray:
+    """The grid with what its last row leaves empty transparent: uint8 [h, w, 4]."""
+    opaque = np.full((*grid.shape[:2], 1), 255, np.uint8)
+    last = tiles % _COLUMNS
+    if last and tiles > _COLUMNS:
+        opaque[-_CELL:, last * (_CELL + _GAP) :] = 0
+    return np.concatenate([grid, opaque], axis=2)
 
 
 def _table(weights: Weights, side: int) -> _Part:
@@ -223,7 +242,7 @@ figcaption b { color: var(--ink) }
 .bars .name { overflow-wrap: anywhere } .bars .score { font-variant-numeric: tabular-nums }
 .bar { grid-column: 1 / -1; height: 8px; border-radius: 4px; background: var(--soft); overflow: hidden }
 .bar i { display: block; height: 100%; background: var(--bar); min-width: 1px }
-.cards { display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)) }
+.cards { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 240px), 1fr)) }
 .grids { display: grid; gap: 24px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)) }
 .legend { display: grid; grid-template-columns: 1fr 1fr; max-width: 320px; margin-top: 12px; font-size: .875rem;
   color: var(--faint) }
