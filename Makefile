@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test bench torture oldest lint types sample clean
+.PHONY: demo test bench torture oldest lint types docs sample clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -21,6 +21,10 @@ lint: $(VENV)/.test
 
 types: $(VENV)/.test
 	$(BIN)/mypy
+
+# The manual, in build/docs; a warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W -q -b html docs build/docs
 
 sample: $(VENV)/.test
 	$(BIN)/python tools/make_sample.py
@@ -39,6 +43,10 @@ $(VENV)/.demo: setup.cfg | $(BIN)/python
 $(VENV)/.test: setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 # Our own tests on the oldest TensorFlow we claim (needs a Python that it has wheels for: 3.10 to 3.12).
 oldest: .venv-oldest/.test
