@@ -92,10 +92,14 @@ def _lines(summary: Summary) -> Iterator[str]:
     if summary.computed < summary.pictures:
         yield f"  {summary.pictures - summary.computed:,} were there already"
     if summary.damaged:
-        yield f"  done again: {summary.damaged:,} damaged shards"
+        yield f"  done again: {_counted(summary.damaged, 'damaged shard')}"
     if summary.changed:
-        yield f"  done again: {summary.changed:,} shards whose pictures changed"
+        yield f"  done again: {_counted(summary.changed, 'shard')} with changed pictures"
     if summary.errors:
-        yield f"  _errors.parquet in it says why {summary.errors:,} pictures have no row"
+        yield f"  {summary.out / '_errors.parquet'} says why {_counted(summary.errors, 'picture')} could not be read"
     if summary.passed_over:
-        yield f"  {summary.passed_over:,} files without a picture's ending were passed over"
+        yield f"  passed over: {_counted(summary.passed_over, 'file')} without a picture's ending"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

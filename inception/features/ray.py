@@ -7,8 +7,11 @@ starts a killed one anew and gives its shard to another.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -39,11 +42,25 @@ def run(job: Job, workers: int | None = None, progress: Progress | None = None) 
     )
     done = failed = 0
     total = sum(map(len, job.pending))
-    for row in results.iter_rows():
-        done, failed = done + row["pictures"], failed + row["errors"]
-        if progress is not None:
-            progress(done, total, failed)
+    with _silent(data):
+        for row in results.iter_rows():
+            done, failed = done + int(row["pictures"]), failed + int(row["errors"])
+            if progress is not None:
+                progress(done, total, failed)
     return done
+
+
+@contextlib.contextmanager
+def _silent(data: Any) -> Iterator[None]:
+    """Ray Data's plans and bars stay off the terminal; the extraction has a bar of its own."""
+    context, log = data.DataContext.get_current(), logging.getLogger("ray.data")
+    before = context.enable_progress_bars, log.level
+    context.enable_progress_bars = False
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, log.level = before
 
 
 def _packed(job: Job, shard: Shard) -> dict[str, str]:

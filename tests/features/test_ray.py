@@ -1,0 +1,60 @@
+"""The extraction on a local Ray cluster of two processes: the single machine's bytes, though a worker is killed."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import inception
+from inception import features
+from inception.features import dataset
+
+
+def files(out):
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != dataset.LOCK}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield ray
+    ray.shutdown()
+
+
+def worker_processes():
+    """The processes of this machine that hold one of our actors, by the title that Ray gives them."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::MapWorker(MapBatches(Worker))"):
+            yield int(entry.name)
+
+
+def test_a_killed_worker_costs_no_row(cluster, folder, extract, tmp_path):
+    def slowly(pixels):
+        time.sleep(0.03)
+        return inception.preprocess_input(pixels)
+
+    killed = []
+
+    def kill_one(done, total, errors):
+        if not killed:
+            killed.extend(sorted(worker_processes())[:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    options = {"shard_rows": 2, "preprocess": slowly, "threads": 1}
+    summary = extract(folder, tmp_path / "ray", engine="ray", workers=2, progress=kill_one, **options)
+    assert len(killed) == 1 and not Path(f"/proc/{killed[0]}/cmdline").exists()
+    assert (summary.rows, summary.errors, summary.computed) == (29, 1, 30)
+    engine = features.load(tmp_path / "ray").metadata["engine"]
+    extract(folder, tmp_path / "here", engine=engine, **options)
+    assert files(tmp_path / "ray") == files(tmp_path / "here")
+    # Shards of one kind go on with the other.
+    (tmp_path / "ray" / "part-00003.parquet").unlink()
+    assert extract(folder, tmp_path / "ray", engine="ray", workers=1, **options).computed == 2
+    assert files(tmp_path / "ray") == files(tmp_path / "here")
