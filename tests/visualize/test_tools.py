@@ -1,0 +1,349 @@
+"""Properties of the four tools: what rises, what stays in range, what moves with what, and what is said."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from made import NARROW, NARROW_NOTOP, random_weights
+from PIL import Image
+
+from inception import images, labels, load_weights
+from inception.builders.keras import model_of
+from inception.visualize import (
+    Scaling,
+    activations,
+    blur,
+    deepdream,
+    filters,
+    gradcam,
+    mean_activation,
+    spectrum,
+    weighted_layers,
+)
+from inception.visualize import pictures as drawing
+from inception.visualize.deepdream import _cuts, tiled
+from inception.visualize.gradient import gradient
+from inception.visualize.scaling import NAMED
+
+PHOTO = images.test_picture(160)[:120]
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    return model_of(random_weights(NARROW_NOTOP), input_shape=(None, None, 3))
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return model_of(random_weights(NARROW), input_shape=(107, 107, 3))
+
+
+@pytest.fixture(scope="module")
+def digits(sample):
+    """The embedded, trained network, for pictures of any size."""
+    return model_of(load_weights(sample).step("drop-aux"), input_shape=(None, None, 3))
+
+
+def silent(channel=None):
+    """One convolution; one of its channels (or each) does not depend on the picture and is never above zero."""
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Conv2D(3, 3, activation="relu", name="conv")(image))
+    kernel, bias = (np.array(v) for v in model.get_layer("conv").get_weights())
+    kernel[..., slice(None) if channel is None else channel] = 0
+    bias[slice(None) if channel is None else channel] = -1
+    model.get_layer("conv").set_weights([kernel, bias])
+    return model
+
+
+# --- Activations -----------------------------------------------------------------------
+
+
+def test_activations_are_the_models_own(classifier):
+    found = activations(classifier, PHOTO, ["Mixed_5b", "activation_1"])
+    image = images.preprocess_input(images.resize(PHOTO, 107, 107))[None]
+    expected = keras.Model(classifier.input, classifier.get_layer("mixed0").output)(image, training=False)[0]
+    np.testing.assert_allclose(found.maps["Mixed_5b"], expected, rtol=1e-5, atol=1e-6)
+    assert found.maps["activation_1"].shape == (53, 53, NARROW.table().base[0].depth)
+
+
+def test_a_dead_channel_is_marked_and_not_drawn_as_the_others(tmp_path):
+    found = activations(silent(1), PHOTO, ["conv"], size=(40, 40))
+    assert found.dead["conv"].tolist() == [False, True, False]
+    empty = [tile.picture is None for tile in found.tiles("conv")]
+    assert empty == [False, True, False]
+    path = found.save(tmp_path / "grid.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), found.picture())
+
+
+# --- Filters ---------------------------------------------------------------------------
+
+
+PLAIN = {"jitter_pixels": 0, "smoothing": lambda slopes: slopes, "blur_sigma": 0.0, "rate": 0.02}
+
+
+def test_the_loss_rises_over_an_ascent_and_the_pictures_stay_in_range(narrow):
+    found = filters(narrow, "Mixed_5b", 4, size=48, steps=16, **PLAIN)
+    assert found.losses.shape == (4, 17)
+    assert (found.losses[:, -1] > found.losses[:, 0]).all()
+    assert (np.diff(found.losses.mean(0)) > 0).mean() > 0.7
+    assert found.images.shape == (4, 48, 48, 3) and found.images.dtype == np.uint8
+
+
+def test_the_loss_rises_with_the_options_that_make_good_pictures(digits):
+    found = filters(digits, "Mixed_5b", 8, size=96, steps=24)
+    assert (found.losses[:, -1] > found.losses[:, 0]).all() and not found.dead.all()
+
+
+def test_the_same_seed_gives_the_same_pictures_whichever_channels_are_with_it(narrow):
+    first, again, other = (filters(narrow, "Conv2d_2b_3x3", [1, 3], size=40, steps=6, seed=s) for s in (5, 5, 6))
+    np.testing.assert_array_equal(first.images, again.images)
+    assert (first.images != other.images).any()
+    alone = filters(narrow, "Conv2d_2b_3x3", [3], size=40, steps=6, seed=5)
+    assert np.abs(alone.images[0].astype(int) - first.images[1]).mean() < 1
+
+
+def test_a_channel_that_is_silent_at_first_is_climbed_all_the_same(narrow):
+    """Its value lies below zero in noise: after the ReLU there would be no slope (keras-team/keras#18334)."""
+    found = filters(narrow, "Mixed_6a", 8, size=96, steps=16, **PLAIN)
+    low = found.losses[:, 0] < 0
+    assert low.any() and (found.losses[low, -1] > found.losses[low, 0]).all()
+
+
+def test_a_dead_channel_is_said_to_be_dead():
+    found = filters(silent(1), "conv", size=24, steps=3)
+    assert found.dead.tolist() == [False, True, False]
+    assert found.section().tiles[1].picture is None and "1 of 3 are dead" in found.section().note
+    with pytest.raises(ValueError, match="No channel of conv has a gradient"):
+        filters(silent(), "conv", size=24, steps=3)
+
+
+def test_smoothings():
+    noise = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(spectrum(0)(noise)[..., 0] - noise[..., 0],
+                               np.full((1, 32, 32), noise[..., 0].mean() * -0.75), atol=1e-5)  # fmt: skip
+    assert blur(2)(noise).std() < noise.std() / 3
+    np.testing.assert_allclose(blur(2)(noise).mean(), noise.mean(), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [[-1], [99], []])
+def test_channels_that_are_not_there(narrow, channels):
+    with pytest.raises(ValueError, match="Mixed_5b has the channels 0 to"):
+        filters(narrow, "Mixed_5b", channels)
+
+
+# --- Grad-CAM --------------------------------------------------------------------------
+
+
+def scene(digit, left):
+    """One picture's digit at the left or right of a plain ground."""
+    canvas = np.full((107, 321, 3), 255, np.uint8)
+    canvas[:, left : left + 107] = digit
+    return canvas
+
+
+def test_the_heat_moves_with_the_object(digits, repository):
+    digit = images.read(repository / "checkpoints" / "sample-digits" / "digit-3.png")
+    places = []
+    for left in (0, 214):
+        cam = gradcam(digits, scene(digit, left), 3, "Mixed_6c", size=(107, 321))
+        assert cam.heat.shape == (107, 321) and cam.heat.dtype == np.float32
+        assert cam.heat.min() >= 0 and cam.heat.max() == pytest.approx(1, abs=0.1)
+        places.append((cam.heat.sum(0) * np.arange(321)).sum() / cam.heat.sum())
+    assert places[0] < 321 / 2 - 30 and places[1] > 321 / 2 + 30
+
+
+def test_heads_with_and_without_softmax_give_the_same_map(classifier):
+    bare = model_of(random_weights(NARROW), input_shape=(107, 107, 3), classifier_activation=None)
+    one, other = gradcam(classifier, PHOTO, 2), gradcam(bare, PHOTO, 2)
+    np.testing.assert_allclose(one.heat, other.heat, atol=1e-5)
+    assert one.heat.shape == PHOTO.shape[:2] and one.point == "Mixed_7c"
+    assert one.outputs.sum() == pytest.approx(1, abs=1e-5) and gradcam(classifier, PHOTO).label == one.outputs.argmax()
+
+
+def test_any_end_point_and_a_branch_beside_which_others_run(classifier):
+    for point in ("Conv2d_1a_3x3", "Mixed_6a", "activation_94"):
+        cam = gradcam(classifier, PHOTO, 1, point)
+        assert cam.point == point and cam.heat.min() >= 0 and cam.heat.max() <= 1
+
+
+def test_vgg16_and_the_range_it_takes():
+    model = keras.applications.VGG16(weights=None, input_shape=(64, 64, 3), classes=5)
+    cam = gradcam(model, PHOTO, 1, scaling="caffe")
+    assert cam.point == "block5_conv3" and cam.maps.shape == (4, 4)
+
+
+def test_the_page_has_names_and_a_legend(classifier, tmp_path):
+    cam = gradcam(classifier, PHOTO)
+    names = [labels.Label("", f"name {i}") for i in range(7)]
+    assert cam.overlay().shape == PHOTO.shape
+    assert cam.picture(names).shape[1] > 2 * 300
+    assert (cam.picture(names) != cam.picture(names[::-1])).any()
+    assert Image.open(cam.save(tmp_path / "cam.webp", names)).format == "WEBP"
+
+
+def test_a_gradient_of_zeros_is_a_sentence(classifier):
+    dead = model_of(random_weights(NARROW), input_shape=(107, 107, 3))
+    kernel, bias = dead.get_layer("predictions").get_weights()
+    dead.get_layer("predictions").set_weights([kernel * 0, bias])
+    with pytest.raises(ValueError, match="gradient of class 2 at Mixed_7c is zero everywhere"):
+        gradcam(dead, PHOTO, 2)
+    with pytest.raises(ValueError, match="classes 0 to 6"):
+        gradcam(classifier, PHOTO, 7)
+
+
+def test_a_model_without_classes_is_a_sentence(narrow):
+    with pytest.raises(ValueError, match="needs one output of class scores"):
+        gradcam(narrow, PHOTO)
+
+
+# --- DeepDream -------------------------------------------------------------------------
+
+RECIPES = {
+    "weighted": weighted_layers({"Mixed_5b": 1.0, "Mixed_5d": 0.5}, octaves=2, steps=4),
+    "mean": mean_activation(["Mixed_5b", "Mixed_5d"], powers=(-1, 0), steps=4),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_dream_keeps_shape_and_range_and_its_loss_rises(narrow, name):
+    steps = []
+    dream = deepdream(narrow, PHOTO, RECIPES[name], progress=steps.append)
+    assert dream.image.shape == PHOTO.shape and dream.image.dtype == np.uint8
+    assert 0.5 < np.abs(dream.image.astype(int) - PHOTO).mean() < 60
+    assert [octave.size for octave in dream.octaves][-1] == PHOTO.shape[:2] and len(dream.octaves) == 2
+    for octave in dream.octaves:
+        assert len(octave.losses) == 5 and octave.losses[-1] > octave.losses[0]
+    assert [(s.octave, s.step) for s in steps] == [(o, s) for o in (1, 2) for s in (1, 2, 3, 4)]
+
+
+def test_tiles_give_a_seeded_picture_close_to_the_whole_ones(narrow):
+    recipe = RECIPES["mean"]
+    whole, first, again, other = (
+        deepdream(narrow, PHOTO, recipe, tile=tile, seed=seed).image.astype(int)
+        for tile, seed in ((512, 0), (80, 1), (80, 1), (80, 2))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    changes = [(image - PHOTO).ravel() for image in (whole, first)]
+    assert np.corrcoef(*changes)[0, 1] > 0.2
+
+
+def test_every_pixel_lies_in_one_tile_of_bounded_size():
+    rng = np.random.default_rng(0)
+    for side in (80, 81, 119, 120, 121, 500, 2000):
+        for _ in range(50):
+            pieces = np.diff(_cuts(side, 80, rng))
+            assert pieces.sum() == side and pieces.max() <= 120 and pieces.min() >= 40
+
+
+def test_tiles_of_a_pointwise_loss_have_the_exact_gradient():
+    slope = gradient(lambda x: keras.ops.mean(keras.ops.square(x), axis=(1, 2, 3)))
+    image = np.random.default_rng(0).normal(size=(70, 95, 3)).astype(np.float32)
+    loss, slopes = tiled(slope, image, 32, np.random.default_rng(1))
+    assert loss == pytest.approx(float(np.mean(image**2)), rel=1e-5)
+    np.testing.assert_allclose(slopes, 2 * image / image.size, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="traces are TensorFlow's")
+def test_a_step_is_traced_once_for_pictures_of_every_size():
+    traces = []
+
+    def loss(x):
+        traces.append(1)
+        return keras.ops.mean(x, axis=(1, 2, 3))
+
+    slope = gradient(loss)
+    for side in (10, 20, 31):
+        slope(np.zeros((1, side, side + 3, 3), np.float32))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("picture", "recipe", "sentence"),
+    [
+        (PHOTO[:20, :20], None, "20 x 20 pixels is too small to dream of Mixed_6a, Mixed_6c"),
+        (PHOTO, mean_activation(["Mixed_9"]), "no end point or layer 'Mixed_9'"),
+        (PHOTO / 255, None, "expected a file or pixels 0..255"),
+        (PHOTO[:, :, 0], None, "expected a file or pixels 0..255"),
+    ],
+)
+def test_what_cannot_be_dreamt_is_a_sentence(narrow, picture, recipe, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        deepdream(narrow, picture, recipe)
+
+
+def test_a_dream_of_nothing_is_a_sentence():
+    with pytest.raises(ValueError, match="zero everywhere in this picture"):
+        deepdream(silent(), PHOTO, mean_activation("conv", steps=2))
+
+
+# --- Ranges and files ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_picture_comes_back_from_every_range(name):
+    scaling = NAMED[name]
+    np.testing.assert_array_equal(scaling.picture(scaling.network(PHOTO)), PHOTO)
+    low, high = scaling.limits
+    assert (scaling.network(PHOTO) >= low - 1e-6).all() and (scaling.network(PHOTO) <= high + 1e-6).all()
+
+
+@pytest.mark.parametrize(("name", "application"), [("tf", "inception_v3"), ("caffe", "vgg16"), ("torch", "densenet")])
+def test_the_ranges_are_those_of_keras_applications(name, application):
+    expected = getattr(keras.applications, application).preprocess_input(PHOTO.astype(np.float32))
+    np.testing.assert_allclose(NAMED[name].network(PHOTO), expected, atol=1e-3)
+
+
+def test_values_beyond_the_range_become_its_ends():
+    values = np.array([[[-9.0, 0.0, 9.0]]])
+    assert Scaling().picture(values).tolist() == [[[0, 128, 255]]]
+
+
+@pytest.mark.parametrize(("path", "sentence"), [("x.bmp", "no ending of a picture"), ("none/x.png", "does not exist")])
+def test_pictures_that_cannot_be_written(tmp_path, path, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        drawing.save(PHOTO, tmp_path / path)
+    assert list(tmp_path.iterdir()) == []
+
+
+OTHER_BACKEND = """
+import numpy as np, keras
+from inception.visualize import activations, deepdream, filters, gradcam, mean_activation
+image = keras.Input((None, None, 3))
+start = keras.initializers.GlorotUniform(3)
+x = keras.layers.Conv2D(4, 3, activation="relu", name="conv", kernel_initializer=start)(image)
+x = keras.layers.GlobalAveragePooling2D()(x)
+model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
+photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+assert activations(model, photo, ["conv"], size=(40, 50)).maps["conv"].shape == (38, 48, 4)
+found = filters(model, "conv", 2, size=32, steps=5)
+assert (found.losses[:, -1] > found.losses[:, 0]).all()
+assert 0 <= gradcam(model, photo, 1, "conv").heat.min()
+octave, = deepdream(model, photo, mean_activation("conv", powers=(0,), steps=3), tile=24).octaves
+assert octave.losses[-1] > octave.losses[0]
+print("works on", keras.backend.backend())
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_the_tools_work_on_other_backends(backend):
+    pytest.importorskip(backend)
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    run = subprocess.run([sys.executable, "-c", OTHER_BACKEND], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert f"works on {backend}" in run.stdout
+
+
+def test_a_backend_without_gradients_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    with pytest.raises(ValueError, match="the backend openvino, which has no gradients; set KERAS_BACKEND"):
+        gradient(lambda x: x)
+
+
+def test_a_recipe_is_data(narrow):
+    recipe = dataclasses.replace(RECIPES["weighted"], stop_at=0.0)
+    assert all(len(octave.losses) == 1 for octave in deepdream(narrow, PHOTO, recipe).octaves)
