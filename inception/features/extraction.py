@@ -28,6 +28,13 @@ Progress = Callable[[int, int, int], None]  # pictures done in this run, of how 
 _MOST_THREADS = 8
 
 
+class CannotWrite(OSError):
+    """The disk is full, or will not take what is written; its text is a sentence."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 @dataclass(frozen=True)
 class Summary:
     """What an extraction did.
@@ -132,7 +139,8 @@ def extract(
         asked, metadata, run = _settled(asked, listing, before, shard_rows)
         if before is not None:
             dataset.check_same(folder, before, metadata)
-        dataset.begin(folder, metadata, [item.path for item in listing.items])
+        with _safe(folder):
+            dataset.begin(folder, metadata, [item.path for item in listing.items])
         parts = dataset.shards(len(listing.items), metadata["shard_rows"])
         states = _states(folder, parts, metadata, listing.items, check)
         pending = tuple(shard for shard in parts if states[shard] != "done")
@@ -216,7 +224,7 @@ def _safe(folder: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         after = "finished shards stay; when there is room, run the same extraction again to go on."
-        raise OSError(error.errno, f"{folder} cannot be written ({error.strerror}); {after}") from error
+        raise CannotWrite(error.errno, f"{folder} cannot be written ({error.strerror}); {after}") from error
 
 
 # --- On this machine -------------------------------------------------------------------
