@@ -55,7 +55,9 @@ def finetune(
     """Teaches the network the classes of a folder: first its classifier, then its last blocks."""
     from inception import quiet
     from inception.training import finetune as run
+    from inception.training import folders
 
+    folders.read(folder)  # a wrong path is said before weights are fetched
     loaded = load(imagenet() if weights == "imagenet" else weights)
     quiet.import_tensorflow()
     with noted():
@@ -131,7 +133,9 @@ def evaluate(
     from inception import quiet
     from inception.classify import trained_folder
     from inception.training import evaluate as run
+    from inception.training import folders
 
+    folders.read(folder)
     source: Any = imagenet() if weights == "imagenet" else weights
     if trained_folder(source) is None:
         source = load(source)
