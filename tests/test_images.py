@@ -165,8 +165,10 @@ def test_jpeg_is_tensorflows(photo):
     buffer = io.BytesIO()
     Image.fromarray(photo).save(buffer, "JPEG", quality=90)
     expected = tf.io.decode_jpeg(buffer.getvalue(), channels=3, dct_method="INTEGER_ACCURATE").numpy().astype(int)
-    difference = np.abs(images.decode(buffer.getvalue(), "x").astype(int) - expected)
-    assert difference.max() <= 3 and difference.mean() <= 0.5
+    found = images.decode(buffer.getvalue(), "x")
+    np.testing.assert_array_equal(found, expected)
+    rough = tf.io.decode_jpeg(buffer.getvalue(), channels=3).numpy()  # its default
+    assert 0 < np.abs(found.astype(int) - rough).mean() < 2
 
 
 @pytest.mark.parametrize("ending", ["png", "tiff"])
