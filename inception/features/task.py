@@ -103,6 +103,8 @@ def made(
         raise ValueError(f"end_points is {end_points!r}; expected a sequence of different names, as ('PreLogits',).")
     if pool not in POOLS:
         raise ValueError(f"Unknown pool {pool!r}; expected one of {', '.join(POOLS)}.")
+    if engine not in ("auto", *inference.ENGINES):
+        raise ValueError(f"Unknown engine {engine!r}; expected auto, {', '.join(inference.ENGINES)}, ray.")
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1, or None.")
     network = _network(weights, end_points)

@@ -87,7 +87,7 @@ LISTED = {
     "cut.png": (encoded()[:2000], "is damaged"),
     "cut.gif": (encoded(kind="GIF")[:1500], "is damaged"),
     "header-only.png": (png_header(50, 50), "is "),
-    "bomb.png": (png_header(60_000, 60_000), "is too large"),
+    "bomb.png": (png_header(60_000, 60_000) + b"\0\0\0\0IDAT", "is too large"),
     "bomb-12000.jpg": (jpeg_that_says(12_000, 12_000), "is too large"),
     "bomb-65500.jpg": (jpeg_that_says(65_500, 65_500), "is too large"),
     "no-size.png": (png_header(0, 0), "is "),
