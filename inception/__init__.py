@@ -36,6 +36,8 @@ _HOME = {
     "load_weights": "inception.weights.formats:load",
 }
 
+_ROOMS = ("features", "training", "visualize")  # `inception.features.extract` without another import
+
 __all__ = [
     "CheckpointError",
     "InceptionV3",
@@ -53,6 +55,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"inception.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'inception' has no attribute {name!r}")
     module, _, attribute = _HOME[name].partition(":")
