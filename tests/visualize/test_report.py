@@ -1,0 +1,156 @@
+"""The report page, and the verbs that make pictures."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from made import NARROW_NOTOP, random_weights
+from PIL import Image
+from typer.testing import CliRunner
+
+from inception import images, load_weights
+from inception.cli import app
+from inception.visualize import report
+
+OUTSIDE = re.compile(r"https?:|//|url\(|<script|<link|@import|<iframe")
+POINTS = ["Mixed_5b", "Mixed_6e"]
+
+
+class Tags(HTMLParser):
+    """What a page holds: its images, and whether each opened tag is closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.images, self.text, self.open = [], "", []
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "img":
+            self.images.append(dict(attributes))
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def parsed(path):
+    page = path.read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert not OUTSIDE.search(re.sub(r'"data:image/webp;base64,[A-Za-z0-9+/=]+"', '""', page))
+    assert all(image["src"].startswith("data:image/webp;base64,") and image["alt"] for image in tags.images)
+    return page, tags
+
+
+@pytest.fixture
+def digit(repository):
+    return repository / "checkpoints" / "sample-digits" / "digit-4.png"
+
+
+def test_a_page_has_everything_in_it(sample, digit, tmp_path):
+    path = report(digit, load_weights(sample), tmp_path / "new" / "folder", points=POINTS)
+    assert [p.name for p in path.parent.iterdir()] == ["index.html"]
+    page, tags = parsed(path)
+    assert len(tags.images) == 1 + 3 + 2  # the picture, three heat maps, two grids
+    for words in ("Predictions", "Grad-CAM of the best 3", "Mixed_6e (5 × 5)", "Layers", "10 classes", "digit-4.png"):
+        assert words in tags.text, words
+    assert "prefers-color-scheme: dark" in page and "width=device-width" in page
+    assert re.search(r'class="name">4</span><span class="score">(\d\d)', page)
+    assert "240" in tags.text  # parameters of the first convolution: 27 * 8 and three times 8
+
+
+def test_a_page_without_a_classifier_says_so(tmp_path):
+    path = report(images.test_picture(120), random_weights(NARROW_NOTOP), tmp_path, points=["Mixed_5b"])
+    _, tags = parsed(path)
+    assert "no classifier" in tags.text and "Grad-CAM" not in tags.text and len(tags.images) == 2
+
+
+def test_names_from_outside_are_escaped(sample, digit, tmp_path):
+    picture = tmp_path / "<img src=x onerror=alert(1)>&.png"
+    picture.write_bytes(digit.read_bytes())
+    labels = [images_label(f'<b onclick="x">{i}</b>') for i in range(10)]
+    path = report(picture, load_weights(sample), tmp_path / "page", points=["Mixed_5b"], labels=labels)
+    page, tags = parsed(path)
+    assert "<img src=x" not in page and 'onclick="' not in page
+    assert "<img src=x onerror=alert(1)>&.png" in tags.text and '<b onclick="x">4</b>' in tags.text
+
+
+def images_label(name):
+    from inception.labels import Label
+
+    return Label("", name)
+
+
+def test_a_mistake_leaves_no_page(sample, digit, tmp_path):
+    with pytest.raises(ValueError, match="no end point or layer 'Mixed_9z'"):
+        report(digit, load_weights(sample), tmp_path / "page", points=["Mixed_9z"])
+    assert not (tmp_path / "page").exists()
+
+
+# --- Verbs -----------------------------------------------------------------------------
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "said"),
+    [
+        ("activations", ["--point", "Mixed_5b", "--channels", 8], "Mixed_5b        11 x 11 x 40"),
+        ("gradcam", ["--label", "4"], "4: 9"),
+        ("filters", ["--point", "Mixed_5b", "--channels", 2, "--size", 48, "--steps", 3], "2 channels, mean value"),
+        ("dream", ["--point", "Mixed_5b=2", "--steps", 2, "--octaves", 2], "octave 2: 139 x 139, loss"),
+        ("dream", ["--point", "Mixed_5b", "--recipe", "weighted", "--steps", 2], "octave 2: 107 x 107, loss"),
+    ],
+)
+def test_a_verb_makes_a_picture_and_says_what_and_how_long(verb, options, said, sample, digit, tmp_path):
+    outputs = [tmp_path / name for name in ("one.png", "two.png")]
+    for output in outputs:
+        result = run(verb, digit, "--weights", sample, "-o", output, "--seed", 3, *options)
+        assert result.exit_code == 0, result.output
+    assert said in result.output
+    assert re.search(r"made \S+two.png, \d+ x \d+, in \d+\.\d s", result.output.replace("\n", " "))
+    one, two = (np.asarray(Image.open(output)) for output in outputs)
+    np.testing.assert_array_equal(one, two)
+
+
+def test_report_is_a_verb(sample, digit, tmp_path):
+    result = run("report", digit, "-w", sample, "-o", tmp_path / "page", "--point", "Mixed_5b", "--top", 1)
+    assert result.exit_code == 0 and "MB, in" in result.output
+    assert len(parsed(tmp_path / "page" / "index.html")[1].images) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["gradcam", "DIGIT", "-o", "x.bmp"], "no ending of a picture"),
+        (["gradcam", "none.png", "-o", "x.png"], "none.png does not exist"),
+        (["gradcam", "DIGIT", "-o", "x.png", "--label", "cat"], "No class is called 'cat'"),
+        (["dream", "DIGIT", "-o", "x.png", "--recipe", "deep"], "expected mean or weighted"),
+        (["dream", "DIGIT", "-o", "x.png", "--point", "Mixed_5b=much"], "expected a name, or NAME=WEIGHT"),
+        (["filters", "-o", "none/x.png"], "The folder none does not exist"),
+        (["activations", "DIGIT", "-o", "x.png", "--point", "Predictions"], "expected maps"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_leaves_nothing(arguments, sentence, sample, digit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*[digit if a == "DIGIT" else a for a in arguments], "-w", sample)
+    assert isinstance(result.exception, ValueError) and sentence in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_loads_no_tensorflow():
+    code = (
+        "import sys; from typer.testing import CliRunner; from inception.cli import app\n"
+        "assert CliRunner().invoke(app, ['dream', '--help']).exit_code == 0\n"
+        "import inception.visualize; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
