@@ -83,7 +83,7 @@ def _jax(loss: Loss, compiled: bool) -> Gradient:
     step = jax.jit(step) if compiled else step
 
     def run(*arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (_, losses), slopes = step(*arrays)
+        (_, losses), slopes = step(*map(jax.numpy.asarray, arrays))
         return np.asarray(losses), np.asarray(slopes)
 
     return run
