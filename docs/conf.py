@@ -90,23 +90,15 @@ def _parameters(thing: Any) -> set[str]:
 
 
 def generated(app: Any, page: str, source: list[str]) -> None:
-    """Comments that stand for something: `verbs` for the command line's reference, `figure NAME` for a file in
-    figures/, `pictures WORD: TEXT` for the files in pictures/ with that word in their names."""
+    """`<!-- verbs -->` becomes the command line's reference, `<!-- figure NAME -->` a file, once it is there."""
     if "<!-- verbs -->" in source[0]:
         source[0] = source[0].replace("<!-- verbs -->", verbs())
     source[0] = re.sub(r"<!-- figure (\S+) -->", lambda m: _figure(m[1]), source[0])
-    source[0] = re.sub(r"<!-- pictures (\w+): (.+?) -->", lambda m: _pictures(m[1], m[2]), source[0])
 
 
 def _figure(name: str) -> str:
     path = HERE / "figures" / name
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _pictures(word: str, text: str) -> str:
-    endings = (".png", ".jpg", ".webp")
-    found = sorted(path.name for path in (HERE / "pictures").glob(f"*{word}*") if path.suffix in endings)
-    return "\n\n".join(f"![{text}](pictures/{name})" for name in found)
 
 
 def verbs() -> str:
