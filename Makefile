@@ -57,7 +57,8 @@ oldest: .venv-oldest/.test
 	.venv-oldest/bin/python -m pip install --quiet --editable '.[test]' 'tensorflow==2.16.1' 'tf_keras==2.16.0' 'numpy<2'
 	touch $@
 
-# Thousands of damaged files, killed writers and full disks; about fifteen minutes.
+# Thousands of damaged files, killed writers and full disks; about twenty minutes.
 torture: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python tests/torture.py
 	PYTHONPATH=tests $(BIN)/python tests/torture_writers.py
+	PYTHONPATH=tests $(BIN)/python tests/torture_features.py

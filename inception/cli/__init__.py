@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 
 from inception import extras
-from inception.cli import classify, export, features, training, visualize, weights  # noqa: F401  (adds the verbs)
+from inception.cli import weights  # noqa: F401  (importing a module adds its verbs; help lists them in this order)
+
+# isort: split
+from inception.cli import classify, export, features, training, visualize  # noqa: F401
 from inception.cli.terminal import app, err
 
 __all__ = ["app", "main"]

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import app, imagenet, load, out, working
+from inception.cli.terminal import USE, app, imagenet, load, out, working
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def classify(
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
     weights: Annotated[

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from inception.cli.terminal import Source, app, err, load, out, working
+from inception.cli.terminal import FILES, Source, app, err, load, out, working
 from inception.cli.weights import differences_table
 
 
-@app.command("export")
+@app.command("export", rich_help_panel=FILES)
 def export_file(
     source: Source,
     target: Annotated[

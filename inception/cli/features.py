@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import app, err, imagenet, load, noted, out
+from inception.cli.terminal import USE, app, err, imagenet, load, noted, out
 
 if TYPE_CHECKING:
     from inception.features import Summary
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def features(
     source: Annotated[
         list[str], typer.Argument(help="Pictures, folders, globs, lists of paths (.txt), Parquet files.")

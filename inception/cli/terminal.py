@@ -27,6 +27,9 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+# The groups of verbs in the help.
+FILES, USE, SEE = "Weight files", "What people do with the network", "What the network sees"
+
 Source = Annotated[
     str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
 ]

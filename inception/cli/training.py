@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import app, err, imagenet, load, noted, out, working
+from inception.cli.terminal import USE, app, err, imagenet, load, noted, out, working
 
 if TYPE_CHECKING:
     from inception.training import Evaluation
@@ -18,7 +18,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that has a
 _MOST_CLASSES = 40
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def finetune(
     folder: Folder,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; new or empty.")],
@@ -111,7 +111,7 @@ def _class_weights(text: str | None) -> str | dict[str, float] | None:
         raise ValueError(f'--class-weights is {text}; expected "balanced", or as in cat=2,dog=1.') from error
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def evaluate(
     folder: Folder,
     weights: Annotated[

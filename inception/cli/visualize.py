@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from inception.cli.terminal import app, err, imagenet, load, out, working
+from inception.cli.terminal import SEE, app, err, imagenet, load, out, working
 
 if TYPE_CHECKING:
     from inception.labels import Label
@@ -26,7 +26,7 @@ FILTER_POINTS = ("Mixed_5b", "Mixed_6a")
 Seed = Annotated[int, typer.Option(help="The same seed gives the same picture.")]
 
 
-@app.command()
+@app.command(rich_help_panel=SEE)
 def activations(
     image: ImageFile,
     output: Output,
@@ -51,7 +51,7 @@ def activations(
     _made(output, began)
 
 
-@app.command()
+@app.command(rich_help_panel=SEE)
 def filters(
     output: Output,
     image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to start from, not noise.")] = None,
@@ -95,7 +95,7 @@ def filters(
     _made(output, began)
 
 
-@app.command()
+@app.command(rich_help_panel=SEE)
 def gradcam(
     image: ImageFile,
     output: Output,
@@ -121,7 +121,7 @@ def gradcam(
     _made(output, began)
 
 
-@app.command()
+@app.command(rich_help_panel=SEE)
 def dream(
     image: ImageFile,
     output: Output,
@@ -161,7 +161,7 @@ def dream(
     _made(output, began)
 
 
-@app.command()
+@app.command(rich_help_panel=SEE)
 def report(
     image: ImageFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder; index.html is written there.")],

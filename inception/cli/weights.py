@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import Source, app, load, noted, out, working
+from inception.cli.terminal import FILES, Source, app, load, noted, out, working
 
 if TYPE_CHECKING:
     from inception.weights import Weights
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Averages = Annotated[bool, typer.Option(help="Take a training checkpoint's moving averages.")]
 
 
-@app.command()
+@app.command(rich_help_panel=FILES)
 def convert(
     source: Source,
     target: Annotated[Path, typer.Argument(help="The file to write; its ending names the format: .h5, .ckpt, ...")],
@@ -48,7 +48,7 @@ def convert(
         out.print(f"  {note}")
 
 
-@app.command()
+@app.command(rich_help_panel=FILES)
 def inspect(source: Source, moving_averages: Averages = False) -> None:
     """Says what a weight file is: format, network, classes, heads, width, and which published file."""
     weights = load(source, moving_averages)
@@ -80,7 +80,7 @@ def _facts(weights: Weights) -> Iterator[tuple[str, object]]:
         yield "note", note
 
 
-@app.command()
+@app.command(rich_help_panel=FILES)
 def verify(
     a: Source,
     b: Annotated[str, typer.Argument(help="The file to compare it with; none with --against.")] = "",
@@ -139,7 +139,7 @@ def differences_table(rows: list[Any], tolerance: float) -> Table:
     return table
 
 
-@app.command("published")
+@app.command("published", rich_help_panel=FILES)
 def published_files(
     id: Annotated[str | None, typer.Argument(help="One of them, to see everything that is known of it.")] = None,
 ) -> None:
