@@ -18,7 +18,7 @@ from made import NARROW, random_weights
 from typer.testing import CliRunner
 
 import inception
-from inception import architecture
+from inception import architecture, features
 from inception.cli import app
 from inception.variants import KERAS
 from inception.weights import published
@@ -66,10 +66,21 @@ def stand_ins(checkout, monkeypatch):
     return {"images": np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), dtype=np.uint8)}
 
 
+def features_of_two_classes():
+    """photos/ with a folder a class, and what `inception features` makes of it."""
+    for number, picture in enumerate(sorted(Path("checkpoints/sample-digits").glob("*.png"))):
+        place = Path("photos", "even" if number % 2 == 0 else "odd")
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, place)
+    features.extract("photos", "features", "checkpoints/sample.h5", engine="tensorflow")
+
+
 @pytest.mark.parametrize("page", named(page for page in ALL if blocks(page, "python")))
 def test_python_blocks_run(page, checkout, stand_ins):
     """Those of one page one after the other, as its reader would, from the top of a checkout."""
     names = dict(stand_ins)
+    if "features photos/ features" in page.read_text(encoding="utf-8"):
+        features_of_two_classes()
     for number, block in enumerate(blocks(page, "python")):
         program = checkout / f"block_{number}.py"
         program.write_text(block, encoding="utf-8")
