@@ -1,10 +1,10 @@
 """What the network computes at inference, as a short list of operations that any engine can run.
 
 `plan` folds the table once more, with the weights at hand: batch norm goes into the
-kernels, average pools move behind the 1x1 convolutions that follow them, siblings may
-become one, and what no wanted end point needs is not there. The result is data (arrays
-and names); `Engine` is the fold over it, which the ONNX writer and the TensorFlow engine
-override. No framework here.
+kernels, average pools move behind the 1x1 convolutions that follow them, and what no wanted
+end point needs is not there. (Siblings as one wide convolution were tried: slower.) The
+result is data (arrays and names); `Engine` is the fold over it, which the ONNX writer and
+the TensorFlow engine override. No framework here.
 """
 
 from __future__ import annotations
@@ -71,16 +71,6 @@ class Join:
 
 
 @dataclass(frozen=True)
-class Channels:
-    """The channels from `start` up to, not including, `stop`."""
-
-    output: str
-    input: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
 class Average:
     """The mean over the whole map: [n, height, width, channels] -> [n, channels]."""
 
@@ -104,7 +94,7 @@ class Softmax:
     input: str
 
 
-Operation = Convolve | Scale | Window | Join | Channels | Average | Dense | Softmax
+Operation = Convolve | Scale | Window | Join | Average | Dense | Softmax
 
 
 @dataclass(frozen=True)
@@ -113,12 +103,10 @@ class Rewrites:
 
     fold: batch norm becomes part of the kernel and a bias; so do the scaling and offset of pixels.
     pool_behind: an average pool of stride 1 before a 1x1 convolution runs behind it, on fewer channels.
-    merge: 1x1 convolutions that read the same map become one, whose output is cut up again.
     """
 
     fold: bool = True
     pool_behind: bool = True
-    merge: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,8 +154,6 @@ def plan(
     if set(end_points) & {"PreLogits", "Logits", "Predictions"}:
         writer.logits(base[END_POINTS[-1]])
     operations = _needed(writer.operations, end_points)
-    if rewrites.merge:
-        operations = _needed(_merged(operations), end_points)
     return Plan(tuple(operations), tuple(end_points), weights.variant, pixels)
 
 
@@ -324,37 +310,6 @@ def pixel_scaling(variant: Variant) -> tuple[np.ndarray, np.ndarray]:
     return 1 / scale, -mean / scale
 
 
-def _merged(operations: Sequence[Operation]) -> list[Operation]:
-    """Sibling 1x1 convolutions as one and its channels; with ReLU and without stay apart."""
-    groups: dict[tuple[Any, ...], list[Convolve]] = {}
-    for operation in operations:
-        if isinstance(operation, Convolve) and operation.kernel.shape[:2] == (1, 1) and operation.stride == 1:
-            groups.setdefault((operation.input, operation.relu, operation.bias is None), []).append(operation)
-    first = {group[0].output: group for group in groups.values() if len(group) > 1}
-    rest = {operation.output for group in first.values() for operation in group[1:]}
-    merged: list[Operation] = []
-    for operation in operations:
-        if operation.output in first:
-            merged.extend(_as_one(first[operation.output]))
-        elif operation.output not in rest:
-            merged.append(operation)
-    return merged
-
-
-def _as_one(group: list[Convolve]) -> list[Operation]:
-    name = f"{group[0].output}/merged"
-    biases = [operation.bias for operation in group if operation.bias is not None]
-    kernel = np.concatenate([operation.kernel for operation in group], -1)
-    bias = np.concatenate(biases) if biases else None
-    parts: list[Operation] = [dataclasses.replace(group[0], output=name, kernel=kernel, bias=bias)]
-    start = 0
-    for operation in group:
-        stop = start + operation.kernel.shape[-1]
-        parts.append(Channels(operation.output, name, start, stop))
-        start = stop
-    return parts
-
-
 # --- Running a plan --------------------------------------------------------------------
 
 T = TypeVar("T")
@@ -375,9 +330,6 @@ class Engine(Generic[T]):
     def join(self, operation: Join, xs: list[T]) -> T:
         raise NotImplementedError
 
-    def channels(self, operation: Channels, x: T) -> T:
-        raise NotImplementedError
-
     def average(self, operation: Average, x: T) -> T:
         raise NotImplementedError
 
@@ -394,7 +346,6 @@ def run(engine: Engine[T], wanted: Plan, images: T) -> dict[str, T]:
         Convolve: engine.convolve,
         Scale: engine.scale,
         Window: engine.window,
-        Channels: engine.channels,
         Average: engine.average,
         Dense: engine.dense,
         Softmax: engine.softmax,

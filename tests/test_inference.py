@@ -42,7 +42,7 @@ def test_every_end_point_of_every_variant(name, engine):
     assert_close(run(batch), keras_end_points(weights, batch), names)
 
 
-@pytest.mark.parametrize("flags", [(False, False, False), (True, False, False), (False, True, True)])
+@pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True)])
 def test_rewrites_in_tensorflow(flags):
     weights = random_weights(dataclasses.replace(NARROW, border="include"))
     names = inference_plan.available(weights.variant)

@@ -128,12 +128,6 @@ class _Graph(plans.Engine[str]):
     def join(self, operation: plans.Join, xs: list[str]) -> str:
         return self._node("Concat", f"{operation.output}/nchw", *xs, axis=1)
 
-    def channels(self, operation: plans.Channels, x: str) -> str:
-        name = operation.output
-        bounds = {"start": operation.start, "stop": operation.stop, "axis": 1}
-        limits = [self._constant(f"{name}/{key}", np.array([value])) for key, value in bounds.items()]
-        return self._node("Slice", f"{name}/nchw", x, *limits)
-
     def average(self, operation: plans.Average, x: str) -> str:
         pooled = self._node("GlobalAveragePool", f"{operation.output}/nchw", x)
         return self._node("Flatten", f"{operation.output}/vector", pooled, axis=1)

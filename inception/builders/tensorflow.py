@@ -113,9 +113,6 @@ class _Tensors(plans.Engine[Any]):
     def join(self, operation: plans.Join, xs: list[Any]) -> Any:
         return tf.concat(xs, 3)
 
-    def channels(self, operation: plans.Channels, x: Any) -> Any:
-        return x[..., operation.start : operation.stop]
-
     def average(self, operation: plans.Average, x: Any) -> Any:
         return tf.reduce_mean(x, [1, 2])
 

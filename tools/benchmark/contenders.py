@@ -175,7 +175,7 @@ def ours(path: str, engine: str, precision: str = "float32", size: int = 299, ca
     return make
 
 
-def rewritten(path: str, engine: str, rewrites: tuple[bool, bool, bool], prune: bool = True) -> Make:
+def rewritten(path: str, engine: str, rewrites: tuple[bool, bool], prune: bool = True) -> Make:
     """An engine on a plan with some of the rewrites alone; without `prune` every end point is computed and returned."""
     from inception import inference, inference_plan
 

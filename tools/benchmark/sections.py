@@ -138,14 +138,12 @@ def _relative(found: np.ndarray, expected: np.ndarray) -> float:
 
 # --- What each rewrite brings ----------------------------------------------------------
 
-_REWRITES: dict[str, tuple[tuple[bool, bool, bool], bool]] = {
-    "none, every end point": ((False, False, False), False),
-    "prune": ((False, False, False), True),
-    "prune, fold": ((True, False, False), True),
-    "prune, pool behind": ((False, True, False), True),
-    "prune, fold, pool behind": ((True, True, False), True),
-    "prune, fold, merge": ((True, False, True), True),
-    "prune, fold, pool behind, merge": ((True, True, True), True),
+_REWRITES: dict[str, tuple[tuple[bool, bool], bool]] = {
+    "none, every end point": ((False, False), False),
+    "prune": ((False, False), True),
+    "prune, fold": ((True, False), True),
+    "prune, pool behind": ((False, True), True),
+    "prune, fold, pool behind": ((True, True), True),
 }
 
 
