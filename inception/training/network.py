@@ -72,14 +72,15 @@ def network_of(
         raise ValueError("preprocess is for other models; InceptionV3's pixels are scaled as its weights need it.")
     if end_point not in (None, "PreLogits", *END_POINTS):
         raise ValueError(f"Unknown end_point {end_point!r}; expected one of {', '.join(END_POINTS)}.")
-    size = size or loaded.variant.image_size
+    size = size or loaded.variant.image_size  # with its heads: the auxiliary one's kernel tells the size of training
     recipe = recipe or images.recipe_of(loaded.variant)
     images.recipe_named(recipe)
+    loaded = loaded.step("drop-top") if loaded.variant.num_classes else loaded
     return _of_weights(loaded, Input(size, recipe, loaded.variant, upright=True), end_point or "PreLogits")
 
 
 def _inception(weights: Any) -> Weights | None:
-    """Weights without heads; None for a Keras model of another family."""
+    """The weights; None for a Keras model of another family."""
     import keras
 
     if isinstance(weights, keras.Model):
@@ -89,9 +90,7 @@ def _inception(weights: Any) -> Weights | None:
             return None
     else:
         loaded = inference.weights_of(weights)
-    if loaded.extra:
-        loaded = loaded.step("drop-extra")
-    return loaded.step("drop-top") if loaded.variant.num_classes else loaded
+    return loaded.step("drop-extra") if loaded.extra else loaded
 
 
 def _of_weights(weights: Weights, given: Input, end_point: str) -> Network:
