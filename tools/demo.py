@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
 
-from inception import cli, images, labels, quiet, verify
+from inception import images, labels, quiet, verify
 from inception.classify import classify
+from inception.cli.weights import differences_table
 from inception.weights import Weights, load
 from inception.weights.published import cached_imagenet
 
@@ -42,7 +43,7 @@ def main() -> None:
 
     say("\n[bold]2. The same picture through the Keras and the slim builder[/bold]")
     rows = verify.compare(weights, slim)
-    say(cli.differences_table(rows, TOLERANCE))
+    say(differences_table(rows, TOLERANCE))
     worst = max(row.relative for row in rows)
     say(f"   largest relative difference {worst:.1e} (allowed {TOLERANCE:g})")
 
