@@ -26,7 +26,7 @@ def test_extract_stop_go_on_and_refuse(folder, sample, tmp_path):
     options = [folder, out, "--weights", sample, "--endpoint", "PreLogits,Mixed_6e", "--shard-rows", 16]
     run = command(*options)
     deadline = time.monotonic() + 60
-    while not list(out.glob("part-*")) and time.monotonic() < deadline:
+    while not list(out.glob("part-*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     said, complained = run.communicate(timeout=60)
