@@ -1,5 +1,6 @@
 """The verb features, as a user meets it."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -15,7 +16,9 @@ def command(*arguments):
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "200"}
     whole = [sys.executable, "-m", "inception.cli", "features", *map(str, arguments), "--engine", "onnxruntime"]
     pipe = subprocess.PIPE
-    return subprocess.Popen(whole, stdout=pipe, stderr=pipe, text=True, env=environment)
+    # A test run that was started in the background ignores Ctrl-C, and its children would inherit that.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(whole, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=heard)
 
 
 def test_extract_stop_go_on_and_refuse(folder, sample, tmp_path):
@@ -30,7 +33,7 @@ def test_extract_stop_go_on_and_refuse(folder, sample, tmp_path):
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     said, complained = run.communicate(timeout=60)
-    assert run.returncode == 130 and not said
+    assert run.returncode == 130 and not said, (said, complained)
     assert "of 530 pictures are in" in complained and complained.count("\n") == 1
     assert 16 <= len(features.load(out, partial=True)) < 530 and not list(out.glob("*.tmp-*"))
 
