@@ -9,8 +9,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
 
+# In the order of the files, so that the short ones come last and no core waits for a long one.
 test: $(VENV)/.test lint types
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Ours beside every peer that is installed (torch and tf2onnx are not by themselves); about twenty quiet minutes.
 bench: $(VENV)/.test
