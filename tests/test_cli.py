@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 from made import assert_same
+from typer.testing import CliRunner
 
 from inception import load_weights
+from inception.cli import app
 
 
 def inception(*arguments, code=0):
@@ -16,6 +18,13 @@ def inception(*arguments, code=0):
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == code, run.stdout + run.stderr
     return run.stdout if code == 0 else run.stdout + run.stderr
+
+
+def here(*arguments, code=0):
+    """The same in this process, for verbs that need TensorFlow, which takes its time to start."""
+    run = CliRunner().invoke(app, list(map(str, arguments)))
+    assert run.exit_code == code, f"{run.output} {run.exception!r}"
+    return run.output
 
 
 def test_convert_there_and_back(sample, tmp_path):
@@ -43,12 +52,12 @@ def test_inspect(sample):
 
 def test_verify_passes_and_fails_by_its_exit_code(sample, tmp_path):
     inception("convert", sample, tmp_path / "x.ckpt")
-    text = inception("verify", sample, tmp_path / "x.ckpt")
+    text = here("verify", sample, tmp_path / "x.ckpt")
     assert "equal: largest relative difference" in text and "(slim builder)" in text
     weights = load_weights(sample)
     weights.arrays["InceptionV3/Mixed_6b/Branch_0/Conv2d_0a_1x1/BatchNorm/beta"][0] += 1
     weights.save(tmp_path / "bad.h5")
-    text = inception("verify", sample, tmp_path / "bad.h5", code=1)
+    text = here("verify", sample, tmp_path / "bad.h5", code=1)
     assert "DIFFERENT" in text
     assert text.split("<- differs")[0].splitlines()[-1].startswith("Mixed_6b")
 
@@ -63,9 +72,9 @@ def test_classify_names_real_digits(sample, repository):
 def test_classify_without_names_shows_indices(sample, repository, tmp_path):
     shutil.copy(sample, tmp_path / "mine.h5")
     picture = repository / "checkpoints" / "sample-digits" / "digit-4.png"
-    assert "class 4" in inception("classify", picture, "--weights", tmp_path / "mine.h5")
+    assert "class 4" in here("classify", picture, "--weights", tmp_path / "mine.h5")
     (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
-    text = inception("classify", picture, "--weights", tmp_path / "mine.h5", "--labels", tmp_path / "names.txt")
+    text = here("classify", picture, "--weights", tmp_path / "mine.h5", "--labels", tmp_path / "names.txt")
     assert next(line for line in text.splitlines() if "%" in line).split()[-1] == "e"
 
 

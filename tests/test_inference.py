@@ -34,6 +34,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"], indirect=True)  # ONNX Runtime's: tests/builders
 def test_every_end_point_of_every_variant(name, engine):
     weights = random_weights(VARIANTS[name])
     batch = floats(side=107 if weights.variant.aux_logits else SMALL, variant=weights.variant)
