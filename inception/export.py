@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from inception import extras, images, quantization
+from inception import extras, images, quantization, verify
 from inception import inference_plan as plans
 from inception import labels as names
 from inception.inference import Settings
@@ -181,27 +181,15 @@ def _fixed_images(height: int, width: int, channels: int, count: int) -> np.ndar
 
 
 def _keras(weights: Weights, end_points: Sequence[str], floats: np.ndarray) -> dict[str, np.ndarray]:
-    import keras
-
-    from inception.builders.keras import end_points as keras_end_points
-    from inception.builders.keras import model_of
-
     if weights.variant.aux_logits and "AuxLogits" not in end_points:
         weights = weights.step("drop-aux")
-    model = model_of(weights, input_shape=floats.shape[1:], pooling="avg")
-    points = keras_end_points(model)
-    values = keras.Model(model.input, {name: points[name] for name in end_points})(floats, training=False)
-    return {name: keras.ops.convert_to_numpy(value) for name, value in values.items()}
+    return verify.keras_end_points(weights, floats, end_points)
 
 
 def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> Difference:
     if expected.shape != found.shape:
         raise Unproven(f"{name} comes out of the file as {found.shape}; the Keras builder has {expected.shape}.")
-    left, right = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
-    absolute, largest = float(np.abs(left - right).max()), float(np.abs(left).max())
-    norms = float(np.linalg.norm(left) * np.linalg.norm(right))
-    relative = absolute / largest if largest else (np.inf if absolute else 0.0)
-    return Difference(name, expected.shape, absolute, float(relative), float(left @ right) / norms if norms else 1.0)
+    return verify.difference(name, expected.astype(np.float64), found.astype(np.float64))
 
 
 def _refuse_differences(differences: Sequence[Difference], target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,7 +42,7 @@ def own_builder(weights: Weights) -> Builder:
 def end_points(weights: Weights, pixels: np.ndarray, builder: Builder) -> dict[str, np.ndarray]:
     """The end points of a picture (0..255, [h, w, 3]) under slim's names, no batch axis; pooled ones are vectors."""
     batch = images.preprocess_input(pixels, variant=weights.variant)[None]
-    run = _slim_end_points if builder == "slim" else _keras_end_points
+    run = _slim_end_points if builder == "slim" else keras_end_points
     values = run(weights, batch)
     return {name: value[0].reshape(-1) if _is_vector(value) else value[0] for name, value in values.items()}
 
@@ -51,13 +51,15 @@ def _is_vector(value: np.ndarray) -> bool:
     return value.ndim == 2 or value.shape[1:3] == (1, 1)
 
 
-def _keras_end_points(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarray]:
+def keras_end_points(weights: Weights, batch: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The Keras builder's end points of a batch in the network's range: those named, or all."""
     import keras
 
     from inception.builders.keras import end_points, model_of
 
     model = model_of(weights, input_shape=batch.shape[1:], pooling="avg")
-    values = keras.Model(model.input, end_points(model))(batch, training=False)
+    points = end_points(model)
+    values = keras.Model(model.input, {name: points[name] for name in names or points})(batch, training=False)
     return {name: keras.ops.convert_to_numpy(value) for name, value in values.items()}
 
 
@@ -237,10 +239,11 @@ def _differences(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> Iterator
                 f"{name} is {left.shape} in one network and {right.shape} in the other; "
                 "verify compares networks with the same classes and width."
             )
-        yield _difference(name, left.astype(np.float64), right.astype(np.float64))
+        yield difference(name, left.astype(np.float64), right.astype(np.float64))
 
 
-def _difference(name: str, left: np.ndarray, right: np.ndarray) -> Difference:
+def difference(name: str, left: np.ndarray, right: np.ndarray) -> Difference:
+    """How far `right` is from `left`, arrays of one shape in float64."""
     absolute = float(np.abs(left - right).max())
     norms = float(np.linalg.norm(left) * np.linalg.norm(right))
     cosine = float(np.vdot(left, right)) / norms if norms else float(not absolute)

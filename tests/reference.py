@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 from made import NARROW, NARROW_AUX, NARROW_NOTOP
 
-from inception import images
+from inception import images, verify
 
 SMALL = 75
 VARIANTS = {
@@ -33,18 +33,8 @@ def keras_end_points(weights, batch):
         asked.update(np.ascontiguousarray(array))
     key = asked.hexdigest()
     if key not in _computed:
-        _computed[key] = _keras_end_points(weights, batch)
+        _computed[key] = verify.keras_end_points(weights, batch)
     return dict(_computed[key])
-
-
-def _keras_end_points(weights, batch):
-    import keras
-
-    from inception.builders.keras import end_points, model_of
-
-    model = model_of(weights, input_shape=batch.shape[1:], pooling="avg")
-    values = keras.Model(model.input, end_points(model))(batch, training=False)
-    return {name: keras.ops.convert_to_numpy(value) for name, value in values.items()}
 
 
 def assert_close(found, expected, names):

@@ -57,7 +57,7 @@ def test_verify_passes_and_fails_by_its_exit_code(sample, tmp_path):
     weights = load_weights(sample)
     weights.arrays["InceptionV3/Mixed_6b/Branch_0/Conv2d_0a_1x1/BatchNorm/beta"][0] += 1
     weights.save(tmp_path / "bad.h5")
-    text = here("verify", sample, tmp_path / "bad.h5", code=1)
+    text = inception("verify", sample, tmp_path / "bad.h5", code=1)
     assert "DIFFERENT" in text
     assert text.split("<- differs")[0].splitlines()[-1].startswith("Mixed_6b")
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from inception import extras
 from inception.features.reading import Read, Stamp
-from inception.weights import atomic
+from inception.weights import atomic, file_lock
 
 EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
 _SHARD = b"inception_shard"  # metadata of a shard's footer
@@ -150,32 +150,11 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if not _locks(descriptor):
+        if not file_lock.locks(descriptor):
             raise ValueError(f"Another process is writing features into {folder}; wait for it, or give another folder.")
         yield
     finally:
         os.close(descriptor)
-
-
-if os.name == "nt":
-    import msvcrt
-
-    def _locks(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _locks(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 def begin(folder: Path, metadata: Mapping[str, Any], paths: Sequence[str]) -> None:

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import socket
-import sys
 import tarfile
 import threading
 import time
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from inception.weights import atomic, published
+from inception.weights import atomic, file_lock, published
 from inception.weights.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile
 from inception.weights.published import MOST_BYTES, Published
 
@@ -186,34 +185,13 @@ def _held(lock: Path) -> int | None:
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         # A holder removes the file as it goes; a lock on the removed one is worth nothing.
-        if _locks(descriptor) and os.fstat(descriptor).st_nlink:
+        if file_lock.locks(descriptor) and os.fstat(descriptor).st_nlink:
             return descriptor
     except BaseException:
         os.close(descriptor)
         raise
     os.close(descriptor)
     return None
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _locks(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _locks(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 # --- Over the network ------------------------------------------------------------------

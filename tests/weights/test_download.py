@@ -26,7 +26,7 @@ from made import NARROW, assert_same, random_weights
 
 from inception import load_weights
 from inception.variants import KERAS
-from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, download, published
+from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, download, file_lock, published
 from inception.weights.download import Patience, fetch
 from inception.weights.published import Published
 
@@ -614,10 +614,10 @@ def test_a_killed_holder_of_the_lock_holds_nobody_up(site, a_file, tmp_path):
 
 
 def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path, monkeypatch):
-    lock, true = tmp_path / "x.lock", download._locks
-    monkeypatch.setattr(download, "_locks", lambda descriptor: (lock.unlink(), true(descriptor))[1])
+    lock, true = tmp_path / "x.lock", file_lock.locks
+    monkeypatch.setattr(file_lock, "locks", lambda descriptor: (lock.unlink(), true(descriptor))[1])
     assert download._held(lock) is None
-    monkeypatch.setattr(download, "_locks", true)
+    monkeypatch.setattr(file_lock, "locks", true)
     os.close(download._held(lock))
 
 
