@@ -90,20 +90,26 @@ def as_peer_runs(weights: Weights, peer: Peer) -> Weights:
 
 
 def _keras_applications(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarray]:
-    """keras.applications' model, filled by Keras's own reader from a file of ours."""
     import keras
 
     from inception.builders.keras import end_points
 
+    peer = keras_peer(weights, batch.shape[1:] if not weights.variant.num_classes else None)
+    values = keras.Model(peer.input, end_points(peer))(batch, training=False)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in values.items()}
+
+
+def keras_peer(weights: Weights, shape: tuple[int, ...] | None = None) -> Any:
+    """keras.applications' model, filled by Keras's own reader from a file of ours; without an auxiliary head."""
+    import keras
+
     variant = weights.variant
     weights = weights.step("fold-gamma") if variant.gamma else weights
     top = {"classes": variant.num_classes} if variant.num_classes else {"include_top": False, "pooling": "avg"}
-    shape = batch.shape[1:] if not variant.num_classes else None
     peer = keras.applications.InceptionV3(weights=None, input_shape=shape, **top)
     with tempfile.TemporaryDirectory() as folder:
         peer.load_weights(weights.save(f"{folder}/peer.h5"))
-    values = keras.Model(peer.input, end_points(peer))(batch, training=False)
-    return {name: keras.ops.convert_to_numpy(value) for name, value in values.items()}
+    return peer
 
 
 def _torchvision(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarray]:

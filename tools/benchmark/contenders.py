@@ -30,7 +30,7 @@ def point(weights: Any) -> str:
     return "Predictions" if weights.variant.num_classes else "PreLogits"
 
 
-def _load(path: str) -> Any:
+def load(path: str) -> Any:
     import inception
 
     with warnings.catch_warnings():
@@ -44,14 +44,9 @@ def _load(path: str) -> Any:
 
 def keras_applications(path: str, size: int = 299) -> Any:
     """keras.applications' own model, filled by Keras's own reader."""
-    import keras
+    from inception import verify
 
-    weights = _load(path)
-    top = {"classes": weights.variant.num_classes} if weights.variant.num_classes else {"include_top": False}
-    model = keras.applications.InceptionV3(weights=None, input_shape=(size, size, 3), pooling="avg", **top)
-    with tempfile.TemporaryDirectory() as folder:
-        model.load_weights(weights.save(f"{folder}/peer.h5"))
-    return model
+    return verify.keras_peer(load(path), (size, size, 3))
 
 
 def keras_predict(path: str) -> Make:
@@ -74,7 +69,7 @@ def slim_graph(path: str) -> Make:
     import tensorflow as tf
     import tf_slim as slim
 
-    weights, v1 = _load(path), tf.compat.v1
+    weights, v1 = load(path), tf.compat.v1
     classes = weights.variant.num_classes
     with tf.Graph().as_default():
         images = v1.placeholder(tf.float32, [None, 299, 299, 3])
@@ -98,7 +93,7 @@ def torch_module(path: str, channels_last: bool = False) -> Make:
 
     from benchmark.torch_network import Network
 
-    weights = _load(path)
+    weights = load(path)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     module = Network(weights).train(False)
     if channels_last:
@@ -153,7 +148,7 @@ def ours(path: str, engine: str, precision: str = "float32", size: int = 299, ca
     """`compile_inference` for each batch size; int8 calibrates on the array in the file `calibration`."""
     import inception
 
-    weights = _load(path)
+    weights = load(path)
     threads = int(os.environ["OMP_NUM_THREADS"])
     if engine == "tensorflow":
         _tensorflow_threads(threads)
@@ -179,7 +174,7 @@ def rewritten(path: str, engine: str, rewrites: tuple[bool, bool], prune: bool =
     """An engine on a plan with some of the rewrites alone; without `prune` every end point is computed and returned."""
     from inception import inference, inference_plan
 
-    weights = _load(path)
+    weights = load(path)
     threads = int(os.environ["OMP_NUM_THREADS"])
     if engine == "tensorflow":
         _tensorflow_threads(threads)

@@ -184,7 +184,7 @@ def precisions(setup: Setup) -> Section:
 
     import inception
 
-    weights = contenders._load(setup.weights)
+    weights = contenders.load(setup.weights)
     with tempfile.TemporaryDirectory() as folder:
         calibration = f"{folder}/calibration.npy"
         taken = photographs(setup.photographs, weights)
@@ -245,7 +245,7 @@ def exports(setup: Setup) -> Section:
     """Each format, written, run in its own runtime, and compared with the Keras builder."""
     from inception import export
 
-    weights, rows = contenders._load(setup.weights), []
+    weights, rows = contenders.load(setup.weights), []
     runtimes = {"net.onnx": "ONNX Runtime", "net": "TensorFlow", "net.tflite": "LiteRT", "net.xml": "OpenVINO"}
     with tempfile.TemporaryDirectory() as folder:
         for name, runtime in runtimes.items():
@@ -282,7 +282,7 @@ _STEPS: dict[str, str] = {
 
 def building(setup: Setup) -> Section:
     """What a process of its own needs, from its start to its end: time and peak memory."""
-    top = bool(contenders._load(setup.weights).variant.num_classes)
+    top = bool(contenders.load(setup.weights).variant.num_classes)
     seconds: dict[str, list[float]] = {name: [] for name in _STEPS}
     peaks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
