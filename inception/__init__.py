@@ -14,9 +14,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from inception.builders.keras import InceptionV3, end_points
     from inception.builders.slim import inception_v3, inception_v3_arg_scope, inception_v3_base
-    from inception.images import preprocess_input
     from inception.inference import compile_inference
     from inception.labels import decode_predictions
+    from inception.networks import Network, network_of
+    from inception.pictures import Picture, preprocess_input
     from inception.variants import Variant
     from inception.weights import CheckpointError, Weights
     from inception.weights.formats import load as load_weights
@@ -28,7 +29,10 @@ _HOME = {
     "inception_v3": "inception.builders.slim",
     "inception_v3_base": "inception.builders.slim",
     "inception_v3_arg_scope": "inception.builders.slim",
-    "preprocess_input": "inception.images",
+    "Network": "inception.networks",
+    "network_of": "inception.networks",
+    "Picture": "inception.pictures",
+    "preprocess_input": "inception.pictures",
     "decode_predictions": "inception.labels",
     "Variant": "inception.variants",
     "CheckpointError": "inception.weights",
@@ -41,6 +45,8 @@ _ROOMS = ("features", "training", "visualize")  # `inception.features.extract` w
 __all__ = [
     "CheckpointError",
     "InceptionV3",
+    "Network",
+    "Picture",
     "Variant",
     "Weights",
     "compile_inference",
@@ -50,6 +56,7 @@ __all__ = [
     "inception_v3_arg_scope",
     "inception_v3_base",
     "load_weights",
+    "network_of",
     "preprocess_input",
 ]
 

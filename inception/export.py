@@ -25,6 +25,7 @@ from inception import inference_plan as plans
 from inception import labels as names
 from inception.inference import Settings
 from inception.inference_plan import Plan
+from inception.networks import network_of
 from inception.quantization import Agreement
 from inception.verify import Difference
 from inception.weights import Weights, atomic
@@ -66,7 +67,7 @@ class _Task:
 
 
 def export(
-    weights: Weights,
+    network: Any,
     target: str | os.PathLike[str],
     *,
     end_points: Sequence[str] | None = None,
@@ -79,6 +80,7 @@ def export(
     """Writes `target` and proves it. Its ending names the format: .onnx, .tflite, .xml, or none: a SavedModel folder.
 
     Args:
+        network: whatever `networks.network_of` takes and is a whole InceptionV3.
         end_points: Predictions where none are given, PreLogits (pooled features) of weights
             without a classifier.
         batch, image_size: fixed sizes of the input; None leaves them to the file's user.
@@ -95,9 +97,12 @@ def export(
     target = Path(target)
     kind = _kind(target, calibration is not None)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    found = network_of(network)
+    weights = found.inception
     points = tuple(end_points or (("Predictions",) if weights.variant.num_classes else ("PreLogits",)))
     plan = plans.plan(weights, points, pixels=pixels, image_size=size)
-    task = _Task(weights, plan, batch, size, known_labels(weights))
+    unnamed = names.numbered(weights.variant.num_classes)
+    task = _Task(weights, plan, batch, size, None if found.labels in (None, unnamed) else found.labels)
     with _folder_beside(target) as folder:
         made = folder / (target.name if target.suffix else "saved_model")
         if calibration is not None:
@@ -131,31 +136,23 @@ def _replaceable(folder: Path) -> bool:
     return (folder / "saved_model.pb").is_file() or not any(folder.iterdir())
 
 
-def known_labels(weights: Weights) -> tuple[names.Label, ...] | None:
-    """The names of the classes: from `NAME.labels.txt` beside the weights, or ImageNet's by their number; else None."""
-    classes = weights.variant.num_classes
-    beside = Path(weights.source.path).with_suffix(".labels.txt")
-    return names.read(beside, classes) if beside.is_file() else names.imagenet(classes)
-
-
 def pictures(
-    folder: str | os.PathLike[str], weights: Weights, image_size: tuple[int, int] | None = None, pixels: bool = False
+    folder: str | os.PathLike[str], network: Any, image_size: tuple[int, int] | None = None, pixels: bool = False
 ) -> list[np.ndarray]:
     """The pictures in a folder (by their endings; at most 500, evenly spread) as calibration images [h, w, c].
 
-    Resized to `image_size` or the weights' own; floats in the network's range, or uint8 where
+    Brought to `image_size`, or the size of the network's picture, as that says; floats in the
+    network's range, or uint8 where
     `pixels` says so. Raises ValueError for a folder without pictures and for one that cannot be read.
     """
     found = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in PICTURES)
     if not found:
         raise ValueError(f"The folder {os.fspath(folder)} has no pictures; expected files as {', '.join(PICTURES)}.")
-    variant = weights.variant
+    picture = network_of(network).picture.at(image_size)
     chosen = [found[int(i)] for i in np.linspace(0, len(found) - 1, min(len(found), _MOST_PICTURES))]
-    sizes = image_size or (variant.image_size, variant.image_size)
-    resized = (images.resize(images.read(path), *sizes) for path in chosen)
     if pixels:
-        return [np.rint(picture).astype(np.uint8) for picture in resized]
-    return [images.preprocess_input(picture, variant=variant) for picture in resized]
+        return [np.rint(picture.resized(path)).astype(np.uint8) for path in chosen]
+    return [picture.input(path) for path in chosen]
 
 
 # --- The check -------------------------------------------------------------------------
@@ -164,9 +161,9 @@ def pictures(
 def compare(task: _Task, run: Files) -> tuple[Difference, ...]:
     """A written file against the Keras builder, on fixed images: a row for each end point."""
     variant = task.weights.variant
-    height, width = task.image_size or (variant.image_size,) * 2
+    height, width = task.image_size or task.weights.picture.sides
     pixels = _fixed_images(height, width, variant.channels, task.batch or _CHECKED)
-    floats = images.preprocess_input(pixels, variant=variant)
+    floats = np.asarray(task.weights.picture.scaled(pixels))
     expected = _keras(task.weights, task.plan.end_points, floats)
     found = run(pixels if task.plan.pixels else floats)
     return tuple(_difference(name, expected[name], found[name]) for name in task.plan.end_points)

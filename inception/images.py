@@ -1,110 +1,24 @@
-"""Pictures to tensors: the recipes for size and scale, and the guard of the value range.
+"""Picture files to pixels.
 
-A recipe is part of the network that was trained with it: features made by another one
-are other features. All but torchvision's resize as TensorFlow 1 did (no half-pixel
-centres, no anti-aliasing), which slim's and the 2015 graph's published accuracies were
-measured with. JPEGs are decoded accurately, as TensorFlow does when told INTEGER_ACCURATE;
+JPEGs are decoded accurately, as TensorFlow does when told INTEGER_ACCURATE;
 its default, a rough transform, gives pixels that differ by 1 of 255 on average.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import os
 import struct
 import threading
-import warnings
 import zlib
-from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from inception.variants import GOOGLE_2015, KERAS, Variant
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """From a picture to a square of the network's size.
-
-    centre: what is kept of each side: 1.0 is the whole picture. shape: "squash" makes what
-    is kept square whatever its shape was (TensorFlow 1's resize); "crop" scales the shorter
-    side (Pillow's bilinear filter, anti-aliased) and cuts the middle square out.
-    pixels: the variant whose scaling of values it has; None for that of the weights.
-    """
-
-    centre: float = 1.0
-    shape: Literal["squash", "crop"] = "squash"
-    pixels: Variant | None = None
-
-
-RECIPES: dict[str, Recipe] = {
-    "keras": Recipe(),
-    "slim": Recipe(centre=0.875),
-    "google_2015": Recipe(pixels=GOOGLE_2015),
-    "torchvision": Recipe(centre=0.875, shape="crop"),
-}
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 _LARGE = 1 << 24  # pixels: larger pictures are decoded one at a time, whatever the number of threads
 _one_at_a_time = threading.Lock()
-
-
-def preprocess_input(x: Any, data_format: str | None = None, variant: Variant = KERAS) -> Any:
-    """Pixels 0..255 to what the network takes ([-1, 1] for slim and Keras weights): (x - mean) / scale.
-
-    x: numpy array or tensor of any number type, channels last, or first where
-    `data_format` is "channels_first". Returns float32 of the same shape and kind (numpy
-    for lists); x itself is never changed. Raises ValueError for another `data_format`.
-    """
-    if data_format not in (None, "channels_last", "channels_first"):
-        raise ValueError(f'data_format is {data_format!r}; expected "channels_last" or "channels_first".')
-    mean, scale = (np.asarray(values, np.float32) for values in (variant.pixel_mean, variant.pixel_scale))
-    if len(set(variant.pixel_mean)) == len(set(variant.pixel_scale)) == 1:
-        mean, scale = mean[0], scale[0]
-    elif data_format == "channels_first":
-        mean, scale = mean.reshape(3, 1, 1), scale.reshape(3, 1, 1)
-    return (_float32(x) - mean) / scale
-
-
-def _float32(x: Any) -> Any:
-    if isinstance(x, np.ndarray | np.generic | list | tuple | int | float):
-        return np.asarray(x, np.float32)
-    if type(x).__module__.startswith("tensorflow."):  # as in a tf.data pipeline, whatever Keras's backend is
-        import tensorflow as tf
-
-        return tf.cast(x, tf.float32)
-    from keras import ops
-
-    return ops.cast(x, "float32")
-
-
-class SuspiciousRange(UserWarning):
-    """Values that a network of this range takes without an error, and that look like another range."""
-
-
-def check_range(x: np.ndarray, variant: Variant = KERAS, what: str = "images") -> None:
-    """Refuses scaled images outside the range that `variant` was trained with, most often pixels never scaled.
-
-    Raises ValueError for values beyond the range; warns (`SuspiciousRange`) of values that
-    all lie in 0..1 where the range is [-1, 1]: most often pixels divided by 255.
-    """
-    ends = preprocess_input(np.array([[[0.0] * variant.channels], [[255.0] * variant.channels]]), variant=variant)
-    low, high, slack = float(ends.min()), float(ends.max()), 0.01 * float(ends.max() - ends.min())
-    least, most = float(np.min(x)), float(np.max(x))
-    if not (low - slack <= least and most <= high + slack):
-        raise ValueError(
-            f"The {what} have values from {least:g} to {most:g}; these weights take {low:g} to {high:g}. "
-            "Give pixels 0..255 to inception.preprocess_input first."
-        )
-    if low < 0 <= least < most <= 1:
-        warnings.warn(
-            f"The {what} have values from {least:g} to {most:g}, none below 0; these weights take {low:g} to {high:g}. "
-            "Were pixels divided by 255? inception.preprocess_input scales them.",
-            SuspiciousRange,
-            stacklevel=2,
-        )
 
 
 def read(path: str | os.PathLike[str], *, upright: bool = False) -> np.ndarray:
@@ -191,106 +105,6 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     rows = -1 if orientation in (3, 4, 7, 8) else 1
     columns = -1 if orientation in (2, 3, 6, 7) else 1
     return pixels[::rows, ::columns]
-
-
-_ROWS = 32  # of the result at a time, so that what lies between stays in the processor's cache
-
-
-def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """TensorFlow 1's bilinear resize of [h, w, c] to float32: sample k lies at k * h / height."""
-    rows, columns = (_samples(old, new) for old, new in zip(pixels.shape[:2], (height, width), strict=True))
-    low, high, down = rows
-    left, right, across = columns
-    channels = pixels.shape[2]
-    left, right = (((side * channels)[:, None] + np.arange(channels)).ravel() for side in (left, right))
-    across, down = np.repeat(across, channels), down[:, None]
-    flat = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
-    result = np.empty((height, width * channels), np.float32)
-    for start in range(0, height, _ROWS):
-        part = slice(start, start + _ROWS)
-        needed, where = np.unique(np.concatenate([low[part], high[part]]), return_inverse=True)
-        wide = _between(flat[needed], left, right, across)
-        upper, lower = np.split(where, 2)
-        result[part] = _mixed(wide[upper], wide[lower], down[part])
-    return result.reshape(height, width, channels)
-
-
-def _samples(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    place = np.arange(new, dtype=np.float32) * np.float32(old / new)
-    low = np.minimum(np.floor(place).astype(np.int64), old - 1)
-    return low, np.minimum(low + 1, old - 1), place - low.astype(np.float32)
-
-
-def _between(rows: np.ndarray, left: np.ndarray, right: np.ndarray, across: np.ndarray) -> np.ndarray:
-    return _mixed(rows.take(left, 1).astype(np.float32), rows.take(right, 1).astype(np.float32), across)
-
-
-def _mixed(a: np.ndarray, b: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """a + (b - a) * part, in b's memory."""
-    b -= a
-    b *= part
-    b += a
-    return b
-
-
-def recipe_of(variant: Variant) -> str:
-    """The recipe that weights of this variant were published with: one of `RECIPES`."""
-    if variant.pixel_scale == GOOGLE_2015.pixel_scale:
-        return "google_2015"
-    if variant.border == "include":
-        return "torchvision"
-    return "slim" if variant.background else "keras"
-
-
-def recipe_named(name: str) -> Recipe:
-    """One of `RECIPES`. ValueError for another name."""
-    if name not in RECIPES:
-        raise ValueError(f"Unknown recipe {name!r}; expected one of {', '.join(RECIPES)}.")
-    return RECIPES[name]
-
-
-def prepare(
-    picture: str | os.PathLike[str] | np.ndarray,
-    size: int = 299,
-    variant: Variant = KERAS,
-    recipe: str = "keras",
-) -> np.ndarray:
-    """A picture (file or uint8 [h, w, 3]) as the network's input: float32 [size, size, 3].
-
-    Scaled for `variant`, but for a recipe with a scaling of its own (google_2015).
-    """
-    chosen = recipe_named(recipe)
-    pixels = picture if isinstance(picture, np.ndarray) else read(picture)
-    return preprocess_input(square(pixels, size, chosen), variant=chosen.pixels or variant)
-
-
-def square(pixels: np.ndarray, size: int, recipe: Recipe = RECIPES["keras"]) -> np.ndarray:
-    """Pixels uint8 [h, w, 3] to float32 [size, size, 3], still 0..255."""
-    if recipe.shape == "crop":
-        return _middle_square(pixels, size, recipe.centre)
-    return resize(pixels if recipe.centre == 1 else _centre(pixels, recipe.centre), size, size)
-
-
-def _centre(pixels: np.ndarray, kept: float = 0.875) -> np.ndarray:
-    """The middle of the picture, cut as `tf.image.central_crop` cuts it."""
-    height, width = pixels.shape[:2]
-    top, left = (int((side - side * kept) / 2) for side in (height, width))
-    return pixels[top : height - top, left : width - left]
-
-
-def _middle_square(pixels: np.ndarray, size: int, kept: float) -> np.ndarray:
-    """torchvision's evaluation: the shorter side to size / kept (342 for 299), then the middle square."""
-    short = min(pixels.shape[:2])
-    # A strip of 1 x 60000 pixels would become 342 x 20 million: what lies far from the middle goes first.
-    pixels = _middle(pixels, *(min(side, 16 * short) for side in pixels.shape[:2]))
-    height, width = (int(math.ceil(size / kept) * side / short) for side in pixels.shape[:2])
-    resized = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
-    return _middle(resized, size, size).astype(np.float32)
-
-
-def _middle(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    top, left = (round((old - new) / 2) for old, new in zip(pixels.shape[:2], (height, width), strict=True))
-    return pixels[top : top + height, left : left + width]
 
 
 def test_picture(size: int = 299) -> np.ndarray:

@@ -13,7 +13,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 import threading
 import time
 import warnings
@@ -24,10 +23,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from inception import extras, images
+from inception import extras
 from inception import inference_plan as plans
 from inception.inference_plan import Plan
-from inception.weights import Weights, atomic, formats
+from inception.networks import network_of
+from inception.pictures import Picture
+from inception.weights import Weights, atomic
 
 if TYPE_CHECKING:
     from inception.quantization import Agreement
@@ -80,14 +81,23 @@ class Inference:
     def end_points(self) -> tuple[str, ...]:
         return self.plan.end_points
 
-    def __call__(self, batch: Any) -> dict[str, np.ndarray]:
-        """{end point: array} for images [n, height, width, channels], an array or a tensor.
+    @property
+    def picture(self) -> Picture:
+        """How a picture becomes an input: `run.picture.input("cat.jpg")`."""
+        return self.plan.picture.at(self.settings.image_size)
 
-        Floats are taken as the network's range (`images.preprocess_input`), uint8 as pixels
-        0..255, which are scaled first. Maps come back as [n, h, w, c], heads as [n, c]. With a
+    def __call__(self, batch: Any) -> dict[str, np.ndarray]:
+        """{end point: array} for images [n, height, width, channels], an array or a tensor, or for picture files.
+
+        Files come in as the weights' `picture` has it. Floats are taken as the network's range
+        (`preprocess_input`), uint8 as pixels 0..255, which are scaled first. Maps come back as
+        [n, h, w, c], heads as [n, c]. With a
         fixed batch, any number of images runs in pieces of that size, the last one filled up
         and cut. Raises ValueError for another shape or type.
         """
+        if isinstance(batch, str | os.PathLike) or (isinstance(batch, list | tuple) and _are_files(batch)):
+            files = [batch] if isinstance(batch, str | os.PathLike) else batch
+            batch = np.stack([self.picture.input(file) for file in files])
         array = checked(np.asarray(batch), self.plan, self.settings.image_size)
         size = self.settings.batch
         if size is None:
@@ -102,6 +112,10 @@ class Inference:
         return [result[: len(piece)] for result in self._run(full)]
 
 
+def _are_files(batch: Sequence[Any]) -> bool:
+    return bool(batch) and all(isinstance(each, str | os.PathLike) for each in batch)
+
+
 def checked(array: np.ndarray, plan: Plan, image_size: tuple[int, int] | None = None) -> np.ndarray:
     """Images [n, h, w, c] as a float32 plan takes them; uint8 pixels are scaled. ValueError for what does not fit."""
     channels = plan.variant.channels
@@ -113,7 +127,7 @@ def checked(array: np.ndarray, plan: Plan, image_size: tuple[int, int] | None = 
     elif (height, width) != image_size:
         raise ValueError(f"images are {height}x{width}; this network was compiled for {image_size[0]}x{image_size[1]}.")
     if array.dtype == np.uint8:
-        return images.preprocess_input(array, variant=plan.variant)
+        return np.asarray(plan.picture.scaled(array))
     if array.dtype.kind != "f":
         raise ValueError(f"images are {array.dtype}; expected uint8 pixels, or floats in the network's range.")
     return np.ascontiguousarray(array, np.float32)
@@ -133,12 +147,12 @@ def compile_inference(
     threads: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     calibration: Any = None,
+    picture: str | Picture | None = None,
 ) -> Inference:
     """A network ready to run, with batch norm folded in and nothing in it that `end_points` do not need.
 
     Args:
-        weights_or_model: a weight file's path (any format read here) or a published id,
-            `Weights`, or a Keras InceptionV3 model.
+        weights_or_model: whatever `networks.network_of` takes and is a whole InceptionV3.
         end_points: slim's names: rows of the base (`Mixed_5b`: [n, h, w, c]), `AuxLogits`,
             `PreLogits` (the pooled features), `Logits`, `Predictions` ([n, c]). Weights without
             a classifier have no Predictions: ask for ("PreLogits",).
@@ -153,6 +167,7 @@ def compile_inference(
         calibration: for int8, some hundred images as the network will get them, [n, height,
             width, channels]. Every fifth is held out, and `agreement` measured on those; below
             99 % a warning (`quantization.LowAgreement`) says so.
+        picture: another way of a picture than the weights' own.
 
     Raises:
         ValueError: for arguments that do not fit each other, the weights or this machine.
@@ -160,7 +175,7 @@ def compile_inference(
     """
     settings = Settings(precision, batch, _size(image_size), threads)
     _check(engine, settings, calibration)
-    weights = weights_of(weights_or_model)
+    weights = network_of(weights_or_model, picture=picture).inception
     plan = plans.plan(weights, end_points, image_size=settings.image_size)
     if precision == "int8":
         return _quantized(weights, plan, settings, calibration)
@@ -168,21 +183,6 @@ def compile_inference(
         return Inference(plan, "openvino", settings, compiled("openvino", plan, settings))
     name, run = (engine, compiled(engine, plan, settings)) if engine != "auto" else _fastest(plan, settings)
     return Inference(plan, name, settings, run)
-
-
-def weights_of(weights_or_model: Any) -> Weights:
-    """Canonical weights from a path, from a Keras InceptionV3, or as they are. ValueError for anything else."""
-    if isinstance(weights_or_model, Weights):
-        return weights_or_model
-    if isinstance(weights_or_model, str | os.PathLike):
-        return formats.load(weights_or_model)
-    keras = sys.modules.get("keras")
-    if keras is not None and isinstance(weights_or_model, keras.Model):
-        from inception.builders.keras import to_weights
-
-        return to_weights(weights_or_model)
-    kind = type(weights_or_model).__name__
-    raise ValueError(f"weights_or_model is a {kind}; expected a path, Weights, or a Keras InceptionV3 model.")
 
 
 def _size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -329,7 +329,7 @@ def _processor() -> str:
 
 def _random_images(plan: Plan, settings: Settings) -> np.ndarray:
     """A batch like the ones to come: 8 images where their number is open, the weights' own size where that is."""
-    size = plan.variant.image_size
+    size = plan.picture.sides[0]
     batch = settings.batch or _MOST_MEASURED
     shape = (batch, *(settings.image_size or (size, size)), plan.variant.channels)
     return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)

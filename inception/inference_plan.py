@@ -17,7 +17,9 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
+from inception import pictures
 from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Padding, Pool, fold, walk
+from inception.pictures import Picture
 from inception.variants import SCOPE, Variant
 from inception.weights import Weights
 
@@ -115,12 +117,14 @@ class Plan:
 
     end_points: the wanted results; each is the output of an operation of this name.
     pixels: the input is uint8 pixels 0..255; otherwise float32 in the network's range.
+    picture: how a picture becomes the input.
     """
 
     operations: tuple[Operation, ...]
     end_points: tuple[str, ...]
     variant: Variant
     pixels: bool = False
+    picture: Picture = pictures.KERAS
 
 
 def available(variant: Variant) -> tuple[str, ...]:
@@ -154,7 +158,7 @@ def plan(
     if set(end_points) & {"PreLogits", "Logits", "Predictions"}:
         writer.logits(base[END_POINTS[-1]])
     operations = _needed(writer.operations, end_points)
-    return Plan(tuple(operations), tuple(end_points), weights.variant, pixels)
+    return Plan(tuple(operations), tuple(end_points), weights.variant, pixels, weights.picture)
 
 
 def _check_end_points(weights: Weights, end_points: Sequence[str]) -> None:
@@ -185,7 +189,7 @@ def check_size(variant: Variant, end_points: Sequence[str], image_size: tuple[in
     if rows.aux_logits and f"AuxLogits/Conv2d_2a_{kernel[0]}x{kernel[1]}" not in places:
         raise ValueError(
             f"The auxiliary head's last kernel is {kernel[0]}x{kernel[1]}, more than a {image_size[0]}x{image_size[1]} "
-            f"image gives it; take images of {variant.image_size}x{variant.image_size}, or leave AuxLogits out."
+            f"image gives it; take images of {variant.aux_size}x{variant.aux_size}, or leave AuxLogits out."
         )
 
 
@@ -225,7 +229,7 @@ class _Writer(Ops[str]):
         return self._weights.arrays[f"{SCOPE}/{path}/{name}"]
 
     def pixels(self) -> str:
-        scale, offset = pixel_scaling(self._weights.variant)
+        scale, offset = pixel_scaling(self._weights.picture, self._weights.variant.channels)
         return self._add(Scale("scaled", IMAGES, scale.astype(np.float32), offset.astype(np.float32)))
 
     def conv(self, node: Conv, x: str, path: str) -> str:
@@ -236,7 +240,7 @@ class _Writer(Ops[str]):
         wide, bias = kernel.astype(np.float64) * scale, offset
         before = self._made.get(x)
         if isinstance(before, Scale) and node.padding == "VALID":  # the pixels' scaling, exact without a border
-            by, plus = pixel_scaling(self._weights.variant)
+            by, plus = pixel_scaling(self._weights.picture, self._weights.variant.channels)
             wide, bias, x = wide * by[:, None], bias + np.einsum("hwio,i->o", wide, plus), before.input
         folded, bias = wide.astype(np.float32), bias.astype(np.float32)
         pool = self._movable(before, node)
@@ -300,13 +304,15 @@ class _Writer(Ops[str]):
         return self._add(Dense(output, x, kernel.reshape(kernel.shape[-2:]), self._array(path, "biases")))
 
 
-def pixel_scaling(variant: Variant) -> tuple[np.ndarray, np.ndarray]:
+def pixel_scaling(picture: Picture, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """(scale, offset), float64, a number a channel: pixels 0..255 * scale + offset is the network's range."""
-    mean, scale = (np.asarray(values, np.float64) for values in (variant.pixel_mean, variant.pixel_scale))
-    if variant.channels != len(mean):
-        if len(set(variant.pixel_mean)) > 1 or len(set(variant.pixel_scale)) > 1:
-            raise ValueError(f"Pixels of {variant.channels} channels have no scaling of their own; give scaled images.")
-        mean, scale = (np.full(variant.channels, values[0]) for values in (mean, scale))
+    mean, scale = (np.asarray(values, np.float64) for values in (picture.mean, picture.scale))
+    if picture.bgr:
+        raise ValueError("A picture whose channels are turned round cannot be scaled inside the network; give floats.")
+    if channels != len(mean):
+        if len(set(picture.mean)) > 1 or len(set(picture.scale)) > 1:
+            raise ValueError(f"Pixels of {channels} channels have no scaling of their own; give scaled images.")
+        mean, scale = (np.full(channels, values[0]) for values in (mean, scale))
     return 1 / scale, -mean / scale
 
 

@@ -61,10 +61,15 @@ def read(path: str | os.PathLike[str], num_classes: int) -> tuple[Label, ...]:
 
 def labels_for(weights_path: str | os.PathLike[str], num_classes: int) -> tuple[Label, ...]:
     """The names that go with a weight file: `NAME.labels.txt` beside it, ImageNet's, or the bare indices."""
-    beside = Path(weights_path).with_suffix(".labels.txt")
-    if beside.is_file():
+    path = Path(weights_path)
+    if path.name and (beside := path.with_suffix(".labels.txt")).is_file():
         return read(beside, num_classes)
-    return imagenet(num_classes) or tuple(Label("", f"class {i}") for i in range(num_classes))
+    return imagenet(num_classes) or numbered(num_classes)
+
+
+def numbered(num_classes: int) -> tuple[Label, ...]:
+    """The names of classes that nobody has named."""
+    return tuple(Label("", f"class {i}") for i in range(num_classes))
 
 
 def top(scores: np.ndarray, labels: Sequence[Label], count: int = 5) -> list[tuple[Label, float]]:

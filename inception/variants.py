@@ -30,7 +30,6 @@ class Variant:
     border: what SAME average pools do with the border: "exclude" divides by the pixels
         that are there (TensorFlow, Keras), "include" by nine (torchvision, timm).
     last_pool: the pool in the last branch of Mixed_7c: "avg", or the "max" of the 2015 graph.
-    pixel_mean, pixel_scale: the input is (pixel - mean) / scale, pixels being 0..255, RGB.
     depth_multiplier, min_depth: the width, as slim's builder takes it.
     aux_kernel: the auxiliary head's last kernel; 5x5, or smaller when trained on small images.
     channels: of the input image.
@@ -42,8 +41,6 @@ class Variant:
     gamma: bool = False
     border: Literal["exclude", "include"] = "exclude"
     last_pool: Literal["avg", "max"] = "avg"
-    pixel_mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    pixel_scale: tuple[float, float, float] = (127.5, 127.5, 127.5)
     depth_multiplier: float = 1.0
     min_depth: int = 16
     aux_kernel: tuple[int, int] = (5, 5)
@@ -69,8 +66,8 @@ class Variant:
         }
 
     @property
-    def image_size(self) -> int:
-        """The size of picture these weights are used with: 299, or where the auxiliary kernel fits."""
+    def aux_size(self) -> int:
+        """The size of picture that the auxiliary head was built for: 299, or the least where its kernel fits."""
         if not self.aux_logits or self.aux_kernel[0] >= 5:
             return 299
         for size in range(architecture.MIN_SIZE_AUX, 299):
@@ -90,8 +87,6 @@ GOOGLE_2015 = Variant(
     background=True,
     gamma=True,
     last_pool="max",
-    pixel_mean=(128.0, 128.0, 128.0),
-    pixel_scale=(128.0, 128.0, 128.0),
 )
 TORCHVISION = Variant(aux_logits=True, gamma=True, border="include")
 
@@ -116,7 +111,7 @@ def infer(shapes: Mapping[str, tuple[int, ...]], like: Variant = KERAS) -> Varia
     """The variant that a set of canonical names and shapes belongs to.
 
     Classes, heads, gamma, width and channels are read from the shapes; what shapes
-    cannot tell (border, last pool, pixels) is taken from `like`. A background class is
+    cannot tell (border, last pool) is taken from `like`. A background class is
     assumed at 1001 and 1008 classes, unless `like` has these very shapes: then it is the
     answer. The caller still matches the shapes against `variant.shapes()`: here nothing
     is refused.

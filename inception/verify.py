@@ -41,7 +41,7 @@ def own_builder(weights: Weights) -> Builder:
 
 def end_points(weights: Weights, pixels: np.ndarray, builder: Builder) -> dict[str, np.ndarray]:
     """The end points of a picture (0..255, [h, w, 3]) under slim's names, no batch axis; pooled ones are vectors."""
-    batch = images.preprocess_input(pixels, variant=weights.variant)[None]
+    batch = np.asarray(weights.picture.scaled(pixels))[None]
     run = _slim_end_points if builder == "slim" else keras_end_points
     values = run(weights, batch)
     return {name: value[0].reshape(-1) if _is_vector(value) else value[0] for name, value in values.items()}
@@ -77,7 +77,7 @@ def peer_end_points(weights: Weights, pixels: np.ndarray, peer: Peer) -> dict[st
     """
     if weights.variant.depth_multiplier != 1:
         raise CheckpointError(f"{weights.source.path} is narrow, as no peer is; verify two files instead.")
-    batch = images.preprocess_input(pixels, variant=weights.variant)[None]
+    batch = np.asarray(weights.picture.scaled(pixels))[None]
     run = {"keras": _keras_applications, "torch": _torchvision}[peer]
     values = run(weights.step("drop-aux") if weights.variant.aux_logits else weights, batch)
     return {name: value[0].reshape(-1) if _is_vector(value) else value[0] for name, value in values.items()}
@@ -156,7 +156,7 @@ def compare(
     classifiers do not list the same classes.
     """
     if pixels is None:
-        pixels = images.test_picture(a.variant.image_size)
+        pixels = a.picture.resized(images.test_picture(299))
     first, second = builders or (own_builder(a), own_builder(b))
     left, right = end_points(a, pixels, first), end_points(b, pixels, second)
     return differences(_foreground(left, a.variant, b.variant), _foreground(right, b.variant, a.variant))
@@ -165,15 +165,17 @@ def compare(
 def reasons(a: Weights, b: Weights) -> list[str]:
     """Why two networks differ, as far as their rules and arrays tell: sentences, the likeliest first.
 
-    Rules first (border, last pool, pixels, batch norm's gamma); then, in the network's order,
+    Rules first (border, last pool, batch norm's gamma), and the way of a picture; then, in the network's order,
     the arrays that differ, and what b has in their places: another array of a, the array
     transposed, or its classes in another order.
     """
     found = [
-        f"{what}: {_rule(a.variant, field)} in a, {_rule(b.variant, field)} in b"
+        f"{what}: {mine} in a, {theirs} in b"
         for field, what in _RULES.items()
-        if getattr(a.variant, field) != getattr(b.variant, field)
+        if (mine := getattr(a.variant, field)) != (theirs := getattr(b.variant, field))
     ]
+    if a.picture != b.picture:
+        found.append(f"way of a picture: {a.picture} in a, {b.picture} in b; a's is taken, each scaled as its own")
     shared = [name for name in a.arrays if name in b.arrays and a.arrays[name].shape == b.arrays[name].shape]
     unequal = [name for name in shared if not np.array_equal(a.arrays[name], b.arrays[name])]
     if not unequal:
@@ -188,16 +190,9 @@ def reasons(a: Weights, b: Weights) -> list[str]:
 _RULES = {
     "border": "border rule of the average pools",
     "last_pool": "last pool",
-    "pixel_mean": "value range (mean of the pixels)",
-    "pixel_scale": "value range (scale of the pixels)",
     "gamma": "batch norm's gamma",
 }
 _MOST_REASONS = 6
-
-
-def _rule(variant: Variant, field: str) -> str:
-    value = getattr(variant, field)
-    return f"{value[0]:g}" if isinstance(value, tuple) else str(value)
 
 
 def _misplaced(ours: np.ndarray, theirs: np.ndarray, name: str, home: dict[bytes, str]) -> str:

@@ -14,6 +14,7 @@ from tensorflow.core.framework import graph_pb2  # type: ignore[import-untyped]
 from inception import architecture
 from inception.architecture import Concat, Conv, Ops, Pool
 from inception.builders.slim import inception_v3, inception_v3_arg_scope
+from inception.pictures import GOOGLE_2015
 from inception.variants import SCOPE
 from inception.weights import Weights, graph_names
 
@@ -52,9 +53,9 @@ class Graph2015(Ops[str]):
         x = self.node("ExpandDims", "Placeholder", [], dtype=tf.float32)
         size = self.constant("ResizeBilinear/size", np.array([299, 299], np.int32))
         x = self.node("ResizeBilinear", "ResizeBilinear", [x, size], T=tf.float32)
-        mean = self.constant("Sub/y", np.float32(self.weights.variant.pixel_mean[0]))
+        mean = self.constant("Sub/y", np.float32(GOOGLE_2015.mean[0]))
         x = self.node("Sub", "Sub", [x, mean], T=tf.float32)
-        factor = self.constant("Mul/y", np.float32(1 / self.weights.variant.pixel_scale[0]))
+        factor = self.constant("Mul/y", np.float32(1 / GOOGLE_2015.scale[0]))
         return self.node("Mul", "Mul", [x, factor], T=tf.float32)
 
     def conv(self, node: Conv, x: str, path: str) -> str:

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from inception import pictures
 from inception.variants import Variant
 from inception.weights import Source, Weights
 
@@ -18,7 +19,8 @@ NARROW_NOTOP = dataclasses.replace(NARROW, num_classes=0)
 def random_weights(variant: Variant = NARROW, seed: int = 0) -> Weights:
     rng = np.random.default_rng(seed)
     arrays = {name: _values(rng, name, shape).astype(np.float32) for name, shape in variant.shapes().items()}
-    return Weights(arrays, variant, Source("made", "made for a test"))
+    picture = pictures.KERAS.at(variant.aux_size)
+    return Weights(arrays, variant, Source("made", "made for a test"), picture=picture)
 
 
 def _values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:

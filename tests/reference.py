@@ -8,7 +8,8 @@ import hashlib
 import numpy as np
 from made import NARROW, NARROW_AUX, NARROW_NOTOP
 
-from inception import images, verify
+from inception import verify
+from inception.pictures import preprocess_input
 
 SMALL = 75
 VARIANTS = {
@@ -16,9 +17,7 @@ VARIANTS = {
     "aux": NARROW_AUX,
     "notop": NARROW_NOTOP,
     "include": dataclasses.replace(NARROW, border="include", gamma=True, aux_logits=True, aux_kernel=(1, 1)),
-    "last_pool": dataclasses.replace(
-        NARROW, last_pool="max", gamma=True, pixel_mean=(128.0,) * 3, pixel_scale=(128.0,) * 3
-    ),
+    "last_pool": dataclasses.replace(NARROW, last_pool="max", gamma=True),
     "wider": dataclasses.replace(NARROW, depth_multiplier=0.25, min_depth=8),
 }
 
@@ -48,5 +47,5 @@ def pixels(count=2, side=SMALL, channels=3):
     return np.random.default_rng(3).integers(0, 256, (count, side, side, channels), np.uint8)
 
 
-def floats(count=2, side=SMALL, variant=NARROW):
-    return images.preprocess_input(pixels(count, side), variant=variant)
+def floats(count=2, side=SMALL, picture="keras"):
+    return preprocess_input(pixels(count, side), picture=picture)

@@ -13,9 +13,10 @@ from reference import SMALL, assert_close, floats, keras_end_points, pixels
 from typer.testing import CliRunner
 
 from inception import export as exports
-from inception import images, quantization
+from inception import quantization
 from inception.cli import app
 from inception.export import Unproven, export
+from inception.pictures import preprocess_input
 from inception.weights.canonical import written_variant
 
 FILES = {"net.onnx": ("onnx", "onnxruntime"), "net.tflite": (), "net.xml": ("onnx", "openvino"), "net": ()}
@@ -89,9 +90,10 @@ def test_metadata_goes_with_the_file(tmp_path):
     folder = export(weights, tmp_path / "net", image_size=SMALL).path
     found = json.loads((folder / "assets.extra" / "inception.json").read_text())
     assert written_variant(found["inception_variant"], "it") == NARROW
-    labels = exports.known_labels(dataclasses.replace(weights, variant=dataclasses.replace(NARROW, num_classes=1001)))
-    assert labels[1].name == "tench"
-    assert exports.known_labels(weights) is None
+    assert "labels" not in found
+    named = random_weights(dataclasses.replace(NARROW, num_classes=1001))
+    folder = export(named, tmp_path / "named", image_size=SMALL).path
+    assert json.loads(json.loads((folder / "assets.extra" / "inception.json").read_text())["labels"])[1] == "tench"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_pictures_of_a_folder(photographs, tmp_path):
     assert len(taken) == 12 and taken[0].shape == (SMALL, 80, 3) and taken[0].dtype == np.float32
     assert abs(taken[0]).max() <= 1
     as_pixels = exports.pictures(photographs, weights, (SMALL, 80), pixels=True)
-    np.testing.assert_allclose(images.preprocess_input(as_pixels[3]), taken[3], atol=0.51 / 127.5)
+    np.testing.assert_allclose(preprocess_input(as_pixels[3]), taken[3], atol=0.51 / 127.5)
     with pytest.raises(ValueError, match="has no pictures"):
         exports.pictures(tmp_path, weights)
 
@@ -148,7 +150,7 @@ def test_int8_files(name, photographs, tmp_path):
     made = export(weights, tmp_path / name, image_size=SMALL, pixels=True, calibration=taken)
     assert made.agreement.images == 2 and made.agreement.cosine > 0.9
     found = reader(made.path)(np.stack(taken[:2]))
-    expected = keras_end_points(weights, images.preprocess_input(np.stack(taken[:2])))
+    expected = keras_end_points(weights, preprocess_input(np.stack(taken[:2])))
     assert list(found) == ["Predictions"]
     assert 0 < np.abs(found["Predictions"] - expected["Predictions"]).max() < 0.2
 

@@ -37,7 +37,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("engine", ["openvino", "tensorflow"], indirect=True)  # ONNX Runtime's: tests/builders
 def test_every_end_point_of_every_variant(name, engine):
     weights = random_weights(VARIANTS[name])
-    batch = floats(side=107 if weights.variant.aux_logits else SMALL, variant=weights.variant)
+    batch = floats(side=107 if weights.variant.aux_logits else SMALL, picture=weights.picture)
     names = inference_plan.available(weights.variant)
     run = compile_inference(weights, end_points=names, engine=engine)
     assert_close(run(batch), keras_end_points(weights, batch), names)
@@ -67,12 +67,12 @@ def test_the_same_pixels_as_uint8_floats_and_tensors():
 
     weights = random_weights(VARIANTS["last_pool"])
     run = compile_inference(weights, engine="tensorflow")
-    expected = run(floats(variant=weights.variant))["Predictions"]
+    expected = run(floats(picture=weights.picture))["Predictions"]
     for same in (
         pixels(),
-        floats(variant=weights.variant).astype(np.float64),
-        tf.constant(floats(variant=weights.variant)),
-        np.asfortranarray(floats(variant=weights.variant)),
+        floats(picture=weights.picture).astype(np.float64),
+        tf.constant(floats(picture=weights.picture)),
+        np.asfortranarray(floats(picture=weights.picture)),
     ):
         np.testing.assert_allclose(run(same)["Predictions"], expected, rtol=1e-6)
 
@@ -91,11 +91,11 @@ def test_paths_weights_and_models_are_taken(sample):
     weights = random_weights()
     from_model = compile_inference(model_of(weights, input_shape=(SMALL, SMALL, 3)), engine="tensorflow")
     assert_close(from_model(floats()), keras_end_points(weights, floats()), ["Predictions"])
-    size = inception.load_weights(sample).variant.image_size
+    size = inception.load_weights(sample).picture.size
     run = compile_inference(sample, engine="tensorflow", end_points=("PreLogits",))
     assert run(floats(1, size))["PreLogits"].shape[0] == 1
     assert run.end_points == ("PreLogits",) and run.engine == "tensorflow"
-    with pytest.raises(ValueError, match="weights_or_model is a int; expected a path"):
+    with pytest.raises(ValueError, match="The network is a int; expected a path"):
         compile_inference(3)
 
 

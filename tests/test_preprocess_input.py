@@ -1,18 +1,16 @@
 """Pixel values to the network's range: Keras's own numbers, any type, and never a change to the argument."""
 
 import copy
-import dataclasses
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from inception.images import preprocess_input
-from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION
+from inception.pictures import NAMED, preprocess_input
 
 PIXELS = np.random.default_rng(0).integers(0, 256, [2, 5, 4, 3], np.uint8)
-RGB = dataclasses.replace(KERAS, pixel_mean=(123.675, 116.28, 103.53), pixel_scale=(58.395, 57.12, 57.375))
+RGB = NAMED["torch"]
 ONE_ULP = 1.2e-7  # of float32 at 1
 
 
@@ -36,8 +34,7 @@ def test_an_argument_that_cannot_be_written_to_is_no_obstacle():
     pixels = PIXELS.astype(np.float32)
     pixels.flags.writeable = False
     np.testing.assert_array_equal(preprocess_input(pixels), preprocess_input(PIXELS))
-    unit = dataclasses.replace(KERAS, pixel_mean=(0.0, 0.0, 0.0), pixel_scale=(1.0, 1.0, 1.0))
-    assert not np.shares_memory(preprocess_input(pixels, variant=unit), pixels)
+    assert not np.shares_memory(preprocess_input(pixels, picture="pixels"), pixels)
 
 
 def test_lists_and_single_pixels():
@@ -71,22 +68,35 @@ def test_it_works_in_a_model():
 
 
 @pytest.mark.parametrize(
-    ("variant", "black", "grey", "white"),
-    [(KERAS, -1, 0, 1), (SLIM, -1, 0, 1), (TORCHVISION, -1, 0, 1), (GOOGLE_2015, -1, -0.00390625, 0.9921875)],
-    ids=["keras", "slim", "torchvision", "google_2015"],
+    ("picture", "black", "grey", "white"),
+    [
+        ("keras", -1, 0, 1),
+        ("slim", -1, 0, 1),
+        ("torchvision", -1, 0, 1),
+        ("google_2015", -1, -0.00390625, 0.9921875),
+        ("pixels", 0, 127.5, 255),
+    ],
 )
-def test_the_range_is_the_variants(variant, black, grey, white):
-    np.testing.assert_array_equal(preprocess_input([0, 127.5, 255], variant=variant), np.float32([black, grey, white]))
+def test_the_range_is_the_pictures(picture, black, grey, white):
+    np.testing.assert_array_equal(preprocess_input([0, 127.5, 255], picture=picture), np.float32([black, grey, white]))
+
+
+def test_blue_first():
+    expected = PIXELS[..., ::-1] - np.float32([103.939, 116.779, 123.68])
+    np.testing.assert_allclose(preprocess_input(PIXELS, picture="caffe"), expected, rtol=1e-6)
+    first = preprocess_input(np.moveaxis(PIXELS, -1, -3), "channels_first", "caffe")
+    np.testing.assert_allclose(first, np.moveaxis(expected, -1, -3), rtol=1e-6)
 
 
 def test_2015_is_exactly_its_graph():
-    np.testing.assert_array_equal(preprocess_input(PIXELS, variant=GOOGLE_2015), (PIXELS - np.float32(128)) * 0.0078125)
+    expected = (PIXELS - np.float32(128)) * 0.0078125
+    np.testing.assert_array_equal(preprocess_input(PIXELS, picture="google_2015"), expected)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, tf.constant])
 def test_a_mean_and_scale_for_each_channel(kind):
-    expected = (PIXELS - np.float32(RGB.pixel_mean)) / np.float32(RGB.pixel_scale)
-    np.testing.assert_allclose(preprocess_input(kind(PIXELS), variant=RGB), expected, rtol=1e-6)
+    expected = (PIXELS - np.float32(RGB.mean)) / np.float32(RGB.scale)
+    np.testing.assert_allclose(preprocess_input(kind(PIXELS), picture=RGB), expected, rtol=1e-6)
     last = preprocess_input(kind(PIXELS[0]), "channels_last", RGB)
     np.testing.assert_allclose(last, expected[0], rtol=1e-6)
     for pixels, values in ((PIXELS, expected), (PIXELS[0], expected[0])):

@@ -34,8 +34,8 @@ def test_a_plain_width_is_said_plainly():
 
 
 @pytest.mark.parametrize(("kernel", "size"), [((1, 1), 107), ((3, 3), 203), ((5, 5), 299)])
-def test_the_auxiliary_kernel_tells_the_image_size(kernel, size):
-    assert dataclasses.replace(SLIM, aux_kernel=kernel).image_size == size
+def test_the_auxiliary_kernel_tells_the_size_of_pictures(kernel, size):
+    assert dataclasses.replace(SLIM, aux_kernel=kernel).aux_size == size
 
 
 def test_unknown_names_are_refused():

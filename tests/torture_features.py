@@ -31,6 +31,7 @@ from torture import KINDS, damaged
 
 from inception import features, images
 from inception.features import dataset
+from inception.pictures import KERAS
 from inception.variants import Variant
 from inception.weights import Weights, atomic
 
@@ -225,7 +226,7 @@ def torture_mutations(place: Path, cases: int) -> int:
     bad += sum(wanted == "error" and path not in reasons for path, wanted in expected.items())
     bad += sum(not reason for reason in reasons.values())
     again = [np.asarray(Image.open(path).convert("RGB")) for path in found.paths]
-    tensors = np.stack([images.prepare(picture, 75) for picture in again])
+    tensors = np.stack([KERAS.at(75).input(picture) for picture in again])
     from inception import compile_inference
 
     direct = compile_inference(weights, end_points=("PreLogits",), engine=ENGINE, batch=8, image_size=75)(tensors)

@@ -17,8 +17,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from inception import names
+from inception import names, pictures
 from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Pool, Table, fold, walk
+from inception.pictures import Picture
 from inception.variants import KERAS, SCOPE, Variant, named
 from inception.weights import Source, Weights, formats, keras_layers, plan, published
 from inception.weights.errors import CheckpointError, ShapeMismatch
@@ -89,8 +90,11 @@ def InceptionV3(
     image = _image(input_tensor, input_shape, include_top)
     rules = _for_image(rules, final_endpoint, *_size(image))
     loaded = _weights(weights, include_top, classes)
-    if variant is None and loaded is not None:
-        rules = dataclasses.replace(rules, **{field: getattr(loaded.variant, field) for field in _RULES})
+    if loaded is not None:
+        if variant is None:
+            rules = dataclasses.replace(rules, **{field: getattr(loaded.variant, field) for field in _RULES})
+        if input_tensor is None:
+            image = _saying(image, loaded.picture)
     rows = _rows(rules, final_endpoint)
     variables = {} if loaded is None else _fitting(loaded, rules, rows)
     ops = _Layers(rules, names.keras_layers(rows), initialize=loaded is None)
@@ -153,6 +157,27 @@ def _image(input_tensor: Any, input_shape: Any, include_top: bool) -> Any:
     if len(input_shape) != 3:
         raise ValueError(f"input_shape is {tuple(input_shape)}; expected three numbers, as in (299, 299, 3).")
     return layers.Input(shape=tuple(input_shape), name="input_1")
+
+
+def _saying(image: Any, picture: Picture) -> Any:
+    """The same new input, its name saying how pictures are brought to it."""
+    size = side_of(image)
+    return layers.Input(shape=tuple(image.shape)[1:], name=pictures.input_name(picture.at(size), size))
+
+
+def side_of(image: Any) -> int | tuple[int, int] | None:
+    """A square's side, (height, width), or None where either is free."""
+    height, width, _ = _size(image)
+    if height is None or width is None:
+        return None
+    return height if height == width else (height, width)
+
+
+def picture_of(model: keras.Model) -> Picture:
+    """The way of a picture that the name of a model's input says, or Keras's, at the model's own size."""
+    [image] = model.inputs
+    size = side_of(image)
+    return pictures.from_input_name(image.name, size) or pictures.KERAS.at(size)
 
 
 def _inputs(image: Any) -> Any:
@@ -327,8 +352,8 @@ def _check_heads(found: Variant, rules: Variant, where: str) -> None:
     if rules.aux_logits and found.aux_kernel != rules.aux_kernel:
         theirs, ours = (f"{k[0]}x{k[1]}" for k in (found.aux_kernel, rules.aux_kernel))
         raise ShapeMismatch(
-            f"The auxiliary head's last kernel is {theirs} in {where} (made for {found.image_size}-pixel images) "
-            f"and {ours} in the model; build it with input_shape=({found.image_size}, {found.image_size}, 3)."
+            f"The auxiliary head's last kernel is {theirs} in {where} (made for {found.aux_size}-pixel images) "
+            f"and {ours} in the model; build it with input_shape=({found.aux_size}, {found.aux_size}, 3)."
         )
 
 
@@ -422,8 +447,8 @@ def _logits(head: layers.Dense) -> Any:
 def to_weights(model: keras.Model) -> Weights:
     """The canonical weights of an InceptionV3 model: built here, reloaded, or from `keras.applications`.
 
-    Border rule and last pool are read from the layers that are there; the range of the
-    pixels, which no layer tells, is that of Keras. Raises `MissingTensor` or
+    Border rule and last pool are read from the layers that are there, the picture from the name of
+    the input (`pictures.input_name`); Keras's where that says none. Raises `MissingTensor` or
     `ShapeMismatch` when the model's layers are not those of an InceptionV3.
     """
     tensors = {
@@ -437,7 +462,7 @@ def to_weights(model: keras.Model) -> Weights:
         border="include" if any(layer.name.endswith(_BORDER) for layer in model.layers) else "exclude",
         last_pool="max" if _has_max_pool_last(model) else "avg",
     )
-    return keras_layers.gather(tensors, Source(model.name, "Keras model", "checksum"), rules)
+    return keras_layers.gather(tensors, Source(model.name, "Keras model", "checksum"), rules, picture_of(model))
 
 
 def _has_max_pool_last(model: keras.Model) -> bool:

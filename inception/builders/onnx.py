@@ -39,7 +39,7 @@ def model_of(
         batch, image_size: fixed sizes of the input; unknown ones are left to the caller of the model.
         labels: the names of the classes, for the metadata.
 
-    The metadata are `inception_variant` (the `Variant` as JSON), `preprocessing` (JSON: what to
+    The metadata are `inception_variant` (the `Variant` and the `Picture` as JSON), `preprocessing` (JSON: what to
     do to pixels 0..255 before the model gets them) and, where given, `labels` (a JSON list).
     Raises ModuleNotFoundError with one sentence without the package onnx.
     """
@@ -63,15 +63,16 @@ def model_of(
 
 def metadata(plan: Plan, labels: Sequence[Label] | None = None) -> dict[str, str]:
     """What a file of this plan says about itself, for any format that keeps such pairs of text."""
-    variant = plan.variant
-    steps: dict[str, Any] = {"layout": "NHWC", "colours": "RGB", "size": variant.image_size}
+    picture = plan.picture
+    steps: dict[str, Any] = {"layout": "NHWC", "colours": "BGR" if picture.bgr else "RGB", "picture": str(picture)}
+    steps |= {name: value for name, value in picture.json().items() if name not in ("mean", "scale", "bgr")}
     if plan.pixels:
         steps |= {"dtype": "uint8", "range": [0, 255], "inside": "(x - mean) / scale is part of the model"}
     else:
         steps |= {"dtype": "float32", "formula": "(pixel - mean) / scale, pixels being 0..255"}
-    steps |= {"mean": variant.pixel_mean, "scale": variant.pixel_scale}
+    steps |= {"mean": picture.mean, "scale": picture.scale}
     named = {"labels": json.dumps([label.name for label in labels])} if labels else {}
-    return {VARIANT: variant_json(variant), "preprocessing": json.dumps(steps)} | named
+    return {VARIANT: variant_json(plan), "preprocessing": json.dumps(steps)} | named
 
 
 class _Graph(plans.Engine[str]):

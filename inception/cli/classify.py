@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import USE, app, imagenet, load, out, working
+from inception.cli.terminal import USE, Way, app, network, out, working
 
 
 @app.command(rich_help_panel=USE)
@@ -22,25 +22,21 @@ def classify(
         typer.Option(help="Class names, one a line; NAME.labels.txt beside the weights is found."),
     ] = None,
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
-    recipe: Annotated[
-        str | None, typer.Option(help="keras: the whole picture; slim: its central 87.5 %; as it was fine-tuned.")
-    ] = None,
+    picture: Way = None,
 ) -> None:
     """Names what pictures show: the best classes of each, with bars."""
     from inception import labels as names
     from inception import quiet
-    from inception.classify import classifier_of, classify_with, trained_folder
+    from inception.classify import classifier_of, classify_with
 
-    source: Any = imagenet() if weights == "imagenet" else weights
-    if trained_folder(source) is None:
-        source = load(source)
+    found = network(weights, picture=picture, labels=labels)
     with working(f"classifying {len(pictures)} pictures"):
         quiet.import_tensorflow()
-        network = classifier_of(source, names_file=labels, recipe=recipe)
-        scores = classify_with(network, pictures)
-    for picture, row in zip(pictures, scores, strict=True):
-        out.print(f"\n{picture}")
-        out.print(predictions_table(names.top(row, network.labels, top)))
+        classifier = classifier_of(found)
+        scores = classify_with(classifier, pictures)
+    for path, row in zip(pictures, scores, strict=True):
+        out.print(f"\n{path}")
+        out.print(predictions_table(names.top(row, classifier.labels, top)))
 
 
 def predictions_table(best: list[Any]) -> Table:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from inception.cli.terminal import FILES, Source, app, err, load, out, working
+from inception.cli.terminal import FILES, Source, Way, app, err, network, out, working
 from inception.cli.weights import differences_table
 
 
@@ -22,6 +22,7 @@ def export_file(
         typer.Option(help="An output, by slim's name; may be repeated. Predictions, without a classifier PreLogits."),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Side of the images, 0: any; as the weights were made.")] = None,
+    picture: Way = None,
     batch: Annotated[int | None, typer.Option(help="Images a run; any number where none is given.")] = None,
     uint8: Annotated[bool, typer.Option("--uint8", help="Take pixels 0..255 and scale them inside.")] = False,
     precision: Annotated[str, typer.Option(help="float32, or int8 (.onnx and .xml) with --calibrate.")] = "float32",
@@ -35,16 +36,15 @@ def export_file(
 
     if (precision == "int8") != (calibrate is not None) or precision not in ("float32", "int8"):
         raise ValueError(f"--precision is {precision}; expected float32, or int8 together with --calibrate FOLDER.")
-    weights = load(source)
-    side = weights.variant.image_size if size is None else size or None
-    sizes = (side, side) if side else None
+    found = network(source, picture=picture)
+    sizes = found.picture.sides if size is None else (size, size) if size else None
     quiet.import_tensorflow()
-    pictures = export.pictures(calibrate, weights, sizes, uint8) if calibrate else None
+    pictures = export.pictures(calibrate, found, sizes, uint8) if calibrate else None
     lowest = 0.0 if accept else quantization.ENOUGH
     options: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}
     try:
         with working(f"writing and proving {target}"):
-            made = export.export(weights, target, **options, calibration=pictures, lowest_agreement=lowest)
+            made = export.export(found, target, **options, calibration=pictures, lowest_agreement=lowest)
     except export.Unproven as error:
         err.print(f"inception: {error}", style="red", markup=False)
         raise typer.Exit(1) from error

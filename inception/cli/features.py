@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import USE, app, err, imagenet, load, noted, out
+from inception.cli.terminal import USE, Way, app, err, network, noted, out
 
 if TYPE_CHECKING:
     from inception.features import Summary
@@ -24,9 +24,7 @@ def features(
     weights: Annotated[str, typer.Option(help='A weight file, a published id, or "imagenet".')] = "imagenet",
     endpoint: Annotated[str, typer.Option(help="End points by slim's names, with commas.")] = "PreLogits",
     pool: Annotated[str, typer.Option(help="What becomes of maps: avg, max, or none to keep them.")] = "avg",
-    recipe: Annotated[
-        str | None, typer.Option(help="keras, slim, google_2015 or torchvision; the weights' own.")
-    ] = None,
+    picture: Way = None,
     engine: Annotated[
         str, typer.Option(help="auto (the fastest), openvino, onnxruntime, tensorflow; or ray, a cluster.")
     ] = "auto",
@@ -34,7 +32,6 @@ def features(
     batch: Annotated[int | None, typer.Option(help="Images in each run of the engine.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads that decode; one a core.")] = None,
     workers: Annotated[int | None, typer.Option(help="On Ray: processes with an engine each; one a CPU.")] = None,
-    upright: Annotated[bool, typer.Option(help="Turn pictures as their EXIF orientation says.")] = True,
     column: Annotated[str | None, typer.Option(help="A Parquet source's column of paths or pictures.")] = None,
     shard_rows: Annotated[int | None, typer.Option(help="Pictures in a file of the dataset.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Read every byte of what is there already.")] = False,
@@ -44,11 +41,11 @@ def features(
     from inception.features import dataset
 
     extras.load("pyarrow")
-    loaded = load(imagenet() if weights == "imagenet" else weights)
+    loaded = network(weights, picture=picture, size=size)
     if engine == "tensorflow" or (engine == "auto" and not inference.cache_file().exists()):
         quiet.import_tensorflow()
-    options: dict[str, Any] = {"end_points": endpoint.split(","), "pool": pool, "recipe": recipe, "engine": engine}
-    options |= {"size": size, "batch": batch, "threads": threads, "workers": workers, "upright": upright}
+    options: dict[str, Any] = {"end_points": endpoint.split(","), "pool": pool, "engine": engine}
+    options |= {"batch": batch, "threads": threads, "workers": workers}
     options |= {"column": column, "shard_rows": shard_rows, "check": check}
     try:
         with noted(), _bar() as progress:

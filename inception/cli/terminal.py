@@ -9,12 +9,13 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from inception.networks import Network
     from inception.weights import Weights
     from inception.weights.published import Published
 
@@ -30,15 +31,17 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 # The groups of verbs in the help.
 FILES, USE, SEE = "Weight files", "What people do with the network", "What the network sees"
 
+Way = Annotated[
+    str | None,
+    typer.Option(
+        "--picture",
+        help="How a picture becomes the input: keras, slim, google_2015, torchvision, timm, whole, ..., "
+        "and fields as in slim,size=107 or upright=false; the network's own.",
+    ),
+]
 Source = Annotated[
     str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
 ]
-
-
-def imagenet() -> str:
-    from inception.weights import published
-
-    return os.fspath(fetched(published.FILES[0]))
 
 
 def fetched(known: Published) -> Path:
@@ -69,6 +72,20 @@ def load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) 
     place = fetched(known) if known else path
     with noted(), working(f"reading {path}"):
         return load(place, moving_averages=moving_averages, exclude=exclude)
+
+
+def network(path: str, **arguments: Any) -> Network:
+    """The network at a path or id, "imagenet" being Keras's own file; arguments as those of `network_of`."""
+    from inception import quiet
+    from inception.networks import network_of, trained_folder
+    from inception.weights import published
+
+    if trained_folder(path):  # which may have to be built
+        quiet.import_tensorflow()
+    known = None if os.path.exists(path) else published.find(path)
+    place = fetched(known) if known else path
+    with noted(), working(f"reading {path}"):
+        return network_of(place, **arguments)
 
 
 @contextlib.contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import USE, app, err, imagenet, load, noted, out, working
+from inception.cli.terminal import USE, Way, app, err, network, noted, out, working
+from inception.pictures import WORDS
 
 if TYPE_CHECKING:
     from inception.training import Evaluation
@@ -44,9 +45,7 @@ def finetune(
     batch_size: Annotated[int, typer.Option(help="Pictures in a step.")] = 32,
     dropout: Annotated[float, typer.Option(help="The part of the features dropped in training.")] = 0.2,
     size: Annotated[int | None, typer.Option(help="Side of the pictures in pixels; the weights' own.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="How they are cut: keras, slim, torchvision, google_2015; the weights' own.")
-    ] = None,
+    picture: Way = None,
     end_point: Annotated[str | None, typer.Option(help="End the network here, as Mixed_6e.")] = None,
     engine: Annotated[str, typer.Option(help="For the features: openvino, onnxruntime, tensorflow or auto.")] = "auto",
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
@@ -58,7 +57,7 @@ def finetune(
     from inception.training import folders
 
     folders.read(folder)  # a wrong path is said before weights are fetched
-    loaded = load(imagenet() if weights == "imagenet" else weights)
+    loaded = network(weights)
     quiet.import_tensorflow()
     with noted():
         result = run(
@@ -78,7 +77,7 @@ def finetune(
             batch_size=batch_size,
             dropout=dropout,
             size=size,
-            recipe=recipe,
+            picture=picture,
             end_point=end_point,
             engine=engine,
             seed=seed,
@@ -117,13 +116,7 @@ def evaluate(
     weights: Annotated[
         str, typer.Option(help='What finetune wrote, a weight file with a classifier, or "imagenet".')
     ] = "imagenet",
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="slim: the central 87.5 % of each side, squashed; torchvision: the shorter side to 342 of 299, middle "
-            "square; keras: all of the picture, squashed; google_2015. What the weights were trained or measured with."
-        ),
-    ] = None,
+    picture: Way = None,
     size: Annotated[int | None, typer.Option(help="Side of the network's input; the weights' own.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line; those of the weights.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures at a time; results do not depend on it.")] = 32,
@@ -131,17 +124,14 @@ def evaluate(
 ) -> None:
     """Says how often a classifier is right: top-1, top-5, and each class."""
     from inception import quiet
-    from inception.classify import trained_folder
     from inception.training import evaluate as run
     from inception.training import folders
 
     folders.read(folder)
-    source: Any = imagenet() if weights == "imagenet" else weights
-    if trained_folder(source) is None:
-        source = load(source)
+    found_network = network(weights, picture=picture, size=size, labels=labels)
     quiet.import_tensorflow()
     with working(f"classifying the pictures of {folder}"):
-        found = run(folder, source, protocol=protocol, size=size, labels=labels, batch=batch_size)
+        found = run(folder, found_network, batch=batch_size)
     out.print(_summary(found))
     out.print(_classes(found))
     for path, reason in found.skipped:
@@ -159,9 +149,7 @@ def _summary(found: Evaluation) -> Table:
         table.add_row(f"top-{count}", f"{found.top(count):.2%}", note)
     table.add_row("loss", f"{found.loss:.4f}", "")
     table.add_row("pictures", str(len(found.pictures)), f"{len(found.skipped)} skipped" if found.skipped else "")
-    from inception.training import PROTOCOLS
-
-    table.add_row("protocol", found.protocol, f"{PROTOCOLS[found.protocol]}, at {found.size} x {found.size}")
+    table.add_row("picture", str(found.picture), WORDS.get(str(found.picture.at(299)), ""))
     return table
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from inception.cli.terminal import SEE, app, err, imagenet, load, out, working
+from inception.cli.terminal import SEE, Way, app, err, network, out, working
 
 if TYPE_CHECKING:
     from inception.labels import Label
-    from inception.weights import Weights
+    from inception.networks import Network
 
 ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file.")]
 WeightFile = Annotated[str, typer.Option("--weights", "-w", help='A weight file or published id, or "imagenet".')]
@@ -31,18 +31,19 @@ def activations(
     image: ImageFile,
     output: Output,
     weights: WeightFile = "imagenet",
+    picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="An end point; may be repeated.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Channels of each end point.")] = 64,
     seed: Unused = 0,
 ) -> None:
     """Draws what the channels of end points see in a picture."""
     began = time.perf_counter()
-    photo = _picture(image, output)
-    _, model, variant = _network(weights, fixed=True)
+    _checked(image, output)
+    found_network = _taken(weights, picture)
     from inception.visualize import activations as run
 
     with working("activations"):
-        found = run(model, photo, point, variant)
+        found = run(found_network, image, point)
         found.save(output, channels)
     for name, maps in found.maps.items():
         height, width, depth = maps.shape
@@ -56,6 +57,7 @@ def filters(
     output: Output,
     image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to start from, not noise.")] = None,
     weights: WeightFile = "imagenet",
+    picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="An end point or layer; may be repeated.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="So many channels of each, from the first.")] = 24,
     size: Annotated[int, typer.Option(min=16, help="Side of each picture, in pixels.")] = 160,
@@ -67,8 +69,8 @@ def filters(
 ) -> None:
     """Draws the pictures that most excite channels, by gradient ascent."""
     began = time.perf_counter()
-    photo = _picture(image, output)
-    _, model, variant = _network(weights)
+    _checked(image, output)
+    found_network = _taken(weights, picture)
     from inception.visualize import filters as run
     from inception.visualize import pictures
 
@@ -77,12 +79,11 @@ def filters(
     for name in point or FILTER_POINTS:
         with _bar(name) as move:
             found = run(
-                model,
+                found_network,
                 name,
                 channels,
-                scaling=variant,
                 seed=seed,
-                start=photo,
+                start=image,
                 progress=move,
                 blur_sigma=blur,
                 **options,
@@ -100,6 +101,7 @@ def gradcam(
     image: ImageFile,
     output: Output,
     weights: WeightFile = "imagenet",
+    picture: Way = None,
     label: Annotated[str | None, typer.Option(help="A class: its number, name or wnid. The predicted one.")] = None,
     point: Point = "Mixed_7c",
     labels: Names = None,
@@ -107,13 +109,13 @@ def gradcam(
 ) -> None:
     """Draws where in a picture the evidence for a class lies."""
     began = time.perf_counter()
-    photo = _picture(image, output)
-    loaded, model, variant = _network(weights, fixed=True)
-    table = _labels(loaded, labels)
+    _checked(image, output)
+    found = _taken(weights, picture, labels)
+    table = _labels(found)
     from inception.visualize import gradcam as run
 
     with working("heat map"):
-        cam = run(model, photo, None if label is None else _number(label, table), point, variant)
+        cam = run(found, image, None if label is None else _number(label, table), point)
         cam.save(output, table)
     peak = divmod(int(cam.heat.argmax()), cam.heat.shape[1])
     where = f"most at pixel {peak[1]}, {peak[0]}" if cam.heat.any() else "nothing speaks for it"
@@ -126,6 +128,7 @@ def dream(
     image: ImageFile,
     output: Output,
     weights: WeightFile = "imagenet",
+    picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="An end point, or NAME=WEIGHT; may be repeated.")] = None,
     recipe: Annotated[str, typer.Option(help="mean: TensorFlow's tutorial; weighted: Keras's example.")] = "mean",
     octaves: Annotated[int | None, typer.Option(min=1, help="Sizes to work at; mean 4, weighted 3.")] = None,
@@ -136,11 +139,11 @@ def dream(
 ) -> None:
     """Dreams: changes a picture towards what end points respond to, at several sizes."""
     began = time.perf_counter()
-    photo = _picture(image, output)
+    _checked(image, output)
     from inception.visualize.deepdream import DEFAULT_LAYERS
 
     chosen = _recipe(recipe, dict(map(_weighted, point or DEFAULT_LAYERS)), octaves, steps, rate)
-    _, model, variant = _network(weights)
+    found = _taken(weights, picture)
     from inception.visualize import deepdream
 
     with _bar("dreaming") as move:
@@ -153,7 +156,7 @@ def dream(
                 err.print(f"{label}, step {step.step}/{step.steps}", markup=False)
                 last[0] = time.perf_counter()
 
-        dreamt = deepdream(model, photo, chosen, tile=tile, scaling=variant, seed=seed, progress=show)
+        dreamt = deepdream(found, image, chosen, tile=tile, seed=seed, progress=show)
     dreamt.save(output)
     for number, octave in enumerate(dreamt.octaves, 1):
         height, width = octave.size
@@ -166,61 +169,49 @@ def report(
     image: ImageFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder; index.html is written there.")],
     weights: WeightFile = "imagenet",
+    picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="End points whose activations are shown.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes with a heat map.")] = 3,
     labels: Names = None,
 ) -> None:
     """Writes one HTML page: predictions, heat maps, activations, layers."""
     began = time.perf_counter()
-    from inception import quiet
-
-    loaded = _weights(weights)
-    table = _labels(loaded, labels) if loaded.variant.num_classes else None
-    quiet.import_tensorflow()
+    found = _taken(weights, picture, labels)
     from inception.visualize import report as write
     from inception.visualize.activations import DEFAULT_POINTS
 
     with working("looking"):
-        page = write(image, loaded, output, points=point or DEFAULT_POINTS, classes=top, labels=table)
+        page = write(image, found, output, points=point or DEFAULT_POINTS, classes=top)
     out.print(f"made {page}, {page.stat().st_size / 1e6:.1f} MB, in {time.perf_counter() - began:.1f} s", markup=False)
 
 
 # --- Shared ----------------------------------------------------------------------------
 
 
-def _weights(path: str) -> Weights:
-    return load(imagenet() if path == "imagenet" else path)
-
-
-def _network(path: str, fixed: bool = False) -> tuple[Weights, Any, Any]:
-    """Weights, their model (of their own picture size, or of any) and their variant."""
+def _taken(path: str, picture: str | None, labels: Path | None = None) -> Network:
+    """The network, TensorFlow ready for it."""
     from inception import quiet
 
-    loaded = _weights(path)
+    found = network(path, picture=picture, labels=labels)
     with working("building the network"):
         quiet.import_tensorflow()
-        from inception.builders.keras import model_of
-
-        side = loaded.variant.image_size if fixed else None  # of the network with the auxiliary head, if it has one
-        weights = loaded.step("drop-aux") if loaded.variant.aux_logits else loaded
-        return weights, model_of(weights, input_shape=(side, side, weights.variant.channels)), weights.variant
+    return found
 
 
-def _picture(image: Path | None, output: Path) -> Any:
-    """The picture's pixels. What is wrong with it, or with the place to write to, is said before the work."""
+def _checked(image: Path | None, output: Path) -> None:
+    """What is wrong with a picture, or with the place to write to, is said before the work."""
+    from inception import images
     from inception.visualize import pictures
 
     pictures.check_target(output)
-    return None if image is None else pictures.read(image)
+    if image is not None:
+        images.read(image)
 
 
-def _labels(weights: Weights, path: Path | None) -> tuple[Label, ...]:
-    from inception import labels
-
-    classes = weights.variant.num_classes
-    if not classes:
-        raise ValueError(f"{weights.source.path} has no classifier, so no class has a heat map; give weights with top.")
-    return labels.read(path, classes) if path else labels.labels_for(weights.source.path, classes)
+def _labels(found: Network) -> tuple[Label, ...]:
+    if found.labels is None:
+        raise ValueError(f"{found.name} has no classifier, so no class has a heat map; give weights with top.")
+    return found.labels
 
 
 def _number(text: str, table: Sequence[Label]) -> int:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import FILES, Source, app, load, noted, out, working
+from inception.cli.terminal import FILES, Source, Way, app, load, network, noted, out, working
+from inception.pictures import WORDS
 
 if TYPE_CHECKING:
     from inception.weights import Weights
@@ -51,7 +52,7 @@ def convert(
 @app.command(rich_help_panel=FILES)
 def inspect(source: Source, moving_averages: Averages = False) -> None:
     """Says what a weight file is: format, network, classes, heads, width, and which published file."""
-    weights = load(source, moving_averages)
+    weights = load(source, moving_averages) if moving_averages else network(source).inception
     table = Table.grid(padding=(0, 2))
     for name, value in _facts(weights):
         table.add_row(name, str(value))
@@ -72,12 +73,18 @@ def _facts(weights: Weights) -> Iterator[tuple[str, object]]:
     yield "width", f"depth_multiplier {variant.depth_multiplier:g}, min_depth {variant.min_depth}"
     yield "average pools", f"{variant.border} the border"
     yield "last pool", variant.last_pool
-    yield "pixels", f"(x - {variant.pixel_mean[0]:g}) / {variant.pixel_scale[0]:g}"
-    yield "made for", f"{variant.image_size} x {variant.image_size} pixels"
+    picture = weights.picture
+    yield "picture", f"{picture}: {WORDS[str(picture.at(299))]}" if str(picture.at(299)) in WORDS else str(picture)
+    yield "pixels", f"(x - {_numbers(picture.mean)}) / {_numbers(picture.scale)}"
+    yield "made for", f"{picture.sides[1]} x {picture.sides[0]} pixels"
     yield "parameters", f"{weights.parameters:,} in {len(weights.arrays)} arrays"
     yield "integrity", source.integrity
     for note in source.notes:
         yield "note", note
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in (values[:1] if len(set(values)) == 1 else values))
 
 
 @app.command(rich_help_panel=FILES)
@@ -87,6 +94,7 @@ def verify(
     against: Annotated[str, typer.Option(help="Instead of a file: keras or torch, the peer's own network.")] = "",
     image: Annotated[Path | None, typer.Option(help="A picture; one made here where none is given.")] = None,
     size: Annotated[int | None, typer.Option(help="Its size in pixels; what the weights were made for.")] = None,
+    picture: Way = None,
     tolerance: Annotated[float | None, typer.Option(help="The largest relative difference allowed.")] = None,
 ) -> None:
     """Runs one picture through two weight files, each in its own builder, and compares every end point."""
@@ -95,13 +103,12 @@ def verify(
 
     if bool(b) == bool(against) or against not in ("", "keras", "torch"):
         raise ValueError("verify takes a second file, or --against keras, or --against torch; give one of them.")
-    first = load(a)
-    second = load(b) if b else verification.as_peer_runs(first, against)  # type: ignore[arg-type]
-    side = size or first.variant.image_size
-    pixels = images.resize(images.read(image), side, side) if image else images.test_picture(side)
+    first = network(a, picture=picture, size=size).inception
+    second = network(b).inception if b else verification.as_peer_runs(first, against)  # type: ignore[arg-type]
+    pixels = first.picture.resized(image or images.test_picture(299))
     builder = verification.own_builder(first)
     other = f"{against}'s own network" if against else f"{verification.own_builder(second)} builder"
-    with working(f"running the {builder} builder and the {other} at {side} x {side}"):
+    with working(f"running the {builder} builder and the {other} at {pixels.shape[1]} x {pixels.shape[0]}"):
         quiet.import_tensorflow()
         if against:
             theirs = verification.peer_end_points(first, pixels, against)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from inception.features.dataset import Shard
 from inception.features.reading import Read
 from inception.features.sources import Item, Source
 from inception.features.task import Pool, Run, Task
+from inception.pictures import Picture, Preprocess
 
 Progress = Callable[[int, int, int], None]  # pictures done in this run, of how many, without a row
 _MOST_THREADS = 8
@@ -79,13 +80,12 @@ def extract(
     *,
     end_points: Sequence[str] = ("PreLogits",),
     pool: Pool = "avg",
-    recipe: str | None = None,
+    picture: str | Picture | None = None,
     engine: str = "auto",
     batch: int | None = None,
     threads: int | None = None,
     size: int | None = None,
-    upright: bool = True,
-    preprocess: Callable[[np.ndarray], np.ndarray] | None = None,
+    preprocess: Preprocess | Literal["none"] | None = None,
     column: str | None = None,
     shard_rows: int | None = None,
     workers: int | None = None,
@@ -101,19 +101,18 @@ def extract(
     Args:
         source: pictures, folders, globs, lists of paths, Parquet files (`sources.listed`).
         out: the folder; a new one, an empty one, or one with the same extraction.
-        weights: a weight file's path, a published id, `Weights`, or any Keras model.
+        weights: whatever `networks.network_of` takes: a path or id, a folder, `Weights`, any Keras model.
         end_points: slim's names ("PreLogits" is the 2048 pooled features, "Mixed_6e" a map);
             for another Keras model, or for an InceptionV3's own layers, names of layers.
         pool: maps [h, w, c] to [c] by "avg" or "max"; "none" keeps them.
-        recipe: one of `images.RECIPES`; None for the one the weights were published with.
+        picture: another way of a picture than the network's own (`pictures.named`).
         engine: "openvino", "onnxruntime", "tensorflow", "auto" for the fastest, or "ray" for a
             Ray cluster whose machines see `source` and `out` under the same names.
         batch: images in each run of the engine; results do not depend on it.
         threads: that decode pictures.
         size: side of the square images; None for the weights' own.
-        upright: turn pictures as their EXIF orientation says.
-        preprocess: in place of the recipe's scaling: pixels float32 [size, size, 3], 0..255,
-            to the network's input. Needed by most Keras models that are no InceptionV3.
+        preprocess: in place of the picture's scaling: pixels float32 [size, size, 3], 0..255,
+            to the network's input; "none" for pixels as they are. Keras models that are no InceptionV3 need it.
         column: of a Parquet source, where it is not plain.
         shard_rows: pictures in a shard, which is what a kill can cost; None for 512, fewer for large maps.
         workers: on Ray, processes with an engine each; None for one a CPU.
@@ -134,7 +133,7 @@ def extract(
     folder = Path(out)
     before = dataset.described(folder)
     inner = "auto" if engine == "ray" else engine
-    asked = task.made(weights, end_points, pool, recipe, size, upright, inner, batch, preprocess)
+    asked = task.made(weights, end_points, pool, picture, size, inner, batch, preprocess)
     with dataset.locked(folder), _quiet():
         asked, metadata, run = _settled(asked, listing, before, shard_rows)
         if before is not None:
@@ -183,11 +182,11 @@ def _settled(
     if before is not None:
         found, shapes, usual = (before.get(name) for name in ("engine", "shapes", "shard_rows"))
         engine = str(found) if asked.engine == "auto" else asked.engine
-        if not isinstance(asked.weights, task.Weights):
+        if asked.layers:
             engine = "keras"
     else:
         engine, run = asked.compiled()
-        shapes = task.shapes_of(run, asked.size)
+        shapes = task.shapes_of(run, asked.picture)
         usual = task.shard_rows(shapes)
     pictures = {"count": len(listing.items), "digest": listing.digest}
     more = {"engine": engine, "shapes": shapes, "shard_rows": rows or usual, "pictures": pictures}
@@ -240,7 +239,7 @@ def run_here(job: Job, run: Run | None, progress: Progress | None = None) -> int
     pool = ThreadPoolExecutor(job.threads, thread_name_prefix="decode")
     done = failed = 0
     try:
-        read = partial(reading.read, tensor=job.task.tensor, upright=job.task.upright)
+        read = partial(reading.read, tensor=job.task.network.input, upright=job.task.picture.upright)
         reads = in_order(pool, read, items, ahead=2 * job.task.batch + job.threads)
         for shard in job.pending:
 

@@ -87,7 +87,7 @@ class Worker:
 
     def _shard(self, shard: Shard, items: list[Item]) -> int:
         job = self._job
-        read = partial(reading.read, tensor=job.task.tensor, upright=job.task.upright)
+        read = partial(reading.read, tensor=job.task.network.input, upright=job.task.picture.upright)
         reads = extraction.in_order(self._pool, read, items, ahead=2 * job.task.batch + job.threads)
         rows, columns = extraction.computed(reads, len(shard), job, self._run)
         dataset.write(job.folder, shard, job.metadata, rows, columns)

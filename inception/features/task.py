@@ -1,11 +1,10 @@
-"""What is computed of each picture: weights, end points, pool, recipe; and the engine that computes it."""
+"""What is computed of each picture: network, end points, pool; and the engine that computes it."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,8 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 import inception
-from inception import images, inference
+from inception import inference
 from inception import inference_plan as plans
+from inception.networks import Network, network_of
+from inception.pictures import Picture, Preprocess
 from inception.weights import Weights
 
 Pool = Literal["avg", "max", "none"]
@@ -29,60 +30,51 @@ _SHARD_BYTES = 1 << 26
 class Task:
     """One extraction's questions, for one process or for many.
 
-    weights: InceptionV3's, or any Keras model; its end points are then layers. recipe: one
-    of `images.RECIPES`. preprocess: pixels float32 [size, size, 3], 0..255, to the network's
-    input, in place of the recipe's scaling.
+    network: an InceptionV3's, or any Keras model's. layers: the end points are layers of the Keras model.
     """
 
-    weights: Any
+    network: Network
     end_points: tuple[str, ...]
     pool: Pool
-    recipe: str
-    size: int
-    upright: bool
     engine: str
     batch: int
-    preprocess: Callable[[np.ndarray], np.ndarray] | None = None
+    layers: bool = False
 
-    def tensor(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels uint8 [h, w, 3] as the network takes them: float32 [size, size, 3]."""
-        recipe = images.RECIPES[self.recipe]
-        square = images.square(pixels, self.size, recipe)
-        if self.preprocess is not None:
-            return np.asarray(self.preprocess(square), np.float32)
-        variant = recipe.pixels or (self.weights.variant if isinstance(self.weights, Weights) else None)
-        return images.preprocess_input(square, variant=variant) if variant else square
+    @property
+    def picture(self) -> Picture:
+        """How a picture becomes the network's input."""
+        return self.network.picture
 
     def compiled(self) -> tuple[str, Run]:
         """(name of the engine, the engine): batches of up to `batch` images; a smaller one is filled up and cut."""
-        if isinstance(self.weights, Weights):
+        if not self.layers:
             network = inference.compile_inference(
-                self.weights,
+                self.network,
                 end_points=self.end_points,
                 engine=self.engine,  # type: ignore[arg-type]
                 batch=self.batch,
-                image_size=self.size,
+                image_size=self.picture.sides,
             )
             return network.engine, lambda batch: _pooled(network(batch), self.pool)
-        run = _keras(self.weights, self.end_points, self.batch)
+        run = _keras(self.network.model, self.end_points, self.batch)
         return "keras", lambda batch: _pooled(run(batch), self.pool)
 
     def metadata(self) -> dict[str, Any]:
         """What the features depend on, but for the pictures; values of JSON."""
-        if isinstance(self.weights, Weights):
-            digest, network = _digest(self.weights.arrays), dataclasses.asdict(self.weights.variant)
+        if not self.layers:
+            weights = self.network.inception
+            digest, network = _digest(weights.arrays), dataclasses.asdict(weights.variant)
         else:
-            digest, network = _model_digest(self.weights), {"keras_model": self.weights.name}
+            model: Any = self.network.model
+            digest, network = _model_digest(model), {"keras_model": model.name}
         found = {
             "inception": inception.__version__,
             "weights": digest,
             "network": network,
             "end_points": self.end_points,
             "pool": self.pool,
-            "recipe": self.recipe,
-            "size": self.size,
-            "upright": self.upright,
-            "preprocess": _name_of(self.preprocess),
+            "picture": self.picture.json(),
+            "preprocess": _name_of(self.network.preprocess),
         }
         return dict(json.loads(json.dumps(found)))
 
@@ -91,12 +83,11 @@ def made(
     weights: Any,
     end_points: Sequence[str],
     pool: Pool,
-    recipe: str | None,
+    picture: str | Picture | None,
     size: int | None,
-    upright: bool,
     engine: str,
     batch: int | None,
-    preprocess: Callable[[np.ndarray], np.ndarray] | None,
+    preprocess: Preprocess | Literal["none"] | None,
 ) -> Task:
     """The task, its arguments checked. ValueError for what does not fit."""
     if isinstance(end_points, str) or not end_points or len(set(end_points)) != len(end_points):
@@ -107,20 +98,23 @@ def made(
         raise ValueError(f"Unknown engine {engine!r}; expected auto, {', '.join(inference.ENGINES)}, ray.")
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1, or None.")
-    network = _network(weights, end_points)
-    if isinstance(network, Weights):
-        _check_inception(network, end_points)
-        recipe, size = recipe or images.recipe_of(network.variant), size or network.variant.image_size
+    network = network_of(weights, picture=picture, size=size, preprocess=preprocess)
+    layers = _layers_asked(network, end_points)
+    if layers:
+        _check_layers(network.model, end_points)
     else:
-        _check_layers(network, end_points)
-        recipe, size = recipe or "keras", size or _side(network)
-    images.recipe_named(recipe)
-    task = Task(network, tuple(end_points), pool, recipe, size, upright, engine, batch or BATCH, preprocess)
-    if isinstance(network, Weights):
-        plans.check_size(network.variant, task.end_points, (size, size))
-        if preprocess is not None:
-            images.check_range(task.tensor(images.test_picture(64)), network.variant, "preprocessed pictures")
-    return task
+        _check_inception(network.inception, end_points)
+        plans.check_size(network.inception.variant, end_points, network.picture.sides)
+        network = dataclasses.replace(network, loaded=network.inception, model=None)
+    return Task(network, tuple(end_points), pool, engine, batch or BATCH, layers)
+
+
+def _layers_asked(network: Network, end_points: Sequence[str]) -> bool:
+    """Whether the end points are layers of a Keras model: of another network, or not called by slim's names."""
+    if network.model is None:
+        return False
+    slim_names = {*plans.END_POINTS, "AuxLogits", "PreLogits", "Logits", "Predictions"}
+    return not slim_names.issuperset(end_points) or network.weights is None
 
 
 def shard_rows(shapes: Mapping[str, Sequence[int]]) -> int:
@@ -132,23 +126,9 @@ def shard_rows(shapes: Mapping[str, Sequence[int]]) -> int:
     return rows
 
 
-def shapes_of(run: Run, size: int) -> dict[str, list[int]]:
+def shapes_of(run: Run, picture: Picture) -> dict[str, list[int]]:
     """{end point: shape of a row}, found by running one black image; the engine is warm then."""
-    return {name: list(array.shape[1:]) for name, array in run(np.zeros((1, size, size, 3), np.float32)).items()}
-
-
-def _network(weights: Any, end_points: Sequence[str]) -> Any:
-    """Canonical weights, or the Keras model where it is another network or its own layers are asked for."""
-    keras = sys.modules.get("keras")
-    if keras is None or not isinstance(weights, keras.Model):
-        return inference.weights_of(weights)
-    slim_names = {*plans.END_POINTS, "AuxLogits", "PreLogits", "Logits", "Predictions"}
-    if not slim_names.issuperset(end_points):
-        return weights
-    try:
-        return inference.weights_of(weights)
-    except ValueError:
-        return weights
+    return {name: list(array.shape[1:]) for name, array in run(np.zeros((1, *picture.sides, 3), np.float32)).items()}
 
 
 def _check_inception(weights: Weights, end_points: Sequence[str]) -> None:
@@ -165,15 +145,6 @@ def _check_layers(model: Any, end_points: Sequence[str]) -> None:
                 f"The model {model.name} has no layer {name!r}; expected some of its layers, "
                 f"the last of which are {', '.join(names[-8:])}."
             )
-
-
-def _side(model: Any) -> int:
-    shape = tuple(model.input_shape)
-    if len(shape) != 4 or shape[3] != 3:
-        raise ValueError(f"The model {model.name} takes {shape}; expected images [n, height, width, 3].")
-    if shape[1] is None or shape[1] != shape[2]:
-        raise ValueError(f"The model {model.name} takes images of {shape[1]}x{shape[2]}; say which square with size=.")
-    return int(shape[1])
 
 
 def _keras(model: Any, end_points: Sequence[str], size: int) -> Run:

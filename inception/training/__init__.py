@@ -9,13 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inception.training.evaluation import PROTOCOLS, Evaluation, evaluate
+    from inception.training.evaluation import Evaluation, evaluate
     from inception.training.finetuning import Result, finetune
     from inception.training.recipe import PAPER, Recipe, compile, optimizer, scaled, targets
 
 _HOME = {
     "PAPER": "recipe",
-    "PROTOCOLS": "evaluation",
     "Evaluation": "evaluation",
     "Recipe": "recipe",
     "Result": "finetuning",
@@ -29,7 +28,6 @@ _HOME = {
 
 __all__ = [
     "PAPER",
-    "PROTOCOLS",
     "Evaluation",
     "Recipe",
     "Result",

@@ -6,25 +6,18 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from inception import images, inference
-from inception.classify import Classifier, Preprocess, classifier_of, trained_folder
+from inception.classify import Classifier, classifier_of
 from inception.labels import Label
+from inception.networks import Network
+from inception.pictures import Picture, Preprocess
 from inception.training import folders
 from inception.training.folders import Pictures
-from inception.weights import Weights, published
+from inception.weights import published
 from inception.weights.published import Published
-
-# The published accuracies were measured by these: recipes of `images`, and what they do.
-PROTOCOLS = {
-    "slim": "the central 87.5 % of each side, squashed to a square (TensorFlow 1's bilinear)",
-    "torchvision": "the shorter side to 342 for 299 (bilinear, anti-aliased), the middle square cut out",
-    "keras": "the whole picture, squashed to a square (TensorFlow 1's bilinear)",
-    "google_2015": "as keras, scaled as the graph of 2015 does: (x - 128) / 128",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +25,14 @@ class Evaluation:
     """What a classifier said of a set of pictures.
 
     pictures: those that could be read. scores: probabilities [pictures, classes of the
-    classifier], whose columns `pictures.labels` count. skipped: (path, reason).
+    classifier], whose columns `pictures.labels` count. picture: how they were
+    brought to the network's input. skipped: (path, reason).
     known: the published file that the weights are, with its published accuracy.
     """
 
     pictures: Pictures
     scores: np.ndarray
-    protocol: str
-    size: int
+    picture: Picture
     skipped: tuple[tuple[str, str], ...] = ()
     known: Published | None = None
 
@@ -103,44 +96,29 @@ def evaluate(
     folder: str | os.PathLike[str],
     weights: Any,
     *,
-    protocol: str | None = None,
+    picture: str | Picture | None = None,
     size: int | None = None,
     labels: str | os.PathLike[str] | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | Literal["none"] | None = None,
     batch: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Compares what a classifier says with the folders that pictures lie in.
 
     folder: a folder for each class, named as the class or, for ImageNet, by its WordNet id.
-    weights: a fine-tuned folder, a weight file's path, `Weights`, or a Keras model.
-    protocol: one of `PROTOCOLS`; None for what a fine-tuned network was trained with, or
-        what the published weights were measured with.
+    weights: whatever `networks.network_of` takes: a fine-tuned folder, a path, `Weights`, a Keras model.
+    picture: another way of a picture than the network's own, which is the one that a fine-tuned
+        network was trained with, or that published weights were measured with (`pictures.WORDS`).
     size: of the network's input; labels: a file of class names; preprocess: see `classifier_of`.
     progress: called with (pictures done, of how many).
 
     Pictures that cannot be read are listed in `skipped`. Raises ValueError for a folder
     without classes, classes that the network has not, and where no picture can be read.
     """
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise ValueError(f"Unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
     if batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1.")
-    weights, protocol = _settled(weights, protocol)
-    network = classifier_of(weights, names_file=labels, recipe=protocol, size=size, preprocess=preprocess)
-    pictures = _labelled(folder, network.labels)
-    return scored(pictures, network, batch, progress)
-
-
-def _settled(weights: Any, protocol: str | None) -> tuple[Any, str | None]:
-    """(what to take the classifier of, the protocol that belongs to it)."""
-    if trained_folder(weights) is not None or not isinstance(weights, str | os.PathLike | Weights):
-        return weights, protocol
-    loaded = inference.weights_of(weights)
-    recipe = images.recipe_of(loaded.variant)
-    if recipe == "keras" and loaded.source.published:  # measured on the middle square, not on the whole picture
-        recipe = "torchvision"
-    return loaded, protocol or recipe
+    classifier = classifier_of(weights, names_file=labels, picture=picture, size=size, preprocess=preprocess)
+    return scored(_labelled(folder, classifier.labels), classifier, batch, progress)
 
 
 def _labelled(folder: str | os.PathLike[str], known: tuple[Label, ...]) -> Pictures:
@@ -159,7 +137,7 @@ def _all_in(folder: str | os.PathLike[str], names: tuple[str, ...]) -> bool:
 
 
 def scored(
-    pictures: Pictures, network: Classifier, batch: int = 32, progress: Callable[[int, int], None] | None = None
+    pictures: Pictures, classifier: Classifier, batch: int = 32, progress: Callable[[int, int], None] | None = None
 ) -> Evaluation:
     """What a classifier says of labelled pictures whose class numbers are its own."""
     kept: list[int] = []
@@ -168,23 +146,23 @@ def scored(
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(pictures), batch):
             rows = range(start, min(start + batch, len(pictures)))
-            found = list(pool.map(lambda i: _prepared(network, pictures.paths[i]), rows))
+            found = list(pool.map(lambda i: _prepared(classifier.network, pictures.paths[i]), rows))
             readable = [(i, x) for i, x in zip(rows, found, strict=True) if isinstance(x, np.ndarray)]
             skipped += [(pictures.paths[i], x) for i, x in zip(rows, found, strict=True) if isinstance(x, str)]
             if readable:
                 kept += [i for i, _ in readable]
-                scores.append(network.scores(np.stack([x for _, x in readable])))
+                scores.append(classifier.scores(np.stack([x for _, x in readable])))
             if progress:
                 progress(rows.stop, len(pictures))
     if not kept:
         raise ValueError(f"None of the {len(pictures)} pictures can be read; the first: {skipped[0][1]}")
-    known = published.find(network.published) if network.published else None
-    given = network.input
-    return Evaluation(pictures.of(kept), np.concatenate(scores), given.recipe, given.size, tuple(skipped), known)
+    id = classifier.network.published
+    known = published.find(id) if id else None
+    return Evaluation(pictures.of(kept), np.concatenate(scores), classifier.network.picture, tuple(skipped), known)
 
 
-def _prepared(network: Classifier, path: str) -> np.ndarray | str:
+def _prepared(network: Network, path: str) -> np.ndarray | str:
     try:
-        return network.input.prepare(path)
+        return network.input(path)
     except ValueError as error:
         return str(error)

@@ -26,21 +26,23 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 import inception
 from inception import extras, features
-from inception.classify import MODEL, Classifier, Preprocess, classifier
+from inception.classify import Classifier
 from inception.features.dataset import shown
 from inception.labels import Label
+from inception.networks import MODEL, classifier
+from inception.pictures import Picture, Preprocess
 from inception.training import evaluation, folders, loop
-from inception.training import network as networks
+from inception.training import network as trunks
 from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
 from inception.training.loop import Epoch, Stage, State
-from inception.training.network import AUGMENTATIONS, BatchNorm, Network
+from inception.training.network import AUGMENTATIONS, BatchNorm, Trunk
 from inception.weights import Weights
 from inception.weights.atomic import replacing
 
@@ -141,9 +143,9 @@ def finetune(
     batch_size: int = 32,
     dropout: float = 0.2,
     size: int | None = None,
-    recipe: str | None = None,
+    picture: str | Picture | None = None,
     end_point: str | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | Literal["none"] | None = None,
     engine: str = "auto",
     seed: int = 0,
     resume: bool = False,
@@ -158,7 +160,7 @@ def finetune(
 
     Args:
         folder: has a folder of pictures for each class.
-        weights: a weight file's path, a published id, `Weights`, or any Keras model without
+        weights: whatever `networks.network_of` takes; of other families a Keras model without
             its classifier (`VGG16(include_top=False)`).
         out: a new or empty folder, or with `resume` one that a killed run left.
         unfreeze: the block from which on the layers train, as "Mixed_7a" (slim's names); of
@@ -171,7 +173,7 @@ def finetune(
         early_stopping: epochs without a lower validation loss after which a stage ends; None for never.
         batch_norm: of unfrozen blocks: "frozen" keeps statistics and beta as in inference;
             "train" takes each batch's statistics, for sets and batches that are large.
-        size, recipe: of the network's input; None for the weights' own. At least 75 pixels.
+        size, picture: of the network's input; None for the weights' own. At least 75 pixels.
         end_point: ends InceptionV3 earlier, as "Mixed_6c"; its map is pooled.
         preprocess: for Keras models of other families, which take other values:
             `keras.applications.vgg16.preprocess_input`. Called with float32 [size, size, 3], 0..255.
@@ -200,12 +202,12 @@ def finetune(
     say = say or (lambda line: None)
     every, held_out = _listed(folder, plan)
     folders.weights_of_classes(every, plan.class_weights)
-    network = networks.network_of(weights, size, recipe, end_point, preprocess)
-    layers = network.from_block(unfreeze) if unfreeze else frozenset()
-    networks.augmentation(plan.augment, seed)
+    trunk = trunks.trunk_of(weights, size, picture, end_point, preprocess)
+    layers = trunk.from_block(unfreeze) if unfreeze else frozenset()
+    trunks.augmentation(plan.augment, seed)
     place = Path(out)
-    _begin(place, _settings(plan, network, every, held_out), resume)
-    return _Run(plan, network, layers, place, say).whole(every, held_out, engine)
+    _begin(place, _settings(plan, trunk, every, held_out), resume)
+    return _Run(plan, trunk, layers, place, say).whole(every, held_out, engine)
 
 
 def _listed(folder: Any, plan: Plan) -> tuple[Pictures, Pictures | None]:
@@ -222,17 +224,15 @@ def _listed(folder: Any, plan: Plan) -> tuple[Pictures, Pictures | None]:
 # --- The folder ------------------------------------------------------------------------
 
 
-def _settings(plan: Plan, network: Network, every: Pictures, held_out: Pictures | None) -> dict[str, Any]:
+def _settings(plan: Plan, trunk: Trunk, every: Pictures, held_out: Pictures | None) -> dict[str, Any]:
     augment = [each if isinstance(each, str) else each.get_config() for each in plan.augment]
-    given = network.input
     found = dataclasses.asdict(dataclasses.replace(plan, augment=())) | {
         "augment": augment,
         "inception": inception.__version__,
-        "weights": network.digest,
-        "end_point": network.end_point,
-        "size": given.size,
-        "recipe": given.recipe,
-        "preprocess": getattr(given.preprocess, "__qualname__", None),
+        "weights": trunk.digest,
+        "end_point": trunk.end_point,
+        "picture": trunk.network.picture.json(),
+        "preprocess": getattr(trunk.network.preprocess, "__qualname__", None),
         "classes": list(every.classes),
         "pictures": every.digest,
         "validation_pictures": held_out.digest if held_out else None,
@@ -286,7 +286,7 @@ class _Run:
     """One fine-tuning at work."""
 
     plan: Plan
-    network: Network
+    trunk: Trunk
     unfrozen: frozenset[str]
     out: Path
     say: Say
@@ -304,38 +304,34 @@ class _Run:
         if not len(checked):
             raise ValueError("None of the pictures for validation can be read.")
         self.say(f"{len(training)} pictures for training, {len(checked)} for validation")
-        self.say(f"a new classifier of {len(every.classes)} classes on {self.network.end_point}")
+        self.say(f"a new classifier of {len(every.classes)} classes on {self.trunk.end_point}")
         history: list[Epoch] = []
         kernel, bias = self.head(rows, training, checked, history)
-        model = networks.with_classifier(
-            self.network, len(every.classes), self._augmentation(), self.plan.dropout, self.plan.seed
+        model = trunks.with_classifier(
+            self.trunk, len(every.classes), self._augmentation(), self.plan.dropout, self.plan.seed
         )
         model.get_layer(classifier(1).name).set_weights([kernel, bias])
-        networks.freeze(model, self.unfrozen, self.plan.batch_norm)
+        trunks.freeze(model, self.unfrozen, self.plan.batch_norm)
         if self.unfrozen:
             self.blocks(model, training, checked, history)
         return self.finish(model, training, checked, history, errors)
 
     def _augmentation(self) -> list[Any]:
-        return networks.augmentation(self.plan.augment, self.plan.seed)
+        return trunks.augmentation(self.plan.augment, self.plan.seed)
 
     def features(
         self, every: Pictures, held_out: Pictures | None, engine: str
     ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
         """({path: its features}, pictures that cannot be read), computed once and kept in the folder."""
-        given, place = self.network.input, self.out / _WORK / "features"
+        trunk, place = self.trunk, self.out / _WORK / "features"
         paths = [*every.paths, *(held_out.paths if held_out else ())]
         summary = features.extract(
             paths,
             place,
-            self.network.source,
-            end_points=(self.network.end_point,),
+            trunk.network,
+            end_points=(trunk.end_point,),
             pool="avg",
-            recipe=given.recipe,
             engine=engine,
-            size=given.size,
-            upright=given.upright,
-            preprocess=given.preprocess,
         )
         self.say(f"features of {summary.rows} pictures ({summary.computed} now, {summary.engine})")
         found = features.load(place)
@@ -344,7 +340,7 @@ class _Run:
         _table(self.out / "skipped.csv", ("path", "reason"), [(shown(path), reason) for path, reason in errors])
         if errors:
             self.say(f"{len(errors)} pictures cannot be read; skipped.csv lists them")
-        array = found.arrays[self.network.end_point]
+        array = found.arrays[trunk.end_point]
         return {by_name[name]: array[i] for i, name in enumerate(found.paths)}, errors
 
     def head(
@@ -370,17 +366,17 @@ class _Run:
 
     def blocks(self, model: keras.Model, training: Pictures, checked: Pictures, history: list[Epoch]) -> None:
         """Trains the unfrozen blocks with the classifier."""
-        plan, given = self.plan, self.network.input
+        plan, network = self.plan, self.trunk.network
         if plan.batch_norm == "train":
             _quicken(model, -(-len(training) // plan.batch_size) * plan.epochs)
 
         def batches(epoch: int) -> Any:
             order = loop.order(len(training), plan.seed, epoch)
-            return loop.picture_batches(training.of(order), given, plan.batch_size)
+            return loop.picture_batches(training.of(order), network, plan.batch_size)
 
         best = min(row.val_loss for row in history)  # of the classifier alone
         stage = self._stage(BLOCKS, plan.epochs, plan.learning_rate, training, best)
-        validation = loop.picture_batches(checked, given, plan.batch_size)
+        validation = loop.picture_batches(checked, network, plan.batch_size)
         self._train(model, stage, batches, validation, history)
 
     def _stage(self, name: str, epochs: int, rate: float, training: Pictures, start: float = math.inf) -> Stage:
@@ -412,7 +408,7 @@ class _Run:
         from inception.training import pictures
 
         compared = training.of(range(min(_COMPARED, len(training))))
-        losses = compare_modes(trained, loop.prepared(compared, self.network.input), compared.labels)
+        losses = compare_modes(trained, loop.prepared(compared, self.trunk.network), compared.labels)
         network = self._saved(trained, training.classes)
         found = evaluation.scored(checked, network, self.plan.batch_size)
         _table(self.out / "history.csv", loop.COLUMNS, [dataclasses.astuple(row) for row in history])
@@ -432,13 +428,12 @@ class _Run:
 
     def _saved(self, trained: keras.Model, classes: tuple[str, ...]) -> Classifier:
         """Writes the model in both formats, and what says how to use it; the classifier as it was saved."""
-        model = networks.with_classifier(
-            self.network, len(classes), self._augmentation(), self.plan.dropout, self.plan.seed
+        model = trunks.with_classifier(
+            self.trunk, len(classes), self._augmentation(), self.plan.dropout, self.plan.seed
         )
         for layer in trained.layers:
             if layer.weights:
                 model.get_layer(layer.name).set_weights(layer.get_weights())
-        given = self.network.input
         with replacing(self.out / f"{MODEL}.keras") as [temporary]:
             beside = temporary.with_name(f"{temporary.name}.keras")  # the only ending that Keras writes to
             try:
@@ -446,21 +441,22 @@ class _Run:
                 os.replace(beside, temporary)
             finally:
                 beside.unlink(missing_ok=True)
-        if self.network.weights is not None and self.network.whole:
-            _canonical(model, self.network.weights).save(self.out / f"{MODEL}.ckpt")
+        weights, picture = self.trunk.weights, self.trunk.network.picture
+        if weights is not None and self.trunk.whole:
+            _canonical(model, weights).save(self.out / f"{MODEL}.ckpt")
         _write(self.out / f"{MODEL}.labels.txt", "".join(f"{name}\n" for name in classes))
         said = {
             "inception": inception.__version__,
-            "network": "InceptionV3" if self.network.weights is not None else model.name,
-            "end_point": self.network.end_point,
-            "size": given.size,
-            "recipe": given.recipe,
-            "upright": given.upright,
-            "variant": dataclasses.asdict(given.variant),
+            "network": "InceptionV3" if weights is not None else model.name,
+            "end_point": self.trunk.end_point,
+            "picture": picture.json(),
+            "variant": dataclasses.asdict(weights.variant) if weights is not None else {},
             "classes": list(classes),
         }
         _write(self.out / f"{MODEL}.json", json.dumps(said, indent=1))
-        return Classifier(model, tuple(Label("", name) for name in classes), given)
+        labels = tuple(Label("", name) for name in classes)
+        network = dataclasses.replace(self.trunk.network, labels=labels, model=model, loaded=None)
+        return Classifier(model, labels, network)
 
 
 def _canonical(model: keras.Model, before: Weights) -> Weights:
@@ -475,8 +471,8 @@ def _canonical(model: keras.Model, before: Weights) -> Weights:
 def _quicken(model: keras.Model, steps: int) -> None:
     """Lets batch norm forget its old statistics within a tenth of the training; Keras's 0.99 is for long ones."""
     momentum = min(0.99, max(0.5, 0.5 ** (10 / max(steps, 1))))
-    for layer in networks.below(model):
-        if networks.kind(layer) == "BatchNormalization":
+    for layer in trunks.below(model):
+        if trunks.kind(layer) == "BatchNormalization":
             layer.momentum = momentum
 
 
@@ -485,7 +481,7 @@ def compare_modes(model: keras.Model, inputs: np.ndarray, labels: np.ndarray) ->
 
     Equal where batch norm is frozen. The model is left as it was.
     """
-    quiet = networks.without_chance(model)
+    quiet = trunks.without_chance(model)
     moving = [variable.numpy() for variable in quiet.non_trainable_variables]
     losses = []
     for training in (True, False):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inception.classify import Input
+from inception.networks import Network
 from inception.training.folders import Pictures
 from inception.weights.atomic import replacing
 
@@ -183,7 +183,7 @@ def order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def picture_batches(pictures: Pictures, given: Input, batch: int) -> Any:
+def picture_batches(pictures: Pictures, network: Network, batch: int) -> Any:
     """Batches (inputs, class numbers) of picture files, decoded while the model computes."""
     import keras
 
@@ -193,7 +193,7 @@ def picture_batches(pictures: Pictures, given: Input, batch: int) -> Any:
 
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             part = slice(index * batch, (index + 1) * batch)
-            return np.stack([given.prepare(path) for path in pictures.paths[part]]), pictures.labels[part]
+            return np.stack([network.input(path) for path in pictures.paths[part]]), pictures.labels[part]
 
     return Batches(workers=min(4, os.cpu_count() or 1), use_multiprocessing=False, max_queue_size=4)
 
@@ -213,7 +213,7 @@ def array_batches(x: np.ndarray, y: np.ndarray, batch: int) -> Any:
     return Batches()
 
 
-def prepared(pictures: Pictures, given: Input) -> np.ndarray:
+def prepared(pictures: Pictures, network: Network) -> np.ndarray:
     """Pictures as inputs [n, size, size, 3]."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return np.stack(list(pool.map(given.prepare, pictures.paths)))
+        return np.stack(list(pool.map(network.input, pictures.paths)))

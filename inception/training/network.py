@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from inception import images, inference, names
+from inception import names
 from inception.architecture import END_POINTS, Conv, walk
-from inception.classify import Input, Preprocess, check_scaling, classifier
+from inception.networks import Network, classifier, network_of
+from inception.pictures import Picture, Preprocess
 from inception.variants import Variant
 from inception.weights import Weights
 
@@ -23,19 +24,18 @@ BatchNorm = Literal["frozen", "train"]
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A network that ends in features.
+class Trunk:
+    """A network that ends in features, for a classifier to be put on.
 
-    base: pictures [n, size, size, 3] to features [n, channels].
+    base: pictures [n, height, width, 3] to features [n, channels].
     blocks: {block: the names of its layers}, from the picture upwards.
-    source: what to give `features.extract`, with `end_point` as the end point.
+    network: what to give `features.extract`, with `end_point` as the end point; it brings pictures in.
     weights: InceptionV3's; None for another Keras model.
     """
 
     base: keras.Model
     blocks: dict[str, tuple[str, ...]]
-    input: Input
-    source: Any
+    network: Network
     end_point: str
     weights: Weights | None
     digest: str
@@ -55,55 +55,43 @@ class Network:
         return frozenset(layer for name in above for layer in self.blocks[name])
 
 
-def network_of(
-    weights: Any, size: int | None, recipe: str | None, end_point: str | None, preprocess: Preprocess | None
-) -> Network:
-    """The network to put a classifier on: InceptionV3 from weights, up to `end_point`; or any Keras model.
+def trunk_of(
+    weights: Any,
+    size: int | None = None,
+    picture: str | Picture | None = None,
+    end_point: str | None = None,
+    preprocess: Preprocess | Literal["none"] | None = None,
+) -> Trunk:
+    """The network to put a classifier on: InceptionV3 up to `end_point`, or any Keras model.
 
-    weights: a file's path, a published id, `Weights`, or a Keras model. A Keras InceptionV3
+    weights: whatever `networks.network_of` takes, with its arguments. A Keras InceptionV3
     counts as its weights. ValueError for arguments that do not fit.
     """
-    loaded = _inception(weights)
-    if loaded is None:
+    network = network_of(weights, picture=picture, size=size, preprocess=preprocess)
+    if network.weights is None:
         if end_point is not None:
             raise ValueError("end_point is for InceptionV3; give the Keras model cut where it is to end.")
-        return _other(weights, size, recipe, preprocess)
+        return _other(network)
     if preprocess is not None:
         raise ValueError("preprocess is for other models; InceptionV3's pixels are scaled as its weights need it.")
     if end_point not in (None, "PreLogits", *END_POINTS):
         raise ValueError(f"Unknown end_point {end_point!r}; expected one of {', '.join(END_POINTS)}.")
-    size = size or loaded.variant.image_size  # with its heads: the auxiliary one's kernel tells the size of training
-    recipe = recipe or images.recipe_of(loaded.variant)
-    images.recipe_named(recipe)
-    loaded = loaded.step("drop-top") if loaded.variant.num_classes else loaded
-    return _of_weights(loaded, Input(size, recipe, loaded.variant, upright=True), end_point or "PreLogits")
+    return _of_weights(network, end_point or "PreLogits")
 
 
-def _inception(weights: Any) -> Weights | None:
-    """The weights; None for a Keras model of another family."""
-    import keras
-
-    if isinstance(weights, keras.Model):
-        try:
-            loaded = inference.weights_of(weights)
-        except ValueError:
-            return None
-    else:
-        loaded = inference.weights_of(weights)
-    return loaded.step("drop-extra") if loaded.extra else loaded
-
-
-def _of_weights(weights: Weights, given: Input, end_point: str) -> Network:
+def _of_weights(network: Network, end_point: str) -> Trunk:
     from inception.builders.keras import model_of
 
+    weights = network.inception
+    weights = weights.step("drop-extra") if weights.extra else weights
+    weights = weights.step("drop-top") if weights.variant.num_classes else weights
     last = "Mixed_7c" if end_point == "PreLogits" else end_point
-    shape = (given.size, given.size, weights.variant.channels)
+    shape = (*network.picture.sides, weights.variant.channels)
     base = model_of(weights, input_shape=shape, pooling="avg", final_endpoint=last)
-    return Network(
+    return Trunk(
         base,
         inception_blocks(weights.variant, last),
-        given,
-        weights,
+        dataclasses.replace(network, loaded=weights, model=None, labels=None),
         end_point,
         weights,
         _digest(list(weights.arrays.values())),
@@ -123,17 +111,17 @@ def inception_blocks(variant: Variant, last: str = "Mixed_7c") -> dict[str, tupl
     return blocks
 
 
-def _other(model: keras.Model, size: int | None, recipe: str | None, preprocess: Preprocess | None) -> Network:
+def _other(network: Network) -> Trunk:
     import keras
 
+    model: Any = network.model
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs, name=model.name)
-    if not getattr(model, "inputs", None) or len(model.inputs) != 1 or len(model.outputs) != 1:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(f"{model.name} is no model of one input and one output; build it with keras.Model(...).")
     shape, made = tuple(model.inputs[0].shape), tuple(model.outputs[0].shape)
-    size = size or (shape[1] if len(shape) == 4 else None)
-    if len(shape) != 4 or shape[3] != 3 or not size or size not in (shape[1] or size, shape[2] or size):
-        raise ValueError(f"{model.name} takes {shape}; expected square pictures [n, size, size, 3], or give size=.")
+    if any(own not in (None, side) for own, side in zip(shape[1:3], network.picture.sides, strict=True)):
+        raise ValueError(f"{model.name} takes {shape}; it cannot get pictures of {network.picture.sides}.")
     layers = [layer for layer in model.layers if layer.weights]
     if len(made) == 4:
         pooled = keras.layers.GlobalAveragePooling2D(name="pooled_features")(model.outputs[0])
@@ -144,10 +132,8 @@ def _other(model: keras.Model, size: int | None, recipe: str | None, preprocess:
         named = keras.layers.Identity(name="features")(model.outputs[0])
         model = keras.Model(model.inputs[0], named, name=model.name)
     blocks: dict[str, tuple[str, ...]] = {layer.name: (layer.name,) for layer in layers}
-    check_scaling(model, preprocess)
-    given = Input(size, recipe or "keras", upright=True, preprocess=preprocess)
-    images.recipe_named(given.recipe)
-    return Network(model, blocks, given, model, model.layers[-1].name, None, _digest(model.get_weights()))
+    network = dataclasses.replace(network, model=model)
+    return Trunk(model, blocks, network, model.layers[-1].name, None, _digest(model.get_weights()))
 
 
 def _digest(arrays: Sequence[np.ndarray]) -> str:
@@ -183,14 +169,14 @@ def augmentation(wanted: Sequence[Any], seed: int) -> list[Any]:
 # --- The model with a classifier -------------------------------------------------------
 
 
-def with_classifier(network: Network, classes: int, augment: Sequence[Any], dropout: float, seed: int) -> keras.Model:
+def with_classifier(trunk: Trunk, classes: int, augment: Sequence[Any], dropout: float, seed: int) -> keras.Model:
     """A new model: augmentation, the network's own layers, dropout, and a softmax over the classes; all flat.
 
     The layers are copies under the same names, so the network stays as it is.
     """
     import keras
 
-    first = {op.name for op in network.base.operations if _reads(op, network.base.inputs[0])}
+    first = {op.name for op in trunk.base.operations if _reads(op, trunk.base.inputs[0])}
     augmented: list[Any] = []
 
     def call(layer: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -203,14 +189,14 @@ def with_classifier(network: Network, classes: int, augment: Sequence[Any], drop
             arguments = (augmented[0], *arguments[1:])
         return layer(*arguments, **keywords)
 
-    base = keras.models.clone_model(network.base, call_function=call)
-    for layer in network.base.layers:
+    base = keras.models.clone_model(trunk.base, call_function=call)
+    for layer in trunk.base.layers:
         if layer.weights:
             base.get_layer(layer.name).set_weights(layer.get_weights())
     features = base.outputs[0]
     if dropout:
         features = keras.layers.Dropout(dropout, seed=seed, name="dropout")(features)
-    return keras.Model(base.inputs[0], classifier(classes, seed)(features), name=network.base.name)
+    return keras.Model(base.inputs[0], classifier(classes, seed)(features), name=trunk.base.name)
 
 
 def _reads(operation: Any, tensor: Any) -> bool:

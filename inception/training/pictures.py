@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inception import extras, images
+from inception import extras
 from inception.training.evaluation import Evaluation
 from inception.training.loop import Epoch
 from inception.weights.atomic import replacing
@@ -76,7 +76,7 @@ def most_wrong(evaluation: Evaluation, path: Path) -> None:
     names = evaluation.pictures.classes
     for place, row in enumerate(rows):
         axes = figure.add_subplot(-(-len(rows) // 4), 4, place + 1)
-        axes.imshow(images.read(evaluation.pictures.paths[row], upright=True))
+        axes.imshow(evaluation.picture.read(evaluation.pictures.paths[row]))
         taken, shown = int(evaluation.predicted[row]), int(evaluation.pictures.labels[row])
         of_taken, of_shown = evaluation.scores[row, taken], evaluation.scores[row, shown]
         title = f"{_short(names[taken])} {of_taken:.0%}\nis {_short(names[shown])} {of_shown:.0%}"

@@ -12,7 +12,6 @@ from inception.visualize.deepdream import Dream, Recipe, deepdream, mean_activat
 from inception.visualize.filters import Filters, blur, filters, spectrum
 from inception.visualize.gradcam import GradCam, gradcam
 from inception.visualize.report import report
-from inception.visualize.scaling import Scaling
 
 __all__ = [
     "Activations",
@@ -20,7 +19,6 @@ __all__ = [
     "Filters",
     "GradCam",
     "Recipe",
-    "Scaling",
     "activations",
     "blur",
     "deepdream",

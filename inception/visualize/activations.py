@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from inception import images
-from inception.variants import Variant
-from inception.visualize import model_points, pictures, scaling
-from inception.visualize.pictures import Picture, Section, Tile
-from inception.visualize.scaling import Scaling
+from inception.networks import Network, network_of
+from inception.pictures import ImageLike, Picture, Preprocess
+from inception.visualize import model_points, pictures
+from inception.visualize.pictures import Section, Tile
 
 DEFAULT_POINTS = ("Conv2d_2b_3x3", "Mixed_5b", "Mixed_6a", "Mixed_6e", "Mixed_7c")
-_SIZE = 299
 _GAMMA = 0.7  # brightens the small values, which most are
 
 
@@ -64,41 +63,41 @@ def _tile(plane: np.ndarray, cell: int) -> np.ndarray:
 
 def activations(
     model: Any,
-    picture: Picture,
+    image: ImageLike,
     points: Sequence[str] | None = None,
-    scaling: str | Scaling | Variant = "tf",
-    size: tuple[int, int] | None = None,
+    picture: str | Picture | None = None,
+    size: int | tuple[int, int] | None = None,
+    preprocess: Preprocess | Literal["none"] | None = None,
 ) -> Activations:
-    """The maps that a Keras model computes for a picture at named end points.
+    """The maps that a network computes for a picture at named end points.
 
     Args:
-        model: any functional or sequential Keras model, with models inside it or not.
-        picture: a file, or uint8 [height, width, 3].
+        model: whatever `networks.network_of` takes: a path, `Weights`, any functional or
+            sequential Keras model, with models inside it or not.
+        image: a file, or uint8 [height, width, 3].
         points: slim's end points or names of layers (`model_points.open_model(model).maps`
             lists them). None takes some of an InceptionV3's, or the last maps of other models.
-        scaling: what the model takes for pixels (see `Scaling`).
-        size: (height, width) that the picture is resized to; None is the model's own, or 299x299.
+        picture, size, preprocess: see `networks.network_of`; models of other families need one of them.
 
     Raises:
         ValueError: for an unknown point, one without maps, or a picture that cannot be read.
     """
-    opened = model_points.open_model(model)
+    network = network_of(model, picture=picture, size=size, preprocess=preprocess)
+    opened = model_points.open_model(network.built())
     if points is None:
         points = [name for name in DEFAULT_POINTS if name in opened.maps] or [model_points.default_point(opened)]
     tensors = {name: opened.map_point(name) for name in points}
     if not tensors:
         raise ValueError("No end point is asked for; give at least one name.")
-    found = model_points.values(opened, tensors, network_input(opened, picture, scaling, size)[None])
+    found = model_points.values(opened, tensors, network_input(opened, network, image)[None])
     maps = {name: found[name][0] for name in points}
     return Activations(maps, {name: ~array.any(axis=(0, 1)) for name, array in maps.items()})
 
 
-def network_input(
-    opened: model_points.Points, picture: Picture, range_: str | Scaling | Variant, size: tuple[int, int] | None
-) -> np.ndarray:
+def network_input(opened: model_points.Points, network: Network, image: ImageLike) -> np.ndarray:
     """A picture as an opened model takes it: float32 [height, width, 3]."""
-    pixels = pictures.read(picture)
     if opened.image.shape[-1] != 3:
         raise ValueError(f"The model takes images of {opened.image.shape[-1]} channels; these tools show RGB pictures.")
-    own = tuple(free or asked for free, asked in zip(opened.size, size or (_SIZE, _SIZE), strict=True))
-    return scaling.named(range_).network(images.resize(pixels, *own))
+    height, width = network.picture.sides
+    own = opened.size[0] or height, opened.size[1] or width
+    return dataclasses.replace(network, picture=network.picture.at(own)).input(image)

@@ -19,12 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from inception.variants import Variant
+from inception.networks import network_of
+from inception.pictures import ImageLike, Picture
 from inception.visualize import model_points, pictures
 from inception.visualize.gradient import Gradient, gradient
-from inception.visualize.pictures import Picture
-from inception.visualize.scaling import Scaling
-from inception.visualize.scaling import named as scaling_named
 
 DEFAULT_LAYERS = ("Mixed_6a", "Mixed_6c")
 
@@ -163,54 +161,56 @@ def _by_powers(powers: Sequence[int], scale: float) -> Callable[[Size], list[Siz
 
 def deepdream(
     model: Any,
-    picture: Picture,
+    image: ImageLike,
     recipe: Recipe | None = None,
     *,
     tile: int = 512,
-    scaling: str | Scaling | Variant = "tf",
+    picture: str | Picture | None = None,
     seed: int = 0,
     progress: Callable[[Step], None] | None = None,
 ) -> Dream:
     """The dream of a picture, of the picture's shape.
 
     Args:
-        model: any functional or sequential Keras model, with models inside it or not.
-        picture: a file, or uint8 [height, width, 3] of any size.
+        model: whatever `networks.network_of` takes: a path, `Weights`, any functional or
+            sequential Keras model, with models inside it or not.
+        image: a file, or uint8 [height, width, 3] of any size.
         recipe: `mean_activation(...)`, the default, or `weighted_layers(...)`, or one of your own.
         tile: pixels; larger pictures are differentiated in pieces of half to one and a half of it
             a side. Memory grows with the tile's area.
-        scaling: what the model takes for pixels (see `Scaling`).
+        picture: its scaling is what the model takes for pixels (see `networks.network_of`).
         seed: of the places where tiles are cut; a picture of one tile has no chance in it.
         progress: called after each step.
 
     Sizes at which a layer's maps would be empty are left out. Raises ValueError when that
     leaves none, for an unknown layer, and where the gradient is zero everywhere.
     """
-    recipe, span = recipe or mean_activation(), scaling_named(scaling)
-    opened = model_points.open_model(model)
+    taken, recipe = network_of(model, picture=picture), recipe or mean_activation()
+    span = taken.picture
+    opened = model_points.open_model(taken.built(input_shape=(None, None, 3)))
     network = _network(opened, recipe)
-    original = span.network(pictures.read(picture))
+    original = span.scaled(span.read(image))
     full = original.shape[0], original.shape[1]
     sizes = [size for size in recipe.sizes(full) if _large_enough(network, size, recipe)]
     _check(network, recipe, full, sizes, tile)
     slope, rng = gradient(_loss(network, recipe)), np.random.default_rng(seed)
 
-    image = before = pictures.resize(original, *sizes[0])
+    now = before = pictures.resize(original, *sizes[0])
     octaves = []
     for number, size in enumerate(sizes, 1):
-        image = pictures.resize(image, *size)
+        now = pictures.resize(now, *size)
 
         def report(step: int, loss: float, number: int = number, size: Size = size) -> None:
             if progress:
                 progress(Step(number, len(sizes), step, recipe.steps, size, loss))
 
-        image, losses = _climb(slope, image, recipe, span, tile, rng, report)
+        now, losses = _climb(slope, now, recipe, span, tile, rng, report)
         octaves.append(Octave(size, tuple(losses)))
         if recipe.lost_detail:
-            now = pictures.resize(original, *size)
-            image = image + now - pictures.resize(before, *size)
-            before = now
-    return Dream(span.picture(pictures.resize(image, *full)), tuple(octaves))
+            whole = pictures.resize(original, *size)
+            now = now + whole - pictures.resize(before, *size)
+            before = whole
+    return Dream(span.pixels(pictures.resize(now, *full)), tuple(octaves))
 
 
 def _network(opened: model_points.Points, recipe: Recipe) -> Any:
@@ -255,7 +255,7 @@ def _climb(
     slope: Gradient,
     image: np.ndarray,
     recipe: Recipe,
-    span: Scaling,
+    span: Picture,
     tile: int,
     rng: np.random.Generator,
     report: Callable[[int, float], None],

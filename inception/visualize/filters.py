@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from inception.variants import Variant
+from inception.networks import network_of
+from inception.pictures import ImageLike, Picture
 from inception.visualize import model_points, pictures
 from inception.visualize.gradient import Gradient, gradient
-from inception.visualize.pictures import Picture, Section, Tile
-from inception.visualize.scaling import Scaling
-from inception.visualize.scaling import named as scaling_named
+from inception.visualize.pictures import Section, Tile
 
 Smoothing = Callable[[np.ndarray], np.ndarray]  # [n, h, w, 3] -> the same
 Progress = Callable[[int, int], None]  # (channels done, channels)
@@ -130,15 +129,16 @@ def filters(
     jitter_pixels: int | None = None,
     smoothing: Smoothing | None = None,
     blur_sigma: float = 0.6,
-    scaling: str | Scaling | Variant = "tf",
+    picture: str | Picture | None = None,
     seed: int = 0,
-    start: Picture | None = None,
+    start: ImageLike | None = None,
     progress: Progress | None = None,
 ) -> Filters:
     """The pictures that most excite channels of an end point or layer.
 
     Args:
-        model: any functional or sequential Keras model, with models inside it or not.
+        model: whatever `networks.network_of` takes: a path, `Weights`, any functional or
+            sequential Keras model, with models inside it or not.
         point: slim's end point, or the name of a layer that has maps.
         channels: so many from the first, or their numbers.
         size: of the square pictures, in pixels.
@@ -148,7 +148,7 @@ def filters(
             is anywhere, which leaves no border in the picture: it may be laid as a tile.
         smoothing: of the gradient; None divides by frequency (`spectrum()`), `lambda g: g` is none.
         blur_sigma: pixels, a blur of the picture in every fourth step of the first half; 0 for none.
-        scaling: what the model takes for pixels (see `Scaling`).
+        picture: its scaling is what the model takes for pixels (see `networks.network_of`).
         seed: the same seed gives the same pictures.
         start: a picture to begin with under fainter noise, instead of grey.
         progress: called with (channels done, channels).
@@ -156,14 +156,15 @@ def filters(
     Raises:
         ValueError: for an unknown point or channel, and when no channel has any gradient.
     """
-    opened = model_points.open_model(model)
+    network = network_of(model, picture=picture)
+    opened = model_points.open_model(network.built(input_shape=(None, None, 3)))
     tensor = opened.before_activation(opened.map_point(point))
     wanted = _channels(channels, int(tensor.shape[-1]), point)
     values, height = _of_channels(opened, tensor), _highest(opened, tensor)
     slope, smooth = gradient(values), smoothing or spectrum()
-    span = scaling_named(scaling)
+    span = network.picture
 
-    ground = None if start is None else span.network(pictures.resize(pictures.read(start), size, size))
+    ground = None if start is None else span.scaled(pictures.resize(span.read(start), size, size))
 
     def climb(batch: np.ndarray, attempt: int) -> _Climb:
         rng = np.random.default_rng([seed, attempt])
@@ -185,7 +186,7 @@ def filters(
             f"No channel of {point} has a gradient: nothing in a picture of {size} pixels changes them. "
             "Choose another end point or size, or check that the model has its weights."
         )
-    return Filters(point, wanted, span.picture(images), losses, (tops <= 0) | flat)
+    return Filters(point, wanted, span.pixels(images), losses, (tops <= 0) | flat)
 
 
 def _channels(channels: int | Sequence[int], depth: int, point: str) -> np.ndarray:
@@ -247,7 +248,7 @@ class _Climb:
 
 
 def _first(
-    span: Scaling, channels: np.ndarray, size: int, seeds: Sequence[int], ground: np.ndarray | None
+    span: Picture, channels: np.ndarray, size: int, seeds: Sequence[int], ground: np.ndarray | None
 ) -> np.ndarray:
     """Noise on grey, or on a picture; each channel has its own, whichever others are asked for with it."""
     low, high = span.limits
@@ -261,7 +262,7 @@ def _ascent(
     slope: Gradient,
     images: np.ndarray,
     channels: np.ndarray,
-    span: Scaling,
+    span: Picture,
     steps: int,
     rate: float,
     smooth: Smoothing,

@@ -12,18 +12,18 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from inception.labels import Label
-from inception.variants import Variant
+from inception.networks import network_of
+from inception.pictures import ImageLike, Picture, Preprocess
 from inception.visualize import model_points, pictures
 from inception.visualize.activations import network_input
 from inception.visualize.gradient import gradient
-from inception.visualize.pictures import FAINT, HEAT, INK, PAPER, Picture
-from inception.visualize.scaling import Scaling
+from inception.visualize.pictures import FAINT, HEAT, INK, PAPER
 
 _STRENGTH = 0.65  # how much of a colour at the heat 1 covers the picture
 
@@ -60,47 +60,53 @@ class GradCam:
 
 def gradcam(
     model: Any,
-    picture: Picture,
+    image: ImageLike,
     label: int | None = None,
     point: str | None = None,
-    scaling: str | Scaling | Variant = "tf",
-    size: tuple[int, int] | None = None,
+    picture: str | Picture | None = None,
+    size: int | tuple[int, int] | None = None,
+    preprocess: Preprocess | Literal["none"] | None = None,
 ) -> GradCam:
     """The heat map of one class.
 
     Args:
-        model: a Keras classifier, [n, classes], with softmax or sigmoid or neither.
-        picture: a file, or uint8 [height, width, 3].
+        model: whatever `networks.network_of` takes and has classes; of Keras models a classifier,
+            [n, classes], with softmax or sigmoid or neither.
+        image: a file, or uint8 [height, width, 3].
         label: the class's number; None is the predicted one.
         point: an end point or layer with maps; None is Mixed_7c, or the last maps of other models.
-        scaling: what the model takes for pixels (see `Scaling`).
-        size: (height, width) that the picture is resized to for the model; None is its own, or 299x299.
+        picture, size, preprocess: see `networks.network_of`; models of other families need one of them.
+            What a way of a picture cuts off the network does not see: there the heat is zero.
 
     Raises:
         ValueError: for a model without classes, an unknown point or class, a point that the
             class does not depend on, and a gradient that is zero everywhere.
     """
-    return of_classes(model, picture, None if label is None else [label], point, scaling, size)[0]
+    return of_classes(model, image, None if label is None else [label], point, picture, size, preprocess)[0]
 
 
 def of_classes(
     model: Any,
-    picture: Picture,
+    image: ImageLike,
     labels: Sequence[int] | None = None,
     point: str | None = None,
-    scaling: str | Scaling | Variant = "tf",
-    size: tuple[int, int] | None = None,
+    picture: str | Picture | None = None,
+    size: int | tuple[int, int] | None = None,
+    preprocess: Preprocess | Literal["none"] | None = None,
 ) -> list[GradCam]:
     """`gradcam` for several classes of one picture, in one pass."""
     import keras
 
+    network = network_of(model, picture=picture, size=size, preprocess=preprocess)
+    model = network.built()
     opened = model_points.open_model(model)
     classes = _classes(model, opened)
     name = point or model_points.default_point(opened)
     tensor = opened.map_point(name)
-    photo = pictures.read(picture)
-    image = network_input(opened, photo, scaling, size)[None]
-    found = model_points.values(opened, {"maps": tensor, "outputs": opened.outputs[0]}, image)
+    photo = network.picture.read(image)
+    inputs = network_input(opened, network, photo)[None]
+    window = network.picture.window(*photo.shape[:2])
+    found = model_points.values(opened, {"maps": tensor, "outputs": opened.outputs[0]}, inputs)
     outputs = found["outputs"][0]
     wanted = np.asarray([int(outputs.argmax())] if labels is None else labels, np.int64)
     if not wanted.size or wanted.min() < 0 or wanted.max() >= classes:
@@ -111,9 +117,9 @@ def of_classes(
         every = head([maps, images], training=False)
         return keras.ops.sum(every * keras.ops.one_hot(of, classes), axis=1)
 
-    maps, images = (np.repeat(array, len(wanted), axis=0) for array in (found["maps"], image))
+    maps, images = (np.repeat(array, len(wanted), axis=0) for array in (found["maps"], inputs))
     _, slopes = gradient(logits, compiled=False)(maps, images, wanted)
-    return [_heat(m, s, photo, int(c), outputs, name) for m, s, c in zip(maps, slopes, wanted, strict=True)]
+    return [_heat(m, s, photo, window, int(c), outputs, name) for m, s, c in zip(maps, slopes, wanted, strict=True)]
 
 
 def _classes(model: Any, opened: model_points.Points) -> int:
@@ -134,7 +140,13 @@ def _head(opened: model_points.Points, tensor: Any, name: str) -> Any:
 
 
 def _heat(
-    maps: np.ndarray, slopes: np.ndarray, photo: np.ndarray, label: int, outputs: np.ndarray, name: str
+    maps: np.ndarray,
+    slopes: np.ndarray,
+    photo: np.ndarray,
+    window: tuple[int, int, int, int],
+    label: int,
+    outputs: np.ndarray,
+    name: str,
 ) -> GradCam:
     if not np.isfinite(slopes).all():
         raise ValueError(f"The gradient of class {label} at {name} is not finite; check the model's weights.")
@@ -144,8 +156,10 @@ def _heat(
             "choose an end point that the class is computed from, or check that the model has its weights."
         )
     evidence = np.maximum((maps * slopes.mean(axis=(0, 1))).sum(axis=2), 0)
-    heat = pictures.resize(evidence / (evidence.max() or 1), *photo.shape[:2])
-    return GradCam(np.clip(heat, 0, 1).astype(np.float32), evidence, photo, label, outputs, name)
+    top, left, bottom, right = window
+    heat = np.zeros(photo.shape[:2], np.float32)
+    heat[top:bottom, left:right] = pictures.resize(evidence / (evidence.max() or 1), bottom - top, right - left)
+    return GradCam(np.clip(heat, 0, 1), evidence, photo, label, outputs, name)
 
 
 def _over(picture: np.ndarray, heat: np.ndarray, strength: float = _STRENGTH) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures in and out: reading, resizing, colouring, sheets of tiles with titles, and writing a file whole.
+"""Pictures out: resizing, colouring, sheets of tiles with titles, and writing a file whole.
 
 Every picture here is uint8 [height, width, 3], RGB.
 """
@@ -13,10 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from inception import images
 from inception.weights.atomic import replacing
-
-Picture = str | os.PathLike[str] | np.ndarray  # a file, or uint8 [height, width, 3]
 
 ENDINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (120, 126, 134)
@@ -27,20 +24,6 @@ _CAPTION = 16  # pixels of height
 VIRIDIS = ((68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142), (31, 158, 137),
            (53, 183, 121), (109, 205, 89), (180, 222, 44), (253, 231, 37))  # fmt: skip
 HEAT = ((30, 40, 130), (35, 110, 220), (40, 190, 220), (90, 215, 130), (235, 225, 60), (250, 150, 40), (215, 40, 25))
-
-
-def read(picture: Picture) -> np.ndarray:
-    """A picture file, or an array checked: uint8 [height, width, 3]. ValueError says what was found instead."""
-    if isinstance(picture, str | os.PathLike):
-        return images.read(picture)
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-        shape, kind = getattr(picture, "shape", None), getattr(picture, "dtype", type(picture).__name__)
-        raise ValueError(
-            f"The picture is {kind} of shape {shape}; expected a file or pixels 0..255, uint8 [height, width, 3]."
-        )
-    if not picture.size:
-        raise ValueError(f"The picture has the shape {picture.shape} and no pixel.")
-    return picture
 
 
 def resize(values: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -7,23 +7,27 @@ outside. It reads in light and dark and on a phone.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from inception import architecture
-from inception.labels import Label, labels_for, top
+from inception.labels import Label, top
+from inception.networks import Network, network_of
+from inception.pictures import ImageLike, Picture
 from inception.variants import SCOPE
 from inception.visualize import model_points, pictures
 from inception.visualize.activations import DEFAULT_POINTS, Activations, activations, network_input
 from inception.visualize.gradcam import GradCam, of_classes
-from inception.visualize.pictures import HEAT, Picture
+from inception.visualize.pictures import HEAT
 from inception.weights import Weights
 from inception.weights.atomic import replacing
 
@@ -40,40 +44,39 @@ class _Part:
 
 
 def report(
-    picture: Picture,
-    weights: Weights,
+    image: ImageLike,
+    weights: Any,
     folder: str | os.PathLike[str],
     *,
     points: Sequence[str] = DEFAULT_POINTS,
     classes: int = 3,
-    labels: Sequence[Label] | None = None,
+    labels: str | os.PathLike[str] | Sequence[Label] | None = None,
+    picture: str | Picture | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """Writes `folder`/index.html about a picture (a file, or uint8 [h, w, 3]) and weights; the page's path.
+    """Writes `folder`/index.html about a picture (a file, or uint8 [h, w, 3]) and a network; the page's path.
 
-    points: end points whose activations are shown. classes: how many get a heat map. labels:
-    class names; None takes those that go with the weights' file. Weights without a
+    weights: whatever `networks.network_of` takes and is a whole InceptionV3; labels and picture: as there.
+    points: end points whose activations are shown. classes: how many get a heat map. Weights without a
     classifier give a page without predictions and heat maps, which says so. Raises
     ValueError for an unknown end point, or a picture that cannot be read.
     """
     say = progress or (lambda what: None)
-    photo = pictures.read(picture)
-    name = os.path.basename(os.fspath(picture)) if isinstance(picture, str | os.PathLike) else "picture"
-    side = weights.variant.image_size  # of the network with its auxiliary head, which it was trained with
-    weights = weights.step("drop-aux") if weights.variant.aux_logits else weights
-
-    from inception.builders.keras import model_of
-
+    network = network_of(weights, picture=picture, labels=labels)
+    photo = network.picture.read(image)
+    name = os.path.basename(os.fspath(image)) if isinstance(image, str | os.PathLike) else "picture"
     say("building the network")
-    model = model_of(weights, input_shape=(side, side, 3))
+    network = dataclasses.replace(network, model=network.built())
     say("activations")
-    found = activations(model, photo, points, weights.variant)
-    parts = _classifier_parts(model, photo, weights, labels, classes, say)
-    parts += [_activation_part(found), _table(weights, side)]
+    found = activations(network, photo, points)
+    parts = _classifier_parts(network, photo, classes, say)
+    parts.append(_activation_part(found))
+    if network.weights is not None:
+        parts.append(_table(network.weights, network.picture.sides))
     target = Path(folder) / PAGE
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as (temporary,):
-        temporary.write_text(_page(name, photo, weights, parts), encoding="utf-8")
+        temporary.write_text(_page(name, photo, network, parts), encoding="utf-8")
     return target
 
 
@@ -81,29 +84,28 @@ def report(
 
 
 def _classifier_parts(
-    model: object,
-    photo: np.ndarray,
-    weights: Weights,
-    labels: Sequence[Label] | None,
-    classes: int,
-    say: Callable[[str], None],
+    network: Network, photo: np.ndarray, classes: int, say: Callable[[str], None]
 ) -> list[_Part]:
-    if not weights.variant.num_classes:
+    if network.labels is None:
         words = "These weights have no classifier, so there are no predictions and no heat maps of classes."
         return [_Part("Predictions", f'<p class="note">{words}</p>')]
-    labels = labels or labels_for(weights.source.path, weights.variant.num_classes)
-    opened = model_points.open_model(model)
-    image = network_input(opened, photo, weights.variant, None)[None]
+    opened = model_points.open_model(network.built())
+    image = network_input(opened, network, photo)[None]
     scores = model_points.values(opened, {"scores": opened.outputs[0]}, image)["scores"][0]
     say("heat maps")
     best = [int(c) for c in np.argsort(-scores, kind="stable")[:classes]]
-    heats = of_classes(model, photo, best, _point(weights, image.shape[1]), weights.variant)
-    return [_Part("Predictions", _bars(scores, labels)), _Part("Where it looks", _heats(heats, labels))]
+    heats = of_classes(network, photo, best, _point(network, opened))
+    return [
+        _Part("Predictions", _bars(scores, network.labels)),
+        _Part("Where it looks", _heats(heats, network.labels)),
+    ]
 
 
-def _point(weights: Weights, side: int) -> str:
+def _point(network: Network, opened: model_points.Points) -> str:
     """The last end point whose maps are wide enough to show a place: Mixed_7c, but for small pictures."""
-    shapes = architecture.end_point_shapes(weights.variant.table(), side, side)
+    if network.weights is None:
+        return model_points.default_point(opened)
+    shapes = architecture.end_point_shapes(network.weights.variant.table(), *network.picture.sides)
     wide = [name for name, (height, _, _) in shapes.items() if height and height >= _WIDE]
     return (wide or list(shapes))[-1]
 
@@ -161,9 +163,9 @@ def _open_ended(grid: np.ndarray, tiles: int) -> np.ndarray:
     return np.concatenate([grid, opaque], axis=2)
 
 
-def _table(weights: Weights, side: int) -> _Part:
+def _table(weights: Weights, sides: tuple[int, int]) -> _Part:
     variant = weights.variant
-    places = architecture.walk(variant.table(), side, side, variant.channels)
+    places = architecture.walk(variant.table(), *sides, variant.channels)
     rows = []
     for row in (*variant.table().base, *(("Logits",) if variant.num_classes else ())):
         name = row if isinstance(row, str) else row.name
@@ -174,7 +176,7 @@ def _table(weights: Weights, side: int) -> _Part:
         cells = f"<td>{shape}</td><td>{parameters:,}</td><td>{operations / 1e6:,.1f}</td>"
         rows.append(f"<tr><th scope=row>{escape(name)}</th>{cells}</tr>")
     head = "<tr><th>End point</th><th>Output</th><th>Parameters</th><th>Multiply-adds, millions</th></tr>"
-    words = f"For pictures of {side} &times; {side} pixels; names are slim's, below <code>{SCOPE}/</code>."
+    words = f"For pictures of {sides[0]} &times; {sides[1]} pixels; names are slim's, below <code>{SCOPE}/</code>."
     table = f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
     return _Part("Layers", f"<p>{words}</p>{table}")
 
@@ -201,13 +203,14 @@ def _small(picture: np.ndarray, most: int) -> np.ndarray:
     return pictures.resize(picture, max(round(height * part), 1), max(round(width * part), 1))
 
 
-def _page(name: str, photo: np.ndarray, weights: Weights, parts: Sequence[_Part]) -> str:
-    variant = weights.variant
+def _page(name: str, photo: np.ndarray, network: Network, parts: Sequence[_Part]) -> str:
+    multiplier = network.weights.variant.depth_multiplier if network.weights is not None else 1
     title = f"What InceptionV3 sees in {escape(name)}"
-    classes = f"{variant.num_classes} classes" if variant.num_classes else "no classifier"
-    width = "" if variant.depth_multiplier == 1 else f", width {variant.depth_multiplier:g}"
-    source = f"{escape(os.path.basename(os.fspath(weights.source.path)))}, {classes}{width}"
-    facts = f"{photo.shape[1]} &times; {photo.shape[0]} pixels; weights: {source}"
+    classes = f"{len(network.labels)} classes" if network.labels else "no classifier"
+    width = "" if multiplier == 1 else f", width {multiplier:g}"
+    source = f"{escape(os.path.basename(network.name))}, {classes}{width}"
+    way = escape(str(network.picture))
+    facts = f"{photo.shape[1]} &times; {photo.shape[0]} pixels, brought in as {way}; weights: {source}"
     first, *rest = parts
     photo_figure = _figure(_small(photo, _PHOTO), "The picture", escape(name))
     sections = "".join(f"<section><h2>{part.title}</h2>{part.body}</section>" for part in rest)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from inception import pictures
+from inception.pictures import Picture
 from inception.variants import SCOPE, Variant
 from inception.weights.errors import CheckpointError, CorruptFile, ShapeMismatch
 from inception.weights.stored import Stored
@@ -33,7 +36,8 @@ class Source:
     """Where weights came from, and how far their bytes can be trusted.
 
     integrity: "digest" (the file is a published one, by its hash), "checksum" (the
-    format's own checksums were right) or "structure" (the format has none).
+    format's own checksums were right) or "structure" (the format has none). assumed: a
+    sentence on what the file does not say, where families that differ in it share its names.
     """
 
     path: str
@@ -41,6 +45,7 @@ class Source:
     integrity: Integrity = "structure"
     published: str | None = None
     notes: tuple[str, ...] = ()
+    assumed: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,14 @@ class Weights:
     extra: what else a fine-tuned file holds, under the file's own names: the layers of
         another head, say. They are of no use to the network and stay behind at `save`
         only by name (the step drop-extra).
+    picture: how a picture becomes the input that they were trained with.
     """
 
     arrays: Mapping[str, np.ndarray]
     variant: Variant
     source: Source
     extra: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    picture: Picture = pictures.KERAS
 
     @property
     def parameters(self) -> int:
@@ -80,9 +87,9 @@ class Weights:
         return STEPS[name](self)
 
 
-def variant_json(variant: Variant) -> str:
-    """What shapes cannot tell of a variant, and the rest too, for a file to carry."""
-    return json.dumps(dataclasses.asdict(variant))
+def variant_json(weights: Any) -> str:
+    """The variant and the picture of weights (or of a plan of them), for a file to carry."""
+    return json.dumps(dataclasses.asdict(weights.variant) | {"picture": weights.picture.json()})
 
 
 def written_variant(text: str, where: str) -> Variant:
@@ -90,18 +97,39 @@ def written_variant(text: str, where: str) -> Variant:
 
     Fields that this version does not know are passed over.
     """
+    with _said(text, where) as fields:
+        kinds = typing.get_type_hints(Variant)
+        variant = Variant(**{name: _typed(fields[name], kind, name) for name, kind in kinds.items() if name in fields})
+        variant.table()  # refuses a width of zero
+        return variant
+
+
+def written_picture(text: str | None, where: str, usual: str) -> Picture | str:
+    """The picture that `variant_json` wrote; the name of the usual one where the text says none."""
+    if text is None:
+        return usual
+    with _said(text, where) as fields:
+        if isinstance(fields.get("picture"), dict):
+            return pictures.from_json(fields["picture"])
+        return usual
+
+
+@contextlib.contextmanager
+def _said(text: str, where: str) -> Iterator[dict[str, Any]]:
     try:
         if len(text) > _LONGEST_VARIANT:
             raise ValueError(f"{len(text)} characters; expected {_LONGEST_VARIANT} at most")
         fields = json.loads(text)
         if not isinstance(fields, dict):
             raise ValueError("no object")
-        kinds = typing.get_type_hints(Variant)
-        variant = Variant(**{name: _typed(fields[name], kind, name) for name, kind in kinds.items() if name in fields})
-        variant.table()  # refuses a width of zero
-        return variant
+        yield fields
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CorruptFile(f"{where}: {VARIANT} is not a variant's JSON ({error}); write the file again.") from error
+
+
+def usual_picture(way: str, variant: Variant) -> Picture:
+    """The published way of that name, at the size that the auxiliary head was built for."""
+    return pictures.NAMED[way].at(variant.aux_size)
 
 
 def _typed(value: Any, kind: Any, name: str) -> Any:
@@ -128,17 +156,20 @@ def check_floats(tensors: Mapping[str, Stored], where: str) -> None:
 def _changed(weights: Weights, arrays: Mapping[str, np.ndarray], note: str, **fields: object) -> Weights:
     variant = dataclasses.replace(weights.variant, **fields)  # type: ignore[arg-type]
     source = dataclasses.replace(weights.source, published=None, notes=(*weights.source.notes, note))
-    return Weights({name: arrays[name] for name in variant.shapes()}, variant, source, weights.extra)
+    return Weights({name: arrays[name] for name in variant.shapes()}, variant, source, weights.extra, weights.picture)
 
 
 class OtherRules(UserWarning):
     """Weights written for code that runs another network on them unless it is told."""
 
 
-def warn_of_rules(weights: Weights, theirs: Variant, path: str, reader: str) -> None:
+def warn_of_rules(weights: Weights, theirs: Variant, path: str, reader: str, way: str = "keras") -> None:
     """Warns of the rules that a format cannot say and in which `reader`, its own code, runs another network."""
-    mine, usual = dataclasses.asdict(weights.variant), dataclasses.asdict(theirs)
-    rules = [name for name in ("border", "last_pool", "pixel_mean", "pixel_scale") if mine[name] != usual[name]]
+    mine, usual = (
+        {"border": v.border, "last_pool": v.last_pool, "mean": p.mean, "scale": p.scale}
+        for v, p in ((weights.variant, weights.picture), (theirs, pictures.NAMED[way]))
+    )
+    rules = [name for name in mine if mine[name] != usual[name]]
     if rules:
         wanted = ", ".join(f"{name}={mine[name]!r} ({reader} has {usual[name]!r})" for name in rules)
         warnings.warn(
@@ -228,7 +259,7 @@ def drop_extra(weights: Weights) -> Weights:
         raise CheckpointError(f"drop-extra: {weights.source.path} has nothing beyond InceptionV3; leave the step out.")
     note = f"drop-extra: removed {', '.join(weights.extra)}"
     source = dataclasses.replace(weights.source, published=None, notes=(*weights.source.notes, note))
-    return Weights(weights.arrays, weights.variant, source)
+    return dataclasses.replace(weights, source=source, extra={})
 
 
 def _with_heads(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:

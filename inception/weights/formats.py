@@ -17,7 +17,7 @@ from inception.weights import graph_nodes, published, sanity
 from inception.weights.archive import Archive
 from inception.weights.canonical import Weights
 from inception.weights.errors import CheckpointError, UnsupportedFeature
-from inception.weights.sanity import DoubtfulWeights, UnverifiedFile
+from inception.weights.sanity import AssumedPicture, DoubtfulWeights, UnverifiedFile
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\3\4"
@@ -67,7 +67,10 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
     weights: Weights = module.read(place, **options)
     if known is not None:
         source = dataclasses.replace(weights.source, integrity="digest", published=known.id)
-        weights = dataclasses.replace(weights, variant=known.variant_of(weights.variant), source=source)
+        variant = known.variant_of(weights.variant)
+        weights = dataclasses.replace(weights, variant=variant, source=source, picture=known.picture)
+    elif weights.source.assumed:
+        warnings.warn(f"{weights.source.path}: {weights.source.assumed}.", AssumedPicture, stacklevel=2)
     return _doubted(weights)
 
 

@@ -23,7 +23,7 @@ from inception import variants
 from inception.variants import SCOPE, Variant
 from inception.weights import graph_def_writer, graph_families, graph_nodes, plan
 from inception.weights.atomic import replacing
-from inception.weights.canonical import Source, Weights
+from inception.weights.canonical import Source, Weights, usual_picture
 from inception.weights.errors import CorruptFile, UnsupportedFeature
 from inception.weights.graph_families import POOLED, TITLE, Family
 from inception.weights.graph_nodes import SIDE_FILE, Graph
@@ -61,7 +61,8 @@ def read(path: str | os.PathLike[str]) -> Weights:
     expected = variant.shapes()
     rows = plan.match(expected, claims, found, where)
     source = Source(graph.path, family.title, "checksum" if graph.checksummed else "structure", notes=notes)
-    return Weights(plan.load(rows, expected, tensors), variant, source)
+    picture = usual_picture(family.picture, variant) if isinstance(family.picture, str) else family.picture
+    return Weights(plan.load(rows, expected, tensors), variant, source, picture=picture)
 
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:

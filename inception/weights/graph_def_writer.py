@@ -36,7 +36,7 @@ def write(file: BinaryIO, weights: Weights) -> None:
     variant = weights.variant
     rows = variant.table()
     graph = _Graph(file, weights)
-    graph.text(VARIANT, variant_json(variant))
+    graph.text(VARIANT, variant_json(weights))
     graph.placeholder(INPUT, (-1, -1, -1, variant.channels))
     base = fold(graph, rows.base, INPUT)
     if rows.aux_logits:

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from inception import architecture
+from inception import architecture, pictures
+from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, Variant
 from inception.weights import graph_names, graph_wiring, slim_2016_03
-from inception.weights.canonical import VARIANT, written_variant
+from inception.weights.canonical import VARIANT, written_picture, written_variant
 from inception.weights.errors import UnsupportedFeature
 from inception.weights.graph_nodes import Graph, Node
 from inception.weights.graph_wiring import Source, Wiring
@@ -34,12 +35,13 @@ class Family:
     """The weights found among a graph's constants.
 
     claims: also those that no variable is known for, under their own names, to be refused.
-    like: what shapes cannot tell. pools: the average pool of Mixed_5b and the pool of
+    like: what shapes cannot tell. picture: see `assemble`. pools: the average pool of Mixed_5b and the pool of
     Mixed_7c, where names tell them. retrained: the classifier is retrain.py's.
     """
 
     title: str
     like: Variant
+    picture: Picture | str
     claims: tuple[Claim, ...]
     pools: tuple[Node | None, ...] = ()
     retrained: bool = False
@@ -78,16 +80,15 @@ def _graph_of_2015(graph: Graph) -> Family | None:
     own = [n.removeprefix(prefix) for n in graph.constants if n.startswith(prefix)]
     claims = [Claim(prefix + n, *variable_of.get(n, (n, AS_IS))) for n in own if _OF_2015.fullmatch(n)]
     pools = tuple(graph.nodes.get(prefix + node_of[place]) for place in _POOLS)
-    return Family(f"{TITLE} (2015-12-05)", _scaled_as_in(graph, prefix), tuple(claims), pools)
+    return Family(f"{TITLE} (2015-12-05)", GOOGLE_2015, _scaled_as_in(graph, prefix), tuple(claims), pools)
 
 
-def _scaled_as_in(graph: Graph, prefix: str) -> Variant:
+def _scaled_as_in(graph: Graph, prefix: str) -> Picture:
     """The graph of 2015 scales its pixels itself: (x - Sub/y) * Mul/y."""
     mean, factor = _scalar(graph, f"{prefix}Sub/y"), _scalar(graph, f"{prefix}Mul/y")
     if mean is None or not factor:
-        return GOOGLE_2015
-    scale = 1 / factor
-    return dataclasses.replace(GOOGLE_2015, pixel_mean=(mean, mean, mean), pixel_scale=(scale, scale, scale))
+        return pictures.GOOGLE_2015
+    return dataclasses.replace(pictures.GOOGLE_2015, mean=(mean,) * 3, scale=(1 / factor,) * 3)
 
 
 def _scalar(graph: Graph, name: str) -> float | None:
@@ -107,7 +108,8 @@ def _slim(graph: Graph) -> Family | None:
     if not claims:
         return None
     said = graph.string(VARIANT)
-    return Family(f"{TITLE} (slim)", SLIM if said is None else written_variant(said, graph.path), claims)
+    picture = written_picture(said, graph.path, "slim")
+    return Family(f"{TITLE} (slim)", SLIM if said is None else written_variant(said, graph.path), picture, claims)
 
 
 def _older_slim(graph: Graph) -> Family | None:
@@ -115,7 +117,7 @@ def _older_slim(graph: Graph) -> Family | None:
         return None
     own = {n: s.shape for n, s in graph.constants.items() if slim_2016_03.inside(n) and _OF_SLIM.fullmatch(n)}
     named = {claim.stored: claim for claim in slim_2016_03.claims(own)}
-    return Family(f"{TITLE} (slim of 2016-03)", SLIM, tuple(named.get(n, Claim(n, n)) for n in own))
+    return Family(f"{TITLE} (slim of 2016-03)", SLIM, "slim", tuple(named.get(n, Claim(n, n)) for n in own))
 
 
 def _with_new_classifier(graph: Graph, family: Family) -> Family:
@@ -151,7 +153,7 @@ def _by_wiring(graph: Graph, wiring: Wiring) -> Family:
     if not all(claim.stored for claim in claims):
         raise not_frozen(graph)
     notes = () if "Logits/Conv2d_1c_1x1" in places else ("no classifier of InceptionV3 is behind the last pool",)
-    return Family(f"{TITLE} (by its wiring)", KERAS, claims, notes=notes)
+    return Family(f"{TITLE} (by its wiring)", KERAS, "keras", claims, notes=notes)
 
 
 def _claims(graph: Graph, wiring: Wiring, place: str, source: Source) -> Iterator[Claim]:

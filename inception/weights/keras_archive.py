@@ -34,6 +34,7 @@ from inception.weights.canonical import (
     check_same,
     variant_json,
     warn_of_rules,
+    written_picture,
     written_variant,
 )
 from inception.weights.errors import CorruptFile, MissingTensor, UnsupportedFeature
@@ -133,7 +134,7 @@ def _gather(content: Content, source: Source, layer_names: Mapping[str, str] | N
         tensors[name] = stored
     said = content.attributes.get(VARIANT)
     like = _rules(content, base) if said is None else written_variant(said, where)
-    return keras_layers.gather(tensors, source, like)
+    return keras_layers.gather(tensors, source, like, written_picture(said, where, "keras"))
 
 
 def _named(path: str, base: str, content: Content, layer_names: Mapping[str, str], where: str) -> str:
@@ -196,7 +197,7 @@ def write(path: str | os.PathLike[str], weights: Weights, *, model: bool = True)
         warn_of_rules(weights, KERAS, os.fspath(path), "Keras's own code")
     with replacing(path) as [temporary]:
         if model:  # whose layers say all rules but the pixels
-            _pack(temporary, values, keras_config.config(weights.variant))
+            _pack(temporary, values, keras_config.config(weights.variant, weights.picture))
         else:
             temporary.write_bytes(values)
         check_same(read(temporary), weights, os.fspath(path))
@@ -212,13 +213,13 @@ def _pack(path: Path, values: memoryview, config: dict[str, Any]) -> None:
 
 
 def _fill(weights: Weights, file: Any) -> None:
-    layers = keras_config.describe(weights.variant).by_depth()
+    layers = keras_config.describe(weights.variant, picture=weights.picture).by_depth()
     of_layer: dict[str, dict[str, np.ndarray]] = {}
     for canonical, (layer, weight) in names.keras_variables(weights.variant).items():
         array = keras_layers.layout(layer, weight).to_file(weights.arrays[canonical])
         of_layer.setdefault(layer, {})[weight] = array
     group_names = keras_config.groups(_snake_case(layer.kind) for layer in layers)
-    file.attrs[VARIANT] = np.bytes_(variant_json(weights.variant).encode())
+    file.attrs[VARIANT] = np.bytes_(variant_json(weights).encode())
     _group(file, "vars", "inception_v3")
     for group, made in zip(group_names, layers, strict=True):
         variables = _group(file, f"layers/{group}/vars", made.name)

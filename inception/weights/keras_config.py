@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inception import names
+from inception import names, pictures
 from inception.architecture import AUX_END_POINT, Concat, Conv, Ops, Pool, fold
+from inception.pictures import Picture
 from inception.variants import Variant
 
 WEIGHTED = ("Conv2D", "BatchNormalization", "Dense")
-_INPUT = "input_1"
 _CHANNELS_LAST: dict[str, Any] = {"data_format": "channels_last"}
 
 
@@ -44,15 +44,17 @@ class Model:
         return [self.layers[name] for name in names.by_depth(inputs, list(self.outputs.values()))]
 
 
-def describe(variant: Variant, dropouts: int = 0) -> Model:
+def describe(variant: Variant, dropouts: int = 0, picture: Picture = pictures.KERAS) -> Model:
     """The model that the Keras builder makes of a variant.
 
     dropouts: how many dropout layers lie before the classifier. They move the layers of the
-    auxiliary head in Keras's order.
+    auxiliary head in Keras's order. picture: the input layer's name and size say it.
     """
     rows = variant.table()
     layers = _Layers(variant, names.keras_layers(rows))
-    base = fold(layers, rows.base, layers.add(_INPUT, "InputLayer", (), batch_shape=_batch_shape(variant)))
+    shape = _batch_shape(variant, picture)
+    image = layers.add(pictures.input_name(picture, shape[1]), "InputLayer", (), batch_shape=shape)
+    base = fold(layers, rows.base, image)
     last = base[rows.base[-1].name]
     outputs = {last: last}
     if rows.logits:
@@ -78,9 +80,10 @@ def groups(kinds: Iterable[str]) -> list[str]:
     return found
 
 
-def config(variant: Variant) -> dict[str, Any]:
+def config(variant: Variant, picture: Picture = pictures.KERAS) -> dict[str, Any]:
     """What `config.json` of a `.keras` file says of the model."""
-    model = describe(variant)
+    model = describe(variant, picture=picture)
+    image = next(iter(model.layers))
     outputs: Any = {name: [layer, 0, 0] for name, layer in sorted(model.outputs.items(), reverse=True)}
     return {
         "module": "keras.src.models.functional",
@@ -89,7 +92,7 @@ def config(variant: Variant) -> dict[str, Any]:
             "name": "inception_v3",
             "trainable": True,
             "layers": [_layer_config(layer, model.layers) for layer in model.by_depth()],
-            "input_layers": [_INPUT, 0, 0],
+            "input_layers": [image, 0, 0],
             "output_layers": outputs if variant.aux_logits else next(iter(outputs.values())),
         },
         "registered_name": "Functional",
@@ -155,10 +158,10 @@ def _initializer(node: Conv) -> dict[str, Any]:
     return {"kernel_initializer": _object("keras.initializers", "TruncatedNormal", arguments)}
 
 
-def _batch_shape(variant: Variant) -> list[int | None]:
+def _batch_shape(variant: Variant, picture: Picture) -> list[int | None]:
     """One image size for a classifier, as the Keras builder has it; any size for the base alone."""
-    size = variant.image_size if variant.num_classes else None
-    return [None, size, size, variant.channels]
+    height, width = picture.sides if variant.num_classes else (None, None)
+    return [None, height, width, variant.channels]
 
 
 def _layer_config(layer: Layer, layers: Mapping[str, Layer]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from inception.weights.canonical import (
     check_same,
     variant_json,
     warn_of_rules,
+    written_picture,
     written_variant,
 )
 
@@ -46,7 +47,8 @@ def gather(content: hdf5.Content, path: str | os.PathLike[str]) -> Weights:
     said = content.attributes.get(VARIANT)
     like = KERAS if said is None else written_variant(said, os.fspath(path))
     integrity: Integrity = "checksum" if content.checksummed else "structure"
-    return keras_layers.gather(tensors, Source(os.fspath(path), TITLE, integrity), like)
+    picture = written_picture(said, os.fspath(path), "keras")
+    return keras_layers.gather(tensors, Source(os.fspath(path), TITLE, integrity), like, picture)
 
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
@@ -63,7 +65,7 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
         file.attrs["layer_names"] = np.array([name.encode() for name in order])
         file.attrs["backend"] = np.bytes_(b"tensorflow")
         file.attrs["keras_version"] = np.bytes_(b"2.2.4")
-        file.attrs[VARIANT] = np.bytes_(variant_json(variant).encode())
+        file.attrs[VARIANT] = np.bytes_(variant_json(weights).encode())
         for layer in order:
             _write_layer(file.create_group(layer), layer, of_layer.get(layer, []))
 

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from inception import names
+from inception.pictures import Picture
 from inception.variants import KERAS, Variant
 from inception.weights import plan
 from inception.weights.assemble import assemble
@@ -21,10 +22,12 @@ from inception.weights.stored import Stored
 _HEADS = (names.KERAS_LOGITS, names.KERAS_AUX_LOGITS)
 
 
-def gather(tensors: Mapping[str, Stored], source: Source, like: Variant = KERAS) -> Weights:
+def gather(
+    tensors: Mapping[str, Stored], source: Source, like: Variant = KERAS, picture: Picture | str = "keras"
+) -> Weights:
     """The weights in {"conv2d_1/kernel": array, ...}; layers of another head become `Weights.extra`.
 
-    like: the variant, as far as shapes cannot tell it. Raises `UnsupportedFeature` when
+    like: the variant, as far as shapes cannot tell it. picture: see `assemble`. Raises `UnsupportedFeature` when
     these are not InceptionV3's layers, `MissingTensor` or `ShapeMismatch` when they are
     not all of them.
     """
@@ -35,7 +38,7 @@ def gather(tensors: Mapping[str, Stored], source: Source, like: Variant = KERAS)
         if weight == "bias" and layers.get(layer, "").startswith("conv2d_"):
             # Left aside as an extra, it would be missing from the numbers.
             raise UnsupportedFeature(f"{where}: {layer} has a bias; InceptionV3's convolutions have none.")
-    return assemble(_claims(tensors, layers, like), tensors, source, like)
+    return assemble(_claims(tensors, layers, like), tensors, source, like, picture)
 
 
 def layout(layer: str, weight: str) -> plan.Layout:

@@ -17,12 +17,21 @@ from typing import Any
 
 import numpy as np
 
+from inception.pictures import Picture
 from inception.variants import KERAS, SCOPE, Variant
 from inception.weights import inert_json
 from inception.weights.archive import Archive
 from inception.weights.assemble import assemble
 from inception.weights.atomic import replacing
-from inception.weights.canonical import VARIANT, Integrity, Source, Weights, variant_json, written_variant
+from inception.weights.canonical import (
+    VARIANT,
+    Integrity,
+    Source,
+    Weights,
+    variant_json,
+    written_picture,
+    written_variant,
+)
 from inception.weights.errors import UnsafeFile, UnsupportedFeature
 from inception.weights.plan import Claim
 from inception.weights.stored import Stored
@@ -48,14 +57,16 @@ def read(path: str | os.PathLike[str]) -> Weights:
     archive = Archive(path)
     tensors = _tensors(archive)
     said = tensors.pop(VARIANT, None)
-    like = None if said is None else written_variant(_text(said, archive.name), archive.name)
+    text = None if said is None else _text(said, archive.name)
+    like = None if text is None else written_variant(text, archive.name)
+    picture = written_picture(text, archive.name, "")
     integrity: Integrity = "checksum" if archive.checksummed else "structure"
-    return gather(tensors, Source(archive.name, TITLE, integrity), like)
+    return gather(tensors, Source(archive.name, TITLE, integrity), like, picture)
 
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
     """Writes the arrays under their canonical names, and the variant; read back before it takes its name."""
-    arrays: dict[str, Any] = {**weights.arrays, VARIANT: np.array(variant_json(weights.variant))}
+    arrays: dict[str, Any] = {**weights.arrays, VARIANT: np.array(variant_json(weights))}
     with replacing(path) as [temporary]:
         with open(temporary, "wb") as file:
             np.savez(file, **arrays)
@@ -67,17 +78,19 @@ def has_canonical_names(tensors: Mapping[str, Stored]) -> bool:
     return any(name.startswith(f"{SCOPE}/") for name in tensors)
 
 
-def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None = None) -> Weights:
+def gather(
+    tensors: Mapping[str, Stored], source: Source, like: Variant | None = None, picture: Picture | str = ""
+) -> Weights:
     """The weights in tensors of canonical names, every one used once.
 
-    `like` is the variant that the file itself names, if it does. Raises what `read` does.
+    `like` and `picture` are what the file itself says, if it does. Raises what `read` does.
     """
     where = f"{source.path} ({source.format})"
     if not has_canonical_names(tensors):
         shown = ", ".join(list(tensors)[:4]) or "nothing"
         raise UnsupportedFeature(f"{where} has no arrays under {SCOPE}/ (found {shown}); expected slim's names.")
     claims = [Claim(name, name) for name in tensors if name.startswith(f"{SCOPE}/")]
-    return assemble(claims, tensors, source, like or KERAS)
+    return assemble(claims, tensors, source, like or KERAS, picture or "keras")
 
 
 def _tensors(archive: Archive) -> dict[str, Stored]:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from inception import pictures
+from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION, Variant
 from inception.weights.errors import CheckpointError, UnsupportedFeature
 
@@ -27,7 +29,7 @@ class Published:
 
     file: the name of the weight file; what is at `url` may be an archive with such a member.
     size: in bytes. md5, sha256, archive_md5: in hex; `sha256` may be its first digits alone.
-    recipe: from picture to network, as its publishers did it. top1, top5: in percent, single
+    picture: its publishers' way to the network's input. top1, top5: in percent, single
     crop, measured by `protocol`. unread: why no reader here takes the file, if none does.
     """
 
@@ -40,7 +42,7 @@ class Published:
     md5: str | None = None
     sha256: str | None = None
     archive_md5: str | None = None
-    recipe: str = ""
+    picture: Picture = pictures.KERAS
     top1: float | None = None
     top5: float | None = None
     protocol: str = ""
@@ -85,8 +87,12 @@ class Published:
 
     def variant_of(self, found: Variant) -> Variant:
         """What the shapes told, completed by what they cannot tell."""
-        rules = ("border", "last_pool", "pixel_mean", "pixel_scale")
-        return dataclasses.replace(found, **{name: getattr(self.variant, name) for name in rules})
+        return dataclasses.replace(found, border=self.variant.border, last_pool=self.variant.last_pool)
+
+    @property
+    def recipe(self) -> str:
+        """The picture in words."""
+        return pictures.WORDS[str(self.picture)]
 
 
 IMAGENET = "imagenet"  # Keras's name for its own file
@@ -96,17 +102,11 @@ MOST_BYTES = 600_000_000  # nor larger, by far
 _KERAS_FAMILY = "Keras"
 _KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
 _KERAS_NAME = "inception_v3_weights_tf_dim_ordering_tf_kernels"
-_KERAS_RECIPE = "shorter side resized (bicubic), centre crop to 299x299; x / 127.5 - 1"
 _KERAS_1 = "whose layers are named and ordered as Keras 1 did it; such files are not read, take keras-v0.5"
-_SLIM_RECIPE = "central 87.5 % of each side, TF1 bilinear to 299x299; x / 127.5 - 1"
-_TORCHVISION_RECIPE = "shorter side to 342 (bilinear), centre crop to 299x299; x / 127.5 - 1"
-_TIMM_RECIPE = "shorter side resized (bicubic), central 87.5 % to 299x299; x / 127.5 - 1"
 _TIMM_PROTOCOL = "timm: 299x299, crop 0.875, bicubic; average pools that count the border"
 # timm runs its copies of slim's weights like all others, border counted, and so were they measured.
 _TIMM_OF_SLIM = dataclasses.replace(TORCHVISION, num_classes=1001, background=True, aux_logits=False)
-_GLUON = dataclasses.replace(
-    TORCHVISION, aux_logits=False, pixel_mean=(123.675, 116.28, 103.53), pixel_scale=(58.395, 57.12, 57.375)
-)
+_GLUON = dataclasses.replace(TORCHVISION, aux_logits=False)
 
 FILES: tuple[Published, ...] = (
     Published(
@@ -117,7 +117,7 @@ FILES: tuple[Published, ...] = (
         md5="9a0d58056eeedaa3f26cb7ebd46da564",
         variant=KERAS,
         size=96_112_376,
-        recipe=_KERAS_RECIPE,
+        picture=pictures.KERAS,
         top1=77.9,
         top5=93.7,
         protocol="single centre crop, 299x299",
@@ -131,7 +131,7 @@ FILES: tuple[Published, ...] = (
         md5="bcbd6486424b2319ff4ef7d526e38f63",
         variant=dataclasses.replace(KERAS, num_classes=0),
         size=87_910_968,
-        recipe=_KERAS_RECIPE,
+        picture=pictures.KERAS,
         licence="MIT",
     ),
     Published(
@@ -158,7 +158,7 @@ FILES: tuple[Published, ...] = (
         md5="5fd07d9834fe14479e4da82df9365ede",
         archive_md5="0b7c5aaf2203128c5eb6216f3e25813c",
         variant=SLIM,
-        recipe=_SLIM_RECIPE,
+        picture=pictures.SLIM,
         top1=78.0,
         top5=93.9,
         protocol="single crop of 87.5 % of each side, squashed to 299x299",
@@ -169,13 +169,14 @@ FILES: tuple[Published, ...] = (
         family="slim",
         file="adv_inception_v3_2017_08_18",
         variant=SLIM,
-        recipe=_SLIM_RECIPE,
+        picture=pictures.SLIM,
     ),
     Published(
         id="inception-v3-2016-03-01",
         family="Google 2016",
         file="model.ckpt-157585",
         variant=SLIM,
+        picture=pictures.SLIM,
     ),
     Published(
         id="graph-2015-12-05",
@@ -183,7 +184,7 @@ FILES: tuple[Published, ...] = (
         file="classify_image_graph_def.pb",
         url="http://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz",
         variant=GOOGLE_2015,
-        recipe="whole picture, TF1 bilinear to 299x299; (x - 128) / 128; all of it in the graph",
+        picture=pictures.GOOGLE_2015,
         top1=76.88,
         top5=93.344,
         protocol="MXNet's port: 299x299 crop of 384",
@@ -195,7 +196,7 @@ FILES: tuple[Published, ...] = (
         url="https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
         sha256="0cc3c7bd",
         variant=TORCHVISION,
-        recipe=_TORCHVISION_RECIPE,
+        picture=pictures.TORCHVISION,
         top1=77.294,
         top5=93.450,
         protocol="torchvision: resize 342, crop 299, bilinear",
@@ -206,7 +207,7 @@ FILES: tuple[Published, ...] = (
         file="inception_v3_google-1a9a5a14.pth",
         sha256="1a9a5a14",
         variant=TORCHVISION,
-        recipe=_TORCHVISION_RECIPE,
+        picture=pictures.TORCHVISION,
     ),
     Published(
         id="timm-tv",  # the file of torchvision-1a9a5a14, by which id it is recognised
@@ -214,7 +215,7 @@ FILES: tuple[Published, ...] = (
         file="inception_v3_google-1a9a5a14.pth",
         sha256="1a9a5a14",
         variant=TORCHVISION,
-        recipe=_TIMM_RECIPE,
+        picture=pictures.TIMM,
         top1=77.472,
         top5=93.468,
         protocol=_TIMM_PROTOCOL,
@@ -227,7 +228,7 @@ FILES: tuple[Published, ...] = (
         "tf_inception_v3-e0069de4.pth",
         sha256="e0069de4",
         variant=_TIMM_OF_SLIM,
-        recipe=_TIMM_RECIPE,
+        picture=pictures.TIMM,
         top1=77.866,
         top5=93.644,
         protocol=_TIMM_PROTOCOL,
@@ -238,7 +239,7 @@ FILES: tuple[Published, ...] = (
         file="adv_inception_v3-9e27bd63.pth",
         sha256="9e27bd63",
         variant=_TIMM_OF_SLIM,
-        recipe=_TIMM_RECIPE,
+        picture=pictures.TIMM,
         top1=77.598,
         top5=93.726,
         protocol=_TIMM_PROTOCOL,
@@ -249,7 +250,7 @@ FILES: tuple[Published, ...] = (
         file="gluon_inception_v3-9f746940.pth",
         sha256="9f746940",
         variant=_GLUON,
-        recipe="shorter side resized (bicubic), central 87.5 % to 299x299; ImageNet's mean and deviation",
+        picture=pictures.NAMED["gluon"],
         top1=78.806,
         top5=94.372,
         protocol=_TIMM_PROTOCOL,
@@ -262,7 +263,7 @@ FILES: tuple[Published, ...] = (
         "pt_inception-2015-12-05-6726825d.pth",
         sha256="6726825d",
         variant=GOOGLE_2015,
-        recipe="bilinear to 299x299 (half-pixel centres, no anti-aliasing); x / 127.5 - 1, unlike the graph's own",
+        picture=pictures.GOOGLE_2015,  # the network's own; pytorch-fid brings pictures to it in another way
     ),
 )
 

@@ -22,7 +22,15 @@ import numpy as np
 
 from inception.weights import inert_json, npz, torch_names
 from inception.weights.atomic import replacing
-from inception.weights.canonical import VARIANT, Integrity, Source, Weights, variant_json, written_variant
+from inception.weights.canonical import (
+    VARIANT,
+    Integrity,
+    Source,
+    Weights,
+    variant_json,
+    written_picture,
+    written_variant,
+)
 from inception.weights.errors import ResourceLimit, UnsupportedFeature
 from inception.weights.sstable import RegularFile
 from inception.weights.stored import Shape, Stored
@@ -55,10 +63,10 @@ def read(path: str | os.PathLike[str]) -> Weights:
     where = os.fspath(path)
     integrity: Integrity = "checksum" if _HEADER_DIGEST in metadata else "structure"
     source = Source(where, TITLE, integrity)
-    like = written_variant(metadata[VARIANT], where) if VARIANT in metadata else None
-    if npz.has_canonical_names(tensors):
-        return npz.gather(tensors, source, like)
-    return torch_names.gather(tensors, source, like)
+    said = metadata.get(VARIANT)
+    like, picture = said and written_variant(said, where), written_picture(said, where, "")
+    gather = npz.gather if npz.has_canonical_names(tensors) else torch_names.gather
+    return gather(tensors, source, like or None, picture)
 
 
 def write(path: str | os.PathLike[str], weights: Weights, *, names: Literal["torch", "slim"] = "torch") -> None:
@@ -73,7 +81,7 @@ def write(path: str | os.PathLike[str], weights: Weights, *, names: Literal["tor
     arrays = dict(sorted(found.items(), key=lambda item: -item[1].itemsize))
     with replacing(path) as [temporary]:
         with open(temporary, "wb") as file:
-            header = _encoded(_header(arrays, variant_json(weights.variant)))
+            header = _encoded(_header(arrays, variant_json(weights)))
             file.write(len(header).to_bytes(8, "little") + header)
             for array in arrays.values():
                 file.write(octets(np.ascontiguousarray(array)))

@@ -19,6 +19,10 @@ class UnverifiedFile(UserWarning):
     """A file whose format has no checksums, and that is no published one."""
 
 
+class AssumedPicture(UserWarning):
+    """A file that does not say how pictures are brought to its network, of a family that has several ways."""
+
+
 def doubts(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     """A sentence for each array with numbers that are not finite, negative variances or a kernel of zeros."""
     for name, array in arrays.items():

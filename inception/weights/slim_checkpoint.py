@@ -55,7 +55,7 @@ def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
         notes.append(f"{count} variables taken from their moving averages")
     own = {claim.stored: tensors[claim.stored] for claim in claims}
     source = Source(where, title, "checksum", notes=tuple(notes))
-    return assemble([claim for claim in claims if _is_variable(claim.canonical)], own, source, SLIM)
+    return assemble([claim for claim in claims if _is_variable(claim.canonical)], own, source, SLIM, "slim")
 
 
 def _is_variable(canonical: str) -> bool:
@@ -65,7 +65,7 @@ def _is_variable(canonical: str) -> bool:
 
 def write(path: str | os.PathLike[str], weights: Weights, *, version: int = 2) -> None:
     """Writes a checkpoint that TensorFlow's Saver restores: V2 (`PATH.index`, `PATH.data-...`) or the V1 file."""
-    warn_of_rules(weights, SLIM, os.fspath(path), "slim code")
+    warn_of_rules(weights, SLIM, os.fspath(path), "slim code", "slim")
     container = tensor_bundle if version == 2 else tensor_slices
     container.write(os.fspath(path), weights.arrays)
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from inception.architecture import Concat, Conv, Node, Pool, walk
+from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, SCOPE, TORCHVISION, Variant
 from inception.weights import canonical
 from inception.weights.assemble import assemble
@@ -101,11 +102,13 @@ def _key(unit: str, variable: str, node: Node) -> tuple[str, Layout]:
 # ---- reading
 
 
-def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None = None) -> Weights:
+def gather(
+    tensors: Mapping[str, Stored], source: Source, like: Variant | None = None, picture: Picture | str = ""
+) -> Weights:
     """The weights in a state_dict, but for the batch counters; tensors of another head become `Weights.extra`.
 
     A prefix that all keys have (`module.` of DataParallel) is left out. `like` is the
-    variant that the file itself names, if it does; where that has no gamma, the ones
+    variant that the file itself names, if it does, and `picture` its picture; where that has no gamma, the ones
     that torch needs in its place are checked and left out. Raises `UnsupportedFeature`
     when these are not InceptionV3's keys, `MissingTensor` or `ShapeMismatch` when they
     are not all of them.
@@ -115,7 +118,19 @@ def gather(tensors: Mapping[str, Stored], source: Source, like: Variant | None =
     if like and not like.gamma:
         state = _without_ones(state, where)
     claims = [Claim(key, name, layout) for name, (key, layout) in keys(_widest(state)).items() if key in state]
-    return assemble(claims, state, source, like or usual)
+    if not picture:
+        shapes = {c.canonical: c.layout.canonical_shape(state[c.stored].shape) for c in claims}
+        picture = _WAYS[usual(shapes) == GOOGLE_2015]
+        if picture == "torchvision":
+            source = dataclasses.replace(source, assumed=_ASSUMED)
+    return assemble(claims, state, source, like or usual, picture)
+
+
+_WAYS = {False: "torchvision", True: "google_2015"}
+_ASSUMED = (
+    "torch's files do not say which values their networks take: [-1, 1] and torchvision's way of a picture are assumed "
+    "(gluon's weights need picture=gluon, timm's picture=timm)"
+)
 
 
 def usual(shapes: Mapping[str, Shape]) -> Variant:
@@ -181,4 +196,5 @@ def scatter(weights: Weights) -> dict[str, np.ndarray]:
 def warn_of_rules(weights: Weights, path: str) -> None:
     """Warns when torch's own code, which goes by keys and shapes, would run another network on these weights."""
     shapes = {name: array.shape for name, array in weights.arrays.items()}
-    canonical.warn_of_rules(weights, usual(shapes), path, "torch code")
+    theirs = usual(shapes)
+    canonical.warn_of_rules(weights, theirs, path, "torch code", _WAYS[theirs == GOOGLE_2015])

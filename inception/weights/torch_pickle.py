@@ -20,11 +20,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inception.variants import Variant
 from inception.weights import torch_names
 from inception.weights.archive import Archive
 from inception.weights.atomic import replacing
-from inception.weights.canonical import VARIANT, Integrity, Source, Weights, variant_json, written_variant
+from inception.weights.canonical import (
+    VARIANT,
+    Integrity,
+    Source,
+    Weights,
+    variant_json,
+    written_picture,
+    written_variant,
+)
 from inception.weights.errors import ResourceLimit, UnsupportedFeature
 from inception.weights.pickled import State, Unpickler
 from inception.weights.sstable import RegularFile
@@ -64,8 +71,10 @@ def read(path: str | os.PathLike[str]) -> Weights:
     """
     where = os.fspath(path)
     state, title, integrity = _state(path)
-    like = _said(state, where)
-    return torch_names.gather(_tensors(state, where), Source(where, title, integrity), like)
+    said = _said(state)
+    like = None if said is None else written_variant(said, where)
+    picture = written_picture(said, where, "")
+    return torch_names.gather(_tensors(state, where), Source(where, title, integrity), like, picture)
 
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
@@ -87,7 +96,7 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
     state: Any = OrderedDict(
         (key, torch.from_numpy(np.require(array, requirements="W"))) for key, array in arrays.items()
     )
-    state._metadata = OrderedDict({"": {"version": 1, VARIANT: variant_json(weights.variant)}})
+    state._metadata = OrderedDict({"": {"version": 1, VARIANT: variant_json(weights)}})
     memory = io.BytesIO()  # under a disk that fills up, torch raises whatever it finds
     torch.save(state, memory)
     with replacing(path) as [temporary]:
@@ -217,12 +226,12 @@ def _unwrapped(top: Any, where: str) -> State | dict[Any, Any]:
     return top
 
 
-def _said(state: State | dict[Any, Any], where: str) -> Variant | None:
-    """The variant that a file of ours names in the state_dict's `_metadata`."""
+def _said(state: State | dict[Any, Any]) -> str | None:
+    """What a file of ours says of itself in the state_dict's `_metadata`."""
     metadata = getattr(state, "attributes", {}).get("_metadata")
     root = metadata.get("") if isinstance(metadata, dict) else None
     said = root.get(VARIANT) if isinstance(root, dict) else None
-    return written_variant(said, where) if isinstance(said, str) else None
+    return said if isinstance(said, str) else None
 
 
 def _tensors(state: Mapping[Any, Any], where: str) -> dict[str, Stored]:

@@ -526,8 +526,8 @@ for each in (model, keras.models.load_model(f"{folder}/model.keras")):
 network = keras.Model(model.input, end_points(model))
 network.compile(jit_compile=backend == "jax")  # whose single operations are slow to compile
 np.savez(f"{folder}/values.npz", **network.predict_on_batch(image))
-own = dataclasses.replace(weights.variant, pixel_mean=(1.0, 2.0, 3.0))
-scaled = [preprocess_input(x, variant=own) for x in (pixels, np.load(f"{folder}/pixels.npy"))]
+own = dataclasses.replace(weights.picture, mean=(1.0, 2.0, 3.0))
+scaled = [preprocess_input(x, picture=own) for x in (pixels, np.load(f"{folder}/pixels.npy"))]
 np.testing.assert_allclose(keras.ops.convert_to_numpy(scaled[0]), scaled[1], rtol=1e-6)
 assert "tensorflow" not in sys.modules
 print("DONE")

@@ -14,6 +14,7 @@ from reference import SMALL, VARIANTS, assert_close, floats, keras_end_points, p
 from inception import inference_plan
 from inception.inference_plan import Convolve, Join, Rewrites, Scale, Window
 from inception.labels import imagenet
+from inception.pictures import NAMED, Picture
 from inception.variants import Variant
 from inception.weights.canonical import written_variant
 
@@ -38,7 +39,7 @@ def run_onnx(model, array):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_end_point_of_every_variant_under_every_rewrite(name):
     weights = random_weights(VARIANTS[name])
-    batch = floats(side=107 if weights.variant.aux_logits else SMALL, variant=weights.variant)
+    batch = floats(side=107 if weights.variant.aux_logits else SMALL, picture=weights.picture)
     expected, names = keras_end_points(weights, batch), inference_plan.available(weights.variant)
     for flags in itertools.product((False, True), repeat=2):
         assert_close(run_onnx(onnx_model(weights, rewrites=Rewrites(*flags)), batch), expected, names)
@@ -77,19 +78,20 @@ def test_one_model_for_any_batch_and_size(count):
 @pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("name", ["narrow", "last_pool"])
 def test_pixels_are_scaled_inside(name, fold):
-    weights = random_weights(VARIANTS[name])
+    picture = NAMED["google_2015" if name == "last_pool" else "keras"]
+    weights = dataclasses.replace(random_weights(VARIANTS[name]), picture=picture)
     names = inference_plan.available(weights.variant)
     found = run_onnx(onnx_model(weights, rewrites=Rewrites(fold=fold), of_pixels=True), pixels())
-    assert_close(found, keras_end_points(weights, floats(variant=weights.variant)), names)
+    assert_close(found, keras_end_points(weights, floats(picture=picture)), names)
 
 
 def test_pixels_of_unequal_scales():
-    variant = dataclasses.replace(NARROW, pixel_mean=(123.7, 116.3, 103.5), pixel_scale=(58.4, 57.1, 57.4))
-    weights = random_weights(variant)
+    picture = Picture(mean=(123.7, 116.3, 103.5), scale=(58.4, 57.1, 57.4))
+    weights = dataclasses.replace(random_weights(), picture=picture)
     found = run_onnx(onnx_model(weights, ("Predictions",), of_pixels=True), pixels())
-    assert_close(found, keras_end_points(weights, floats(variant=variant)), ["Predictions"])
+    assert_close(found, keras_end_points(weights, floats(picture=picture)), ["Predictions"])
     with pytest.raises(ValueError, match="Pixels of 1 channels have no scaling of their own"):
-        inference_plan.pixel_scaling(dataclasses.replace(variant, channels=1))
+        inference_plan.pixel_scaling(picture, 1)
 
 
 def test_metadata():

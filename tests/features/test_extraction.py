@@ -15,8 +15,10 @@ from made import random_weights
 from PIL import Image
 
 import inception
-from inception import features, images
+from inception import features
+from inception import pictures as ways
 from inception.features import dataset
+from inception.resize import resize
 from inception.variants import GOOGLE_2015, SLIM, TORCHVISION
 
 
@@ -51,7 +53,7 @@ def test_rows_are_what_the_keras_builder_computes(folder, extract, weights, tmp_
     import keras
 
     points = keras.Model(model.inputs, {name: end_points(model)[name] for name in names})
-    expected = points.predict(np.stack([images.prepare(picture, 75) for picture in pictures]), verbose=0)
+    expected = points.predict(np.stack([ways.KERAS.at(75).input(picture) for picture in pictures]), verbose=0)
     for name in names:
         values = expected[name].mean((1, 2)) if expected[name].ndim == 4 else expected[name]
         np.testing.assert_allclose(found.arrays[name], values, rtol=1e-5, atol=1e-5 * np.abs(values).max())
@@ -86,15 +88,16 @@ def test_pools(folder, extract, tmp_path):
     assert found["none"]["Predictions"].shape == (29, 5)
 
 
-def test_weights_bring_their_recipe_and_another_one_can_be_asked_for(folder, extract, tmp_path):
-    for variant, recipe in ((SLIM, "slim"), (GOOGLE_2015, "google_2015"), (TORCHVISION, "torchvision")):
+def test_weights_bring_their_way_of_a_picture_and_another_one_can_be_asked_for(folder, extract, tmp_path):
+    for variant, way in ((SLIM, "slim"), (GOOGLE_2015, "google_2015"), (TORCHVISION, "torchvision")):
         narrow = dataclasses.replace(variant, depth_multiplier=0.02, min_depth=3, aux_kernel=(1, 1))
-        out = tmp_path / recipe
-        extract(folder, out, random_weights(narrow))
+        weights = dataclasses.replace(random_weights(narrow), picture=ways.NAMED[way])
+        out = tmp_path / way
+        extract(folder, out, weights)
         found = features.load(out)
-        assert found.metadata["recipe"] == recipe
-        expected = [images.prepare(np.asarray(Image.open(path)), 75, narrow, recipe) for path in found.paths]
-        network = inception.compile_inference(random_weights(narrow), end_points=("PreLogits",), engine="onnxruntime")
+        assert ways.from_json(found.metadata["picture"]) == ways.NAMED[way].at(75)
+        expected = [ways.NAMED[way].at(75).input(path) for path in found.paths]
+        network = inception.compile_inference(weights, end_points=("PreLogits",), engine="onnxruntime")
         direct = network(np.stack(expected))["PreLogits"]
         np.testing.assert_allclose(found.arrays["PreLogits"], direct, rtol=1e-4, atol=1e-5 * np.abs(direct).max())
 
@@ -106,7 +109,8 @@ def test_the_dataset_is_one_for_any_reader(done, folder):
     assert len(table) == 29 and table["path"].to_pylist() == features.load(out).paths
     assert (table["width"][0].as_py(), table["height"][0].as_py()) == (110, 80)
     metadata = json.loads(table.schema.metadata[b"inception"])
-    assert metadata["recipe"] == "keras" and metadata["pictures"]["count"] == 30 and len(metadata["weights"]) == 64
+    assert metadata["picture"]["resize"] == "pillow_bicubic"
+    assert metadata["pictures"]["count"] == 30 and len(metadata["weights"]) == 64
     import hashlib
 
     first = folder / "even" / "00.jpg"
@@ -220,9 +224,7 @@ CHANGES = {
     },
     "end points": {"end_points": ("Mixed_6e",)},
     "pool": {"pool": "max"},
-    "recipe": {"recipe": "slim"},
-    "size of the images": {"size": 80},
-    "orientation of pictures": {"upright": False},
+    "way of a picture": {"picture": "slim"},
     "preprocess function": {"preprocess": inception.preprocess_input},
     "rows of a shard": {"shard_rows": 4},
     "engine": {"engine": "openvino"},
@@ -236,7 +238,6 @@ def test_another_extraction_is_refused_and_the_field_named(done, folder, extract
     if field == "network":
         variant = dataclasses.replace(weights.variant, border="include")
         options["network"] = dataclasses.replace(weights, variant=variant)
-        options["recipe"] = "keras"
     if field == "version of inception":
         monkeypatch.setattr(inception, "__version__", "0.0.9")
     if field == "list of pictures":
@@ -318,10 +319,10 @@ def test_any_keras_model_by_its_layers(folder, extract, tmp_path):
     assert summary.engine == "keras" and found.metadata["preprocess"].endswith("halved")
     assert found.arrays["first"].shape == (29, 30, 30, 4)
     np.testing.assert_array_equal(found.arrays["second"], np.maximum(found.arrays["first"], 0))
-    pixels = np.stack([images.resize(np.asarray(Image.open(path)), 32, 32) for path in found.paths])
+    pixels = np.stack([resize(np.asarray(Image.open(path)), 32, 32) for path in found.paths])
     np.testing.assert_allclose(found.arrays["second"], model.predict(pixels / 2, verbose=0), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="The model small has no layer 'PreLogits'; .*last of which are first, second"):
-        extract(folder, tmp_path / "other", model)
+        extract(folder, tmp_path / "other", model, preprocess="none")
     model.get_layer("first").bias.assign(np.ones(4))
     with pytest.raises(ValueError, match="different weights"):
         extract(folder, tmp_path / "out", model, size=None, end_points=("first", "second"), pool="none",
@@ -340,7 +341,7 @@ def test_a_keras_inception_v3_takes_the_fast_engine(done, folder, extract, weigh
     ("options", "message"),
     [
         ({"pool": "mean"}, "Unknown pool 'mean'; expected one of avg, max, none"),
-        ({"recipe": "vgg"}, "Unknown recipe 'vgg'"),
+        ({"picture": "vgg"}, "Unknown way of a picture 'vgg'"),
         ({"end_points": "PreLogits"}, "expected a sequence of different names"),
         ({"end_points": ("Mixed_9z",)}, "Unknown end point 'Mixed_9z'"),
         ({"engine": "cuda"}, "Unknown engine 'cuda'"),
@@ -350,7 +351,7 @@ def test_a_keras_inception_v3_takes_the_fast_engine(done, folder, extract, weigh
         ({"shard_rows": 0}, "shard_rows is 0"),
         (
             {"preprocess": lambda pixels: pixels},
-            "preprocessed pictures have values from .* to 24.*; these weights take -1 to 1",
+            "preprocessed pictures have values from .* to 25.*; these weights take -1 to 1",
         ),
     ],
 )

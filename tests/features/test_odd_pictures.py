@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from inception import compile_inference, features, images
+from inception.pictures import KERAS
 
 PHOTO = images.test_picture(90)[:, :70]
 
@@ -126,7 +127,7 @@ def test_each_is_read_rightly_or_listed(odd, extract, weights, tmp_path):
     assert "does not exist" in reasons["broken-link.png"] and "no regular file" in reasons["pipe.png"]
     known = {name: pixels for name, (_, pixels) in READ.items() if pixels is not None}
     run = compile_inference(weights, end_points=("PreLogits",), engine="onnxruntime", batch=8, image_size=75)
-    expected = run(np.stack([images.prepare(np.ascontiguousarray(pixels), 75) for pixels in known.values()]))[
+    expected = run(np.stack([KERAS.at(75).input(np.ascontiguousarray(pixels)) for pixels in known.values()]))[
         "PreLogits"
     ]
     for name, row in zip(known, expected, strict=True):

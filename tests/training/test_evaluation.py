@@ -9,7 +9,8 @@ from PIL import Image
 
 from inception import classify, images
 from inception.labels import imagenet
-from inception.training import PROTOCOLS, evaluate
+from inception.pictures import NAMED
+from inception.training import evaluate
 from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
 from inception.variants import Variant
@@ -31,7 +32,7 @@ def test_counts_are_those_of_a_hand():
                        [0, 0, 0, 0, 0, 0, 1.0],
                        [0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1]])  # fmt: skip
     pictures = Pictures(("a", "b", "c", "d"), np.array([0, 0, 6, 1]), tuple("ABCDEFG"))
-    found = Evaluation(pictures, scores, "slim", 299)
+    found = Evaluation(pictures, scores, NAMED["slim"])
     assert (found.top1, found.top5) == (0.5, 0.75)  # b's own class is the sixth of seven; d loses a draw
     assert found.per_class == {"A": (1, 2), "B": (0, 1), "G": (1, 1)}
     assert found.confusion[0].tolist() == [1, 0, 1, 0, 0, 0, 0] and found.confusion.sum() == 4
@@ -43,22 +44,21 @@ def test_the_sample_s_digits_as_classify_sees_them(digits, sample):
     found = evaluate(digits, sample)
     scores = classify.classify(found.pictures.paths, sample)
     assert found.top1 == np.mean(scores.argmax(-1) == found.pictures.labels) == 1.0
-    assert (found.protocol, found.size, found.known) == ("keras", 107, None)
+    assert (found.picture, found.known) == (NAMED["whole"].at(107), None)
     np.testing.assert_allclose(evaluate(digits, sample, batch=3).scores, found.scores, atol=1e-6)
 
 
-def test_protocols_are_other_numbers(digits, sample, tmp_path):
+def test_another_way_of_a_picture_gives_other_numbers(digits, sample, tmp_path):
     Image.fromarray(images.test_picture(120)[:, :90]).save(digits / "3" / "narrow.png")
     path = digits / "3" / "narrow.png"
     for name in ("slim", "torchvision"):
-        found = evaluate(digits, sample, protocol=name)
+        found = evaluate(digits, sample, picture=name)
         row = found.pictures.paths.index(str(path))
-        expected = classify.classify([path], sample, recipe=name)
+        expected = classify.classify([path], sample, picture=name)
         np.testing.assert_allclose(found.scores[row], expected[0], atol=1e-6)
     path.unlink()
-    assert {"slim", "torchvision"} <= set(PROTOCOLS)
-    with pytest.raises(ValueError, match="Unknown protocol 'crop'; expected one of slim, torchvision"):
-        evaluate(digits, sample, protocol="crop")
+    with pytest.raises(ValueError, match="Unknown way of a picture 'crop'; expected one of keras, slim"):
+        evaluate(digits, sample, picture="crop")
 
 
 @pytest.mark.parametrize(("classes", "tench"), [(1000, 0), (1001, 1), (1008, 449)])
@@ -71,7 +71,7 @@ def test_imagenet_folders_by_wordnet_id_or_name(digits, tmp_path, classes, tench
         found = evaluate(folder, weights, size=75)
         assert found.pictures.labels.tolist() == [tench]
         assert imagenet(classes)[tench].name == found.pictures.classes[tench] == "tench"
-        assert found.protocol == ("slim" if classes > 1000 else "keras")
+        assert found.picture == weights.picture.at(75)
 
 
 def test_what_does_not_fit(digits, sample, tmp_path):

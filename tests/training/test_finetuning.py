@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import inception
 from inception import classify
+from inception import pictures as pictures_
 from inception.cli import app
 from inception.training import evaluate, finetune, loop
 from inception.training import network as networks
@@ -59,7 +60,7 @@ def arrays(out):
 
 
 def given(weights, end_point="Mixed_5b"):
-    network = networks.network_of(weights, 75, None, end_point, None)
+    network = networks.trunk_of(weights, 75, end_point=end_point)
     return network, {(layer.name, v.name): v.numpy() for layer in network.base.layers for v in layer.weights}
 
 
@@ -129,10 +130,10 @@ def test_it_learns_and_writes_everything(run, pictures):
 def test_the_result_gives_the_same_scores_everywhere(run, pictures):
     """Our reader, Keras's, and the fine-tuning's own evaluation."""
     found = evaluate(pictures, run.out)
-    assert (found.protocol, found.size, len(found.skipped)) == ("keras", 75, 1)
+    assert (found.picture, len(found.skipped)) == (pictures_.KERAS.at(75), 1)
     network = classify.classifier_of(run.out)
     model = keras.saving.load_model(run.out / "model.keras")
-    inputs = np.stack([network.input.prepare(path) for path in found.pictures.paths])
+    inputs = np.stack([network.network.input(path) for path in found.pictures.paths])
     np.testing.assert_allclose(found.scores, model(inputs), atol=1e-6)
     mine = dict(zip(found.pictures.paths, found.scores, strict=True))
     theirs = run.evaluation
@@ -283,7 +284,7 @@ def test_validation_from_a_folder_and_class_weights(pictures, weights, tmp_path)
     ({"end_point": "Mixed_1a"}, "Unknown end_point 'Mixed_1a'"),
     ({"augment": ["mirror"]}, "Unknown augmentation 'mirror'; expected some of flip, shift, rotate, zoom"),
     ({"batch_norm": "off"}, 'batch_norm is \'off\'; expected "frozen" or "train"'),
-    ({"recipe": "vgg"}, "Unknown recipe 'vgg'"),
+    ({"picture": "vgg"}, "Unknown way of a picture 'vgg'"),
     ({"learning_rate": 0.0}, "learning_rate is 0.0; expected a number above 0"),
     ({"preprocess": halved}, "preprocess is for other models"),
     ({"size": 40}, "needs images of at least 75x75"),

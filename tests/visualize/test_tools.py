@@ -13,8 +13,8 @@ from PIL import Image
 
 from inception import images, labels, load_weights
 from inception.builders.keras import model_of
+from inception.pictures import NAMED, preprocess_input
 from inception.visualize import (
-    Scaling,
     activations,
     blur,
     deepdream,
@@ -27,7 +27,6 @@ from inception.visualize import (
 from inception.visualize import pictures as drawing
 from inception.visualize.deepdream import _cuts, tiled
 from inception.visualize.gradient import gradient
-from inception.visualize.scaling import NAMED
 
 PHOTO = images.test_picture(160)[:120]
 
@@ -64,14 +63,14 @@ def silent(channel=None):
 
 def test_activations_are_the_models_own(classifier):
     found = activations(classifier, PHOTO, ["Mixed_5b", "activation_1"])
-    image = images.preprocess_input(images.resize(PHOTO, 107, 107))[None]
+    image = NAMED["keras"].at(107).input(PHOTO)[None]
     expected = keras.Model(classifier.input, classifier.get_layer("mixed0").output)(image, training=False)[0]
     np.testing.assert_allclose(found.maps["Mixed_5b"], expected, rtol=1e-5, atol=1e-6)
     assert found.maps["activation_1"].shape == (53, 53, NARROW.table().base[0].depth)
 
 
 def test_a_dead_channel_is_marked_and_not_drawn_as_the_others(tmp_path):
-    found = activations(silent(1), PHOTO, ["conv"], size=(40, 40))
+    found = activations(silent(1), PHOTO, ["conv"], "whole", size=(40, 40))
     assert found.dead["conv"].tolist() == [False, True, False]
     empty = [tile.picture is None for tile in found.tiles("conv")]
     assert empty == [False, True, False]
@@ -114,11 +113,11 @@ def test_a_channel_that_is_silent_at_first_is_climbed_all_the_same(narrow):
 
 
 def test_a_dead_channel_is_said_to_be_dead():
-    found = filters(silent(1), "conv", size=24, steps=3)
+    found = filters(silent(1), "conv", size=24, steps=3, picture="whole")
     assert found.dead.tolist() == [False, True, False]
     assert found.section().tiles[1].picture is None and "1 of 3 are dead" in found.section().note
     with pytest.raises(ValueError, match="No channel of conv has a gradient"):
-        filters(silent(), "conv", size=24, steps=3)
+        filters(silent(), "conv", size=24, steps=3, picture="whole")
 
 
 def test_smoothings():
@@ -151,7 +150,7 @@ def scene(left):
 def detector(base):
     """A classifier of that object: its class is what features of the object have and those of the ground lack."""
     model = keras.Model(base.input, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(base.output)))
-    seen, plain = (base(images.preprocess_input(scene(left))[None], training=False)[0] for left in (160, 9999))
+    seen, plain = (base(preprocess_input(scene(left))[None], training=False)[0] for left in (160, 9999))
     way, ground = np.mean(seen[:, 5:8], axis=(0, 1)), np.asarray(plain).reshape(-1, plain.shape[-1])
     way = way - np.linalg.pinv(ground) @ (ground @ way)
     model.layers[-1].set_weights([np.stack([-way, way], axis=1), np.zeros(2)])
@@ -161,7 +160,7 @@ def detector(base):
 def test_the_heat_moves_with_the_object(narrow):
     model, places = detector(narrow), []
     for left in (0, 160, 321):
-        cam = gradcam(model, scene(left), 1, size=(107, 428))
+        cam = gradcam(model, scene(left), 1, picture="whole", size=(107, 428))
         assert cam.heat.shape == (107, 428) and cam.heat.dtype == np.float32
         assert cam.heat.min() >= 0 and 0.9 < cam.heat.max() <= 1
         places.append((cam.heat.sum(0) * np.arange(428)).sum() / cam.heat.sum() - left)
@@ -184,7 +183,7 @@ def test_any_end_point_and_a_branch_beside_which_others_run(classifier):
 
 def test_vgg16_and_the_range_it_takes():
     model = keras.applications.VGG16(weights=None, input_shape=(64, 64, 3), classes=5)
-    cam = gradcam(model, PHOTO, 1, scaling="caffe")
+    cam = gradcam(model, PHOTO, 1, picture="caffe")
     assert cam.point == "block5_conv3" and cam.maps.shape == (4, 4)
 
 
@@ -290,7 +289,7 @@ def test_what_cannot_be_dreamt_is_a_sentence(narrow, picture, recipe, sentence):
 
 def test_a_dream_of_nothing_is_a_sentence():
     with pytest.raises(ValueError, match="zero everywhere in this picture"):
-        deepdream(silent(), PHOTO, mean_activation("conv", steps=2))
+        deepdream(silent(), PHOTO, mean_activation("conv", steps=2), picture="whole")
 
 
 # --- Ranges and files ------------------------------------------------------------------
@@ -298,21 +297,24 @@ def test_a_dream_of_nothing_is_a_sentence():
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_picture_comes_back_from_every_range(name):
-    scaling = NAMED[name]
-    np.testing.assert_array_equal(scaling.picture(scaling.network(PHOTO)), PHOTO)
-    low, high = scaling.limits
-    assert (scaling.network(PHOTO) >= low - 1e-6).all() and (scaling.network(PHOTO) <= high + 1e-6).all()
+    way = NAMED[name]
+    values = way.scaled(PHOTO)
+    np.testing.assert_array_equal(way.pixels(values), PHOTO)
+    low, high = way.limits
+    assert (values >= low - 1e-6).all() and (values <= high + 1e-6).all()
 
 
-@pytest.mark.parametrize(("name", "application"), [("tf", "inception_v3"), ("caffe", "vgg16"), ("torch", "densenet")])
+@pytest.mark.parametrize(
+    ("name", "application"), [("whole", "inception_v3"), ("caffe", "vgg16"), ("torch", "densenet")]
+)
 def test_the_ranges_are_those_of_keras_applications(name, application):
     expected = getattr(keras.applications, application).preprocess_input(PHOTO.astype(np.float32))
-    np.testing.assert_allclose(NAMED[name].network(PHOTO), expected, atol=1e-3)
+    np.testing.assert_allclose(NAMED[name].scaled(PHOTO), expected, atol=1e-3)
 
 
 def test_values_beyond_the_range_become_its_ends():
     values = np.array([[[-9.0, 0.0, 9.0]]])
-    assert Scaling().picture(values).tolist() == [[[0, 128, 255]]]
+    assert NAMED["whole"].pixels(values).tolist() == [[[0, 128, 255]]]
 
 
 @pytest.mark.parametrize(("path", "sentence"), [("x.bmp", "no ending of a picture"), ("none/x.png", "does not exist")])
@@ -331,11 +333,11 @@ x = keras.layers.Conv2D(4, 3, activation="relu", name="conv", kernel_initializer
 x = keras.layers.GlobalAveragePooling2D()(x)
 model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
 photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
-assert activations(model, photo, ["conv"], size=(40, 50)).maps["conv"].shape == (38, 48, 4)
-found = filters(model, "conv", 2, size=32, steps=5)
+assert activations(model, photo, ["conv"], "whole", size=(40, 50)).maps["conv"].shape == (38, 48, 4)
+found = filters(model, "conv", 2, size=32, steps=5, picture="whole")
 assert (found.losses[:, -1] > found.losses[:, 0]).all()
-assert 0 <= gradcam(model, photo, 1, "conv").heat.min()
-octave, = deepdream(model, photo, mean_activation("conv", powers=(0,), steps=3), tile=24).octaves
+assert 0 <= gradcam(model, photo, 1, "conv", "whole").heat.min()
+octave, = deepdream(model, photo, mean_activation("conv", powers=(0,), steps=3), tile=24, picture="whole").octaves
 assert octave.losses[-1] > octave.losses[0]
 print("works on", keras.backend.backend())
 """

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from made import NARROW, assert_same, random_weights
 
-from inception import load_weights
+from inception import load_weights, pictures
 from inception.variants import KERAS
 from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, download, file_lock, published
 from inception.weights.download import Patience, fetch
@@ -741,8 +741,8 @@ def test_weights_are_loaded_by_their_id_from_an_archive(site, tmp_path, monkeypa
     weights.save(tmp_path / "made.ckpt", "slim-v1")
     content = (tmp_path / "made.ckpt").read_bytes()
     site.content = packed(("made.ckpt", content))
-    rules = replace(NARROW, border="include", pixel_mean=(128.0,) * 3)
-    known = row(site.address, content, url=f"{site.address}/m.tgz", file="made.ckpt", variant=rules)
+    rules, way = replace(NARROW, border="include"), replace(pictures.TIMM, mean=(128.0,) * 3)
+    known = row(site.address, content, url=f"{site.address}/m.tgz", file="made.ckpt", variant=rules, picture=way)
     monkeypatch.setattr(published, "FILES", (known,))
     monkeypatch.setattr(published, "LEAST_BYTES", 0)
     monkeypatch.setenv("INCEPTION_WEIGHTS_DIR", str(tmp_path / "weights"))
@@ -750,6 +750,6 @@ def test_weights_are_loaded_by_their_id_from_an_archive(site, tmp_path, monkeypa
     loaded = load_weights("made")
     assert_same(loaded, weights)
     assert (loaded.source.published, loaded.source.integrity) == ("made", "digest")
-    assert (loaded.variant.border, loaded.variant.pixel_mean) == ("include", (128.0,) * 3)
+    assert (loaded.variant.border, loaded.picture) == ("include", way)
     assert load_weights("made").source.path == str(tmp_path / "weights" / "made.ckpt")
     assert len(site.asked) == 1

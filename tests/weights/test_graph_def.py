@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 
-from inception import load_weights
+from inception import load_weights, pictures
 from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION
 from inception.weights import formats, graph_def, graph_nodes, slim_2016_03, wire
 from inception.weights.errors import (
@@ -179,7 +179,8 @@ def test_the_graph_of_2015_computes_what_the_weights_read_from_it_do(tmp_path):
             names = {"Mixed_7c": "mixed_10/join:0", "Mixed_5c": "mixed_1/join:0", "Logits": "softmax/logits:0"}
             expected = session.run(names, {"ExpandDims:0": pixels})
     variant = weights.variant
-    images = (pixels - np.float32(variant.pixel_mean[0])) / np.float32(variant.pixel_scale[0])
+    images = weights.picture.scaled(pixels)
+    assert weights.picture == pictures.GOOGLE_2015
     found = evaluate(lambda inputs: inception_v3_of(variant, inputs), weights.arrays, images)
     assert variant == OF_2015
     for name, value in expected.items():

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 
+from inception import pictures
 from inception.variants import GOOGLE_2015, KERAS, TORCHVISION, Variant
 from inception.weights import (
     CheckpointError,
@@ -131,14 +132,15 @@ def test_of_a_file_that_does_not_say_its_variant():
 )
 def test_what_the_number_of_classes_tells(classes, background, border, last_pool):
     narrow = dataclasses.replace(WITH_GAMMA, num_classes=classes)
-    found = gather(state_of(narrow)).variant
+    weights = gather(state_of(narrow))
+    found = weights.variant
     assert (found.num_classes, found.background, found.border, found.last_pool) == (
         classes,
         background,
         border,
         last_pool,
     )
-    assert found.pixel_scale == (GOOGLE_2015 if classes == 1008 else TORCHVISION).pixel_scale
+    assert weights.picture == pictures.NAMED["google_2015" if classes == 1008 else "torchvision"]
 
 
 def test_old_files_count_no_batches():
@@ -228,7 +230,9 @@ def test_whole_numbers_are_no_weights():
 def test_no_warning_for_what_torch_code_runs_by_itself(variant):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        torch_names.warn_of_rules(random_weights(variant), "x")
+        way = "google_2015" if variant.num_classes == 1008 else "torchvision"
+        weights = dataclasses.replace(random_weights(variant), picture=pictures.NAMED[way])
+        torch_names.warn_of_rules(weights, "x")
 
 
 def test_a_warning_for_other_rules():
