@@ -22,6 +22,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from inception.resize import resize
 from inception.variants import GOOGLE_2015, KERAS, Variant
 
 
@@ -191,46 +192,6 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     rows = -1 if orientation in (3, 4, 7, 8) else 1
     columns = -1 if orientation in (2, 3, 6, 7) else 1
     return pixels[::rows, ::columns]
-
-
-_ROWS = 32  # of the result at a time, so that what lies between stays in the processor's cache
-
-
-def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """TensorFlow 1's bilinear resize of [h, w, c] to float32: sample k lies at k * h / height."""
-    rows, columns = (_samples(old, new) for old, new in zip(pixels.shape[:2], (height, width), strict=True))
-    low, high, down = rows
-    left, right, across = columns
-    channels = pixels.shape[2]
-    left, right = (((side * channels)[:, None] + np.arange(channels)).ravel() for side in (left, right))
-    across, down = np.repeat(across, channels), down[:, None]
-    flat = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
-    result = np.empty((height, width * channels), np.float32)
-    for start in range(0, height, _ROWS):
-        part = slice(start, start + _ROWS)
-        needed, where = np.unique(np.concatenate([low[part], high[part]]), return_inverse=True)
-        wide = _between(flat[needed], left, right, across)
-        upper, lower = np.split(where, 2)
-        result[part] = _mixed(wide[upper], wide[lower], down[part])
-    return result.reshape(height, width, channels)
-
-
-def _samples(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    place = np.arange(new, dtype=np.float32) * np.float32(old / new)
-    low = np.minimum(np.floor(place).astype(np.int64), old - 1)
-    return low, np.minimum(low + 1, old - 1), place - low.astype(np.float32)
-
-
-def _between(rows: np.ndarray, left: np.ndarray, right: np.ndarray, across: np.ndarray) -> np.ndarray:
-    return _mixed(rows.take(left, 1).astype(np.float32), rows.take(right, 1).astype(np.float32), across)
-
-
-def _mixed(a: np.ndarray, b: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """a + (b - a) * part, in b's memory."""
-    b -= a
-    b *= part
-    b += a
-    return b
 
 
 def recipe_of(variant: Variant) -> str:
