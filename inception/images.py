@@ -186,6 +186,7 @@ def _rgb(picture: Image.Image, where: str) -> np.ndarray:
     if picture.mode in ("P", "PA") and max(tags.get(_COLOURS, (256,))) < 256:  # bytes where 16 bits should be
         picture.palette = ImagePalette.raw("RGB;L", bytes(tags[_COLOURS]))
     picture.info.pop("transparency", None)
+    picture.load()
     surplus = max(tags.get(_BITS, (16,))) - 8  # bits of a deep grey that go
     inverted = deep and tags.get(_PHOTOMETRIC) == 0  # Pillow itself inverts the others
     whole = np.empty((picture.height, picture.width, 3), np.uint8)
