@@ -6,15 +6,17 @@ its default, a rough transform, gives pixels that differ by 1 of 255 on average.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
 import threading
 import zlib
-from typing import IO
+from collections.abc import Mapping
+from typing import IO, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImagePalette, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 _LARGE = 1 << 24  # pixels: larger pictures are decoded one at a time, whatever the number of threads
@@ -41,15 +43,20 @@ def decode(picture: bytes | IO[bytes], where: str, *, upright: bool = False) -> 
     """An encoded picture as uint8 [height, width, 3]: the first frame, alpha dropped, 16 bits scaled to 8.
 
     upright: turn it as its EXIF orientation says; otherwise it comes as it is stored, as
-    TensorFlow and Keras read it. where: its name in errors. Raises ValueError for a picture
-    that is damaged or cut, of no known format, of 32-bit pixels, or a decompression bomb.
+    TensorFlow and Keras read it. A turned picture of more than 16 million pixels comes as a
+    view. where: its name in errors. Raises ValueError for a picture that is damaged or cut,
+    of no known format, of 32-bit, signed or otherwise doubtful pixels, or a decompression bomb.
     """
+    file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS) as opened:
+        with Image.open(file, formats=FORMATS) as opened:
             return _pixels(opened, where, upright)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"The picture {where} is too large ({error}); make it smaller first.") from error
     except UnidentifiedImageError as error:
+        file.seek(0)
+        if file.read(4) in _TIFF:
+            raise ValueError(f"{where} is a TIFF of a kind that is not read here; save it with 8 bits.") from error
         raise ValueError(f"{where} is no picture that is read here; expected {', '.join(FORMATS)}.") from error
     except _Refused:
         raise
@@ -71,22 +78,60 @@ def _pixels(picture: Image.Image, where: str, upright: bool) -> np.ndarray:
     pixels, most = picture.width * picture.height, Image.MAX_IMAGE_PIXELS
     if most and pixels > most:
         raise _Refused(f"The picture {where} is too large ({pixels:,} pixels, {most:,} at most); make it smaller.")
-    if pixels <= _LARGE:
+    said = _orientation(picture) if picture.format == "TIFF" else 1
+    with _one_at_a_time if pixels > _LARGE else contextlib.nullcontext():
         rgb = _rgb(picture, where)
-    else:
-        with _one_at_a_time:
-            rgb = _rgb(picture, where)
-    return np.ascontiguousarray(_turned(rgb, _orientation(picture))) if upright else rgb
+    left = _orientation(picture)
+    if upright:
+        rgb = _turned(rgb, left)
+    elif said != left:  # Pillow turns TIFFs by itself
+        rgb = _turned(rgb, {6: 8, 8: 6}.get(said, said))
+    return rgb if pixels > _LARGE else np.ascontiguousarray(rgb)
 
 
 def _rgb(picture: Image.Image, where: str) -> np.ndarray:
-    """Pillow's own conversion, but for 16-bit greys, which it would clip to white."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
-        grey = (np.asarray(picture) >> 8).astype(np.uint8)
-        return np.stack([grey] * 3, axis=-1)
-    if picture.mode in ("I", "F"):
-        raise _Refused(f"The picture {where} has 32-bit pixels, and nothing says which is white; save it as 8-bit.")
-    return np.asarray(picture.convert("RGB"))
+    """Pillow's conversion, but for what it would clip or invert; in strips, for it takes four bytes a pixel."""
+    tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
+    deep = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
+    doubt = "" if deep and not tags else _doubt(picture.mode, tags)
+    if doubt:
+        raise _Refused(f"The picture {where} {doubt}; save it as 8-bit.")
+    if picture.mode in ("P", "PA") and max(tags.get(_COLOURS, (256,))) < 256:  # bytes where 16 bits should be
+        picture.palette = ImagePalette.raw("RGB;L", bytes(tags[_COLOURS]))
+    picture.info.pop("transparency", None)
+    picture.load()
+    surplus = max(tags.get(_BITS, (16,))) - 8  # bits of a deep grey that go
+    inverted = deep and tags.get(_PHOTOMETRIC) == 0  # Pillow itself inverts the others
+    whole = np.empty((picture.height, picture.width, 3), np.uint8)
+    rows = max(_STRIP // picture.width, 1)
+    for top in range(0, picture.height, rows):
+        part = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        if deep:
+            pixels = (np.asarray(part) >> surplus).astype(np.uint8)[..., None]
+        else:
+            part = part.convert("LA") if part.mode == "La" else part
+            pixels = np.asarray(part if part.mode == "RGB" else part.convert("RGB"))
+        whole[top : top + rows] = 255 - pixels if inverted else pixels
+    return whole
+
+
+_STRIP = 1 << 20  # pixels
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES, _COLOURS, _SAMPLES = 258, 259, 262, 284, 320, 339  # a TIFF's tags
+
+
+def _doubt(mode: str, tags: Mapping[int, Any]) -> str:
+    """What of the pixels cannot be told, or (of some TIFFs) is read wrongly by Pillow."""
+    bits = max(tags.get(_BITS, (32,)))
+    if mode in ("I", "F") and bits >= 32:
+        return "has 32-bit pixels, and nothing says which is white"
+    if 2 in tags.get(_SAMPLES, ()):
+        return "has signed pixels, and nothing says which is white"
+    if tags and _PHOTOMETRIC not in tags and mode[0] in "1LI" and tags.get(_COMPRESSION) != 6:  # 6: YCbCr always
+        return "does not say whether 0 is black or white"
+    if tags.get(_COMPRESSION) == 1 and tags.get(_PLANES) == 2 and bits == 16:
+        return "has its 16-bit colours one after the other"
+    return ""
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -209,9 +209,9 @@ def _of_model(model: keras.Model, said: bool) -> Network:
         picture = pictures.NAMED["whole"].at(builder.side_of(model.inputs[0]))
     else:
         raise ValueError(
-            f"The Keras model {model.name} is no InceptionV3 that takes its pictures as they come: say which values it "
-            'takes, with preprocess=keras.applications.vgg16.preprocess_input or "none" (pixels 0..255), or with picture='
-            '"caffe" and the like.'
+            f"The Keras model {model.name} is no InceptionV3 that takes its pictures as they come: say which values "
+            'it takes, with preprocess=keras.applications.vgg16.preprocess_input or "none" (pixels 0..255), or with '
+            'picture="caffe" and the like.'
         )
     network = Network(f"The Keras model {model.name}", picture, model=model)
     if not (classes := _classes(network)):

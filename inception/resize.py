@@ -49,7 +49,8 @@ def resize(
     if how in _PILLOW:
         return _by_pillow(pixels, height, width, _PILLOW[how], rounded)
     if how in _PLACES:
-        rows, columns = (_neighbours(_PLACES[how](old, new), old) for old, new in zip(pixels.shape, (height, width)))
+        sides = zip(pixels.shape[:2], (height, width), strict=True)
+        rows, columns = (_neighbours(_PLACES[how](*pair), pair[0]) for pair in sides)
         resized = _between_neighbours(pixels, rows, columns)
     else:
         tall = _filtered(pixels, height)
