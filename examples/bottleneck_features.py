@@ -3,7 +3,7 @@
 usage: python examples/bottleneck_features.py [--weights FILE] [--size SIDE] [--count N]
 
 1. Keras's generator: `image_dataset_from_directory`, then `predict`. What most tutorials do.
-2. Our reader: `inception.features.extract`, with the recipe of the weights.
+2. Our reader: `inception.features.extract`, the whole picture in TensorFlow 1's resize.
 3. The 2015 way: the picture goes through the resize and the scaling of Google's graph,
    one picture at a time, as `retrain.py` filled its folder of bottlenecks.
 
@@ -22,8 +22,8 @@ import tensorflow as tf
 from PIL import Image
 
 import inception
-from inception import features, images
-from inception.variants import GOOGLE_2015
+from inception import features
+from inception.resize import resize
 
 SAMPLE = Path(__file__).parents[1] / "checkpoints" / "sample.h5"
 
@@ -52,10 +52,10 @@ def keras_generator(folder: Path, model: keras.Model, size: int) -> np.ndarray:
     return np.asarray(model.predict(pictures.map(inception.preprocess_input), verbose=0))
 
 
-def own_reader(folder: Path, weights: str, size: int, recipe: str) -> np.ndarray:
-    """Ours: TensorFlow 1's bilinear resize, which the published accuracies were measured with."""
+def own_reader(folder: Path, weights: str, picture: str) -> np.ndarray:
+    """Ours: TensorFlow 1's bilinear resize, which slim's published accuracies were measured with."""
     with tempfile.TemporaryDirectory() as out:
-        features.extract(folder, out, weights, size=size, recipe=recipe)
+        features.extract(folder, out, weights, picture=picture)
         return features.load(out).arrays["PreLogits"]
 
 
@@ -90,8 +90,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         paths = photographs(Path(name), given.count, given.size)
         by_keras = keras_generator(Path(name), model, given.size)
-        ours = own_reader(Path(name), given.weights, given.size, "keras")
-        ours_2015 = own_reader(Path(name), given.weights, given.size, "google_2015")
+        ours = own_reader(Path(name), given.weights, f"whole,size={given.size}")
+        ours_2015 = own_reader(Path(name), given.weights, f"google_2015,size={given.size}")
         by_2015 = the_2015_way(paths, model, given.size)
         accurate = the_2015_way(paths, model, given.size, "INTEGER_ACCURATE")
         first, fast = np.asarray(Image.open(paths[0])), np.asarray(tf.io.decode_jpeg(paths[0].read_bytes()))
@@ -99,13 +99,13 @@ def main() -> None:
     print(f"{len(ours)} pictures, {ours.shape[1]} features each; relative distances of the features:")
     print(f"  Keras's generator from our reader       {apart(by_keras, ours)}")
     print(f"  the 2015 way from our reader            {apart(by_2015, ours)}")
-    print(f"  the 2015 way from recipe google_2015    {apart(by_2015, ours_2015)}")
+    print(f"  the 2015 way from picture google_2015   {apart(by_2015, ours_2015)}")
     print(f"  the same, JPEGs decoded accurately      {apart(accurate, ours_2015)}")
 
     half_pixel = tf.image.resize(first[None].astype(np.float32), (given.size, given.size))[0]
-    change = np.abs(half_pixel - images.resize(first, given.size, given.size)).mean()
+    change = np.abs(half_pixel - resize(first, given.size, given.size)).mean()
     shift = (first.shape[0] / given.size - 1) / 2
-    white = float(images.preprocess_input([255], variant=GOOGLE_2015)[0])
+    white = float(inception.preprocess_input([255], picture="google_2015")[0])
     print("\nWhy they differ:")
     decoding = np.abs(first.astype(int) - fast)
     print("  the decoder  TensorFlow decodes JPEG with a fast, rough transform unless it is told INTEGER_ACCURATE;")
@@ -117,7 +117,7 @@ def main() -> None:
     print("  the scale    Keras and slim divide by 127.5, and white is 1; the graph of 2015 divides by 128, and")
     print(f"               white is {white:.7f}: every value is up to 1/128 away.")
     print("  the batch    One picture at a time or eight: no difference beyond rounding, as the last line shows.")
-    print("Take one way for training and for use; recipe= says which, and the folder of features remembers it.")
+    print("Take one way for training and for use; picture= says which, and the folder of features remembers it.")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 import inception
-from inception import images
+from inception import pictures
 from inception.builders.keras import model_of, to_weights
 from inception.training import finetune
 from inception.training.folders import read
@@ -22,11 +22,12 @@ from inception.training.network import inception_blocks
 
 SAMPLE = Path(__file__).parents[1] / "checkpoints" / "sample.h5"
 SIZE = 75
+WHOLE = pictures.named("whole").at(SIZE)  # the whole picture, squashed
 
 
 def inputs_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     pictures = read(folder)
-    return np.stack([images.prepare(path, SIZE) for path in pictures.paths]), pictures.labels
+    return np.stack([WHOLE.input(path) for path in pictures.paths]), pictures.labels
 
 
 def compile(model: keras.Model, rate: float) -> None:

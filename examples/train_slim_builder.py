@@ -17,13 +17,14 @@ import numpy as np
 import tensorflow as tf
 import tf_slim as slim
 
-from inception import images
+from inception import pictures
 from inception.builders.slim import inception_v3, inception_v3_arg_scope
 from inception.training import PAPER, Recipe, scaled
 from inception.training.folders import read
 
 v1 = tf.compat.v1
 SIZE = 107  # the smallest with an auxiliary head
+WHOLE = pictures.named("whole").at(SIZE)  # the whole picture, squashed
 
 
 def losses(recipe: Recipe, pictures: tf.Tensor, labels: tf.Tensor, width: float) -> dict[str, tf.Tensor]:
@@ -66,7 +67,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = read(_digits.write(Path(folder), 40))
-        x = np.stack([images.prepare(path, SIZE) for path in found.paths])
+        x = np.stack([WHOLE.input(path) for path in found.paths])
     recipe = scaled(PAPER, images=len(x), epochs=max(1, given.steps // 3), batch_size=16)
     print(recipe)
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 # What each prints when it has done its work; an example that is not here has to end well.
 SAYS = {
-    "bottleneck_features": ["the 2015 way from recipe google_2015", "the same, JPEGs decoded accurately", "the scale"],
+    "bottleneck_features": ["the 2015 way from picture google_2015", "the same, JPEGs decoded accurately", "the scale"],
     "edit_kernel": ["the same array, True", "InceptionV3/Conv2d_1a_3x3/weights differs"],
     "feature_extraction": ["a dense classifier on"],
     "finetune_in_five_steps": ["of the network are bit-equal", "held-out digits are right", "model.ckpt"],

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import inception
-from inception import images, quiet
+from inception import images, pictures, quiet
 from inception.weights import Weights
 
 PHOTOGRAPHS = (
@@ -45,7 +45,7 @@ def crops() -> tuple[np.ndarray, np.ndarray]:
         for _ in range(CROPS + TESTS):
             side = rng.integers(60, 140)
             top, left = (rng.integers(0, a - side) for a in whole.shape[:2])
-            made.append(images.prepare(whole[top : top + side, left : left + side], SIZE))
+            made.append(pictures.named("whole").at(SIZE).input(whole[top : top + side, left : left + side]))
     return np.stack(made), np.repeat(np.arange(len(PHOTOGRAPHS)), CROPS + TESTS)
 
 

@@ -22,6 +22,8 @@ from PIL import Image
 
 import inception
 from inception import architecture, images, labels, quiet
+from inception.pictures import NAMED, preprocess_input
+from inception.resize import resize
 from inception.variants import KERAS, Variant
 from inception.weights import Weights
 
@@ -56,20 +58,20 @@ def pictures() -> list[np.ndarray]:
 
 def scaled(change: Callable[[np.ndarray], np.ndarray], size: int = SIZE) -> Prepare:
     """The right resize, then another scaling of the pixels 0..255."""
-    return lambda picture: change(images.resize(picture, size, size)).astype(np.float32)
+    return lambda picture: change(resize(picture, size, size)).astype(np.float32)
 
 
 def resized(change: Callable[[np.ndarray], np.ndarray]) -> Prepare:
     """Another resize to 299x299, then the right scaling."""
-    return lambda picture: images.preprocess_input(change(picture))
+    return lambda picture: preprocess_input(change(picture))
 
 
 def right(picture: np.ndarray) -> np.ndarray:
-    return images.prepare(picture)
+    return NAMED["whole"].input(picture)
 
 
-def recipe(name: str) -> Prepare:
-    return lambda picture: images.prepare(picture, recipe=name)
+def way(name: str) -> Prepare:
+    return NAMED[name].input
 
 
 def pillow(method: Image.Resampling) -> Prepare:
@@ -88,7 +90,7 @@ def centre(shorter: int) -> Prepare:
     def cut(picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[:2]
         sides = [max(shorter, round(side * shorter / min(height, width))) for side in (height, width)]
-        large = images.resize(picture, *sides)
+        large = resize(picture, *sides)
         top, left = ((side - SIZE) // 2 for side in sides)
         return large[top : top + SIZE, left : left + SIZE]
 
@@ -261,12 +263,12 @@ def groups(lab: Lab) -> dict[str, list[Row]]:
             ("bilinear with anti-aliasing (Pillow)", pillow(Image.Resampling.BILINEAR)),
             ("bicubic with anti-aliasing (Pillow)", pillow(Image.Resampling.BICUBIC)),
             ("nearest pixel (`keras.utils.load_img`'s default)", pillow(Image.Resampling.NEAREST)),
-            ("to 224x224", scaled(images.preprocess_input, 224)),
+            ("to 224x224", scaled(preprocess_input, 224)),
         ),
         "Which part of the picture": changed(
-            ("the central 87.5 % of each side (slim)", recipe("slim")),
+            ("the central 87.5 % of each side (slim)", way("slim")),
             ("shorter side to 299, centre crop (Keras's author)", centre(299)),
-            ("shorter side to 342 by Pillow, centre crop (torchvision)", recipe("torchvision")),
+            ("shorter side to 342 by Pillow, centre crop (torchvision)", way("torchvision")),
         ),
         "JPEG": [
             compare("decoded by `tf.io.decode_jpeg` instead of Pillow", jpeg_right, run(jpeg(90, tensorflow_decoded))),

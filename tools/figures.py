@@ -22,7 +22,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 import inception
-from inception import architecture, names
+from inception import architecture, names, pictures
 from inception.architecture import Concat, Conv, Node, Pool
 from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, TORCHVISION, Variant
 from inception.weights import Source, UnsupportedFeature, Weights, graph_names, slim_2016_03, torch_names
@@ -252,7 +252,7 @@ def odd_weights() -> Weights:
     like = dataclasses.replace(GOOGLE_2015, num_classes=12, border="include", depth_multiplier=0.01, min_depth=2)
     rng = np.random.default_rng(0)
     arrays = {name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in like.shapes().items()}
-    return Weights(arrays, like, Source("odd", "made"))
+    return Weights(arrays, like, Source("odd", "made"), picture=pictures.GOOGLE_2015)
 
 
 def formats() -> str:
@@ -277,13 +277,14 @@ def _round_trip(weights: Weights, name: str) -> str:
     equal = all(np.array_equal(again.arrays[key], array) for key, array in weights.arrays.items())
     endings = ", ".join(f"`{ending}`" for ending in form.endings)
     found = {"checksum": "found, by checksums", "structure": "found only where the structure breaks"}
-    arrays, rules = "bit-equal" if equal else "differ", kept(weights.variant, again.variant)
+    arrays, rules = "bit-equal" if equal else "differ", kept(weights, again)
     return f"| {name} | {endings} | {arrays} | {rules} | {found[again.source.integrity]} |"
 
 
-def kept(before: Variant, after: Variant) -> str:
+def kept(before: Weights, after: Weights) -> str:
     lost = [field.name for field in dataclasses.fields(Variant)
-            if getattr(before, field.name) != getattr(after, field.name)]  # fmt: skip
+            if getattr(before.variant, field.name) != getattr(after.variant, field.name)]  # fmt: skip
+    lost += ["picture"] if before.picture != after.picture else []
     return "all" if not lost else "all but " + ", ".join(f"`{name}`" for name in lost)
 
 

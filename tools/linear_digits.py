@@ -50,7 +50,7 @@ def main() -> None:
         for network, weights in networks.items():
             out = Path(name) / network
             summary = features.extract(
-                folder, out, weights, end_points=(given.end_point,), size=given.size, recipe="keras"
+                folder, out, weights, end_points=(given.end_point,), picture=f"whole,size={given.size}"
             )
             print(f"{network}: {summary.rows} digits, {summary.images_per_second:.0f} images/s ({summary.engine})")
             found[network] = features.load(out).arrays[given.end_point]

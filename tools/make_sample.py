@@ -12,6 +12,7 @@ pictures. Takes a few minutes on two cores.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import inception
-from inception import names
+from inception import names, pictures
 from inception.builders.keras import to_weights
 from inception.training import PAPER, compile, scaled, targets
 
@@ -98,7 +99,8 @@ def main() -> None:
     accuracy = {head: float(np.mean(found[head].argmax(-1) == test_y)) for head in HEADS}
     print(f"held-out accuracy on {HELD_OUT} digits: {accuracy}")
 
-    to_weights(model).save(arguments.out / "sample.h5")
+    whole = pictures.named("whole").at(SIZE)  # the digits are small, nothing of them may be cut off
+    dataclasses.replace(to_weights(model), picture=whole).save(arguments.out / "sample.h5")
     (arguments.out / "sample.labels.txt").write_text("".join(f"{i}\n" for i in range(10)))
     (arguments.out / "sample.json").write_text(
         json.dumps({"held_out_digits": HELD_OUT, "held_out_accuracy": accuracy, "epochs": arguments.epochs}, indent=2)

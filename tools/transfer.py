@@ -25,7 +25,7 @@ import inception
 from inception import features
 from inception.builders.keras import to_weights
 from inception.training import evaluate, finetune
-from inception.training.network import network_of
+from inception.training.network import trunk_of
 from inception.weights import Weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -48,7 +48,7 @@ def linear(weights: Weights, root: Path, name: str, end_point: str, size: int) -
 
 def bit_equal(weights: Weights, out: Path, end_point: str, unfreeze: str, size: int) -> str:
     """How many arrays are as before, below the unfrozen block and in it; Keras reads the result."""
-    network, model = network_of(weights, size, None, end_point, None), keras.saving.load_model(out / "model.keras")
+    network, model = trunk_of(weights, size, end_point=end_point), keras.saving.load_model(out / "model.keras")
     unfrozen = network.from_block(unfreeze)
     same: dict[bool, list[bool]] = {False: [], True: []}
     for layer in network.base.layers:

@@ -216,7 +216,6 @@ def precisions(setup: Setup) -> Section:
 def photographs(folder: Path | None, weights: Any) -> np.ndarray:
     """The pictures of a folder as the network takes them; crops of scikit-image's photographs where none is given."""
     from inception import export
-    from inception import images as pictures
 
     if folder is not None:
         return np.stack(export.pictures(folder, weights, (299, 299)))
@@ -230,7 +229,7 @@ def photographs(folder: Path | None, weights: Any) -> np.ndarray:
         picture = np.stack([picture] * 3, -1) if picture.ndim == 2 else picture
         side = int(min(picture.shape[:2]) * rng.uniform(0.5, 1))
         top, left = (rng.integers(0, length - side + 1) for length in picture.shape[:2])
-        crops.append(pictures.prepare(picture[top : top + side, left : left + side], 299, weights.variant))
+        crops.append(weights.picture.input(np.ascontiguousarray(picture[top : top + side, left : left + side])))
     return np.stack(crops)
 
 
