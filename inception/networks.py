@@ -116,7 +116,7 @@ def network_of(
             files, or a folder with one checkpoint in it; `Weights`; a Keras model, ours or not; a `Network`.
         picture: another way of a picture than the network's own: a name or fields (`pictures.named`), or a `Picture`.
         size: of the input, in place of the network's own.
-        labels: a file of class names, one a line, or `Label`s; None for those that belong to the network.
+        labels: a file of class names, one a line, or a sequence of `Label`; None for those that belong to the network.
         preprocess: for a Keras model of another family, what makes its input of pixels 0..255
             (`keras.applications.vgg16.preprocess_input`); "none" for pixels as they are.
 

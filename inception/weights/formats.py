@@ -167,15 +167,25 @@ def format_of(path: Path) -> str:
 
 
 def _checkpoint_in(path: str | os.PathLike[str]) -> str:
-    """A training folder stands for the newest checkpoint that its `checkpoint` file names."""
+    """A folder stands for the checkpoint in it: the newest that its `checkpoint` file names, or the only one."""
     state = Path(path) / "checkpoint"
     if not state.is_file():
-        return os.fspath(path)
+        return _only_checkpoint(Path(path)) if Path(path).is_dir() else os.fspath(path)
     with open(state, "rb") as file:
         line = re.search(rb'^model_checkpoint_path: "([^"]+)"', file.read(65_536))
     if line is None:
         raise CheckpointError(f"{state} names no checkpoint; give the checkpoint's own path.")
     return os.fspath(Path(path) / Path(line[1].decode(errors="replace")).name)
+
+
+def _only_checkpoint(folder: Path) -> str:
+    found = sorted(folder.glob("*.index")) or sorted(path for path in folder.glob("*.ckpt*") if path.is_file())
+    if len(found) == 1:
+        return os.fspath(found[0].with_suffix("") if found[0].suffix == ".index" else found[0])
+    if (folder / "saved_model.pb").is_file():
+        raise UnsupportedFeature(f"{folder} is a SavedModel, which is not read; give the weights that it was made of.")
+    has = f"{len(found)} checkpoints ({found[0].name}, ...)" if found else "no checkpoint"
+    raise CheckpointError(f"{folder} is a folder without a weight file of its own: it holds {has}; give a file's path.")
 
 
 def _module(name: str) -> ModuleType:

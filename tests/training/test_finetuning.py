@@ -25,7 +25,7 @@ from inception.training.finetuning import Diverged, compare_modes
 # The first rows of a narrow network, so that tracing takes no time.
 SMALL = {"size": 75, "end_point": "Mixed_5b", "unfreeze": "Conv2d_4a_3x3", "epochs": 2, "head_epochs": 4,
          "batch_size": 8, "learning_rate": 1e-3, "head_learning_rate": 0.05, "validation": 0.25, "engine": "tensorflow",
-         "early_stopping": None}  # fmt: skip
+         "early_stopping": None, "picture": "whole"}  # fmt: skip
 OVERSHOT = {"head_epochs": 8, "head_learning_rate": 0.3}  # a classifier that any epoch of the blocks improves
 FROZEN_LAYERS = 4  # convolutions before Conv2d_4a_3x3
 
@@ -130,7 +130,7 @@ def test_it_learns_and_writes_everything(run, pictures):
 def test_the_result_gives_the_same_scores_everywhere(run, pictures):
     """Our reader, Keras's, and the fine-tuning's own evaluation."""
     found = evaluate(pictures, run.out)
-    assert (found.picture, len(found.skipped)) == (pictures_.KERAS.at(75), 1)
+    assert (found.picture, len(found.skipped)) == (pictures_.NAMED["whole"].at(75), 1)
     network = classify.classifier_of(run.out)
     model = keras.saving.load_model(run.out / "model.keras")
     inputs = np.stack([network.network.input(path) for path in found.pictures.paths])
@@ -264,7 +264,7 @@ def test_any_keras_model_with_its_own_preprocessing(pictures, tmp_path):
     with pytest.raises(ValueError, match="no block 'block9' to unfreeze; expected one of block0, block1, block2"):
         finetune(pictures, model, tmp_path / "other", unfreeze="block9", preprocess=halved)
     for call in (lambda: finetune(pictures, model, tmp_path / "other"), lambda: evaluate(pictures, saved)):
-        with pytest.raises(ValueError, match="is no InceptionV3: say which values it takes with preprocess="):
+        with pytest.raises(ValueError, match="is no InceptionV3 that takes its pictures as they come: say which values it takes, with preprocess="):
             call()
 
 
@@ -304,7 +304,7 @@ def test_the_command_line(pictures, weights, tmp_path):
     assert "held-out pictures are right" in done.output and "model.keras" in done.output
     found = call(app, ["evaluate", str(pictures), "--weights", str(out), "--errors", str(tmp_path / "errors.csv")])
     assert found.exit_code == 0 and "top-1" in found.output and "top-5" not in found.output
-    assert "the whole picture, squashed" in found.output and "damaged" in found.output
+    assert "the shorter side to 342" in found.output and "damaged" in found.output
     assert (tmp_path / "errors.csv").read_text().startswith("path,class,probability,taken for")
     with pytest.raises(ValueError, match="holds other files"):
         call(app, ["finetune", str(pictures), str(pictures), "--weights", str(weights)], catch_exceptions=False)
