@@ -45,7 +45,9 @@ def test_a_class_is_found_by_either_spelling():
     assert labels.Label("", "my_cat").is_called("my cat")
 
 
-@pytest.mark.parametrize("kind", [np.asarray, np.ndarray.tolist, tf.constant, tf.Variable], ids=["array", "list", "tensor", "variable"])
+@pytest.mark.parametrize(
+    "kind", [np.asarray, np.ndarray.tolist, tf.constant, tf.Variable], ids=["array", "list", "tensor", "variable"]
+)
 def test_decode_predictions_spells_as_keras_whatever_holds_the_scores(kind):
     scores = np.zeros((2, 1000), np.float32)
     scores[:, 386], scores[:, 101] = 0.75, 0.25
