@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from inception.brief import one_line
 from inception.labels import Label
 from inception.networks import Network, network_of
 from inception.pictures import ImageLike, Picture, Preprocess
@@ -31,6 +32,8 @@ class Classifier:
     model: keras.Model
     labels: tuple[Label, ...]
     network: Network
+
+    __repr__ = one_line
 
     def scores(self, inputs: np.ndarray) -> np.ndarray:
         """Prepared pictures [n, height, width, 3] to probabilities [n, classes], in inference mode."""

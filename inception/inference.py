@@ -86,6 +86,9 @@ class Inference:
         """How a picture becomes an input: `run.picture.input("cat.jpg")`."""
         return self.plan.picture.at(self.settings.image_size)
 
+    def __repr__(self) -> str:
+        return f"Inference({self.engine}, {', '.join(self.end_points)}, {self.settings.precision})"
+
     def __call__(self, batch: Any) -> dict[str, np.ndarray]:
         """{end point: array} for images [n, height, width, channels], an array or a tensor, or for picture files.
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from inception import pictures
 from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Padding, Pool, fold, walk
+from inception.brief import one_line
 from inception.pictures import Picture
 from inception.variants import SCOPE, Variant
 from inception.weights import Weights
@@ -39,6 +40,8 @@ class Convolve:
     stride: int = 1
     padding: Padding = "SAME"
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, eq=False)
 class Scale:
@@ -49,6 +52,8 @@ class Scale:
     scale: np.ndarray | None
     offset: np.ndarray | None
     relu: bool = False
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class Dense:
     kernel: np.ndarray
     bias: np.ndarray
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True)
 class Softmax:
@@ -125,6 +132,8 @@ class Plan:
     variant: Variant
     pixels: bool = False
     picture: Picture = pictures.KERAS
+
+    __repr__ = one_line
 
 
 def available(variant: Variant) -> tuple[str, ...]:

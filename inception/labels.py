@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,15 @@ class Label:
 
     wnid: str
     name: str
+
+    @property
+    def keras_name(self) -> str:
+        """The name as `keras.applications` spells it: `African_elephant`."""
+        return self.name.replace(" ", "_")
+
+    def is_called(self, text: str) -> bool:
+        """Whether a text is its WordNet id, or its name in either spelling and any case."""
+        return text == self.wnid != "" or text.replace(" ", "_").casefold() == self.keras_name.casefold()
 
 
 _COLUMNS = {1000: "keras_index", 1001: "slim_index", 1008: "graph2015_index"}
@@ -78,18 +88,28 @@ def top(scores: np.ndarray, labels: Sequence[Label], count: int = 5) -> list[tup
     return [(labels[i], float(scores[i])) for i in best]
 
 
-def decode_predictions(preds: np.ndarray, top: int = 5) -> list[list[tuple[str, str, float]]]:
-    """(wnid, name, score) of the best classes for each row, as `keras.applications` gives them.
+def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
+    """(wnid, name, score) of the best classes for each row; names are spelled as Keras does.
 
-    preds: [n, 1000], [n, 1001] (slim) or [n, 1008] (the 2015 graph); ValueError for others.
+    preds: an array or a tensor [n, 1000], [n, 1001] (slim) or [n, 1008] (the 2015 graph);
+    ValueError for others.
     """
-    preds = np.asarray(preds)
-    labels = imagenet(preds.shape[-1]) if preds.ndim == 2 else None
+    scores = _array(preds)
+    labels = imagenet(scores.shape[-1]) if scores.ndim == 2 else None
     if labels is None:
         raise ValueError(
-            f"Predictions have the shape {preds.shape}; expected [n, 1000], [n, 1001] or [n, 1008] ImageNet scores."
+            f"Predictions have the shape {scores.shape}; expected [n, 1000], [n, 1001] or [n, 1008] ImageNet scores."
         )
-    return [[(label.wnid, label.name, score) for label, score in _top(row, labels, top)] for row in preds]
+    return [[(label.wnid, label.keras_name, score) for label, score in _top(row, labels, top)] for row in scores]
 
 
 _top = top  # `decode_predictions` has an argument of this name, as Keras's has
+
+
+def _array(values: Any) -> np.ndarray:
+    """Scores as an array, wherever a tensor lies, whether or not it has a gradient."""
+    if isinstance(values, np.ndarray | list | tuple):
+        return np.asarray(values)
+    from keras import ops
+
+    return np.asarray(ops.convert_to_numpy(values))

@@ -23,6 +23,7 @@ import numpy as np
 
 from inception import images, names, pictures
 from inception import labels as class_names
+from inception.brief import one_line
 from inception.labels import Label
 from inception.pictures import ImageLike, Picture, Preprocess
 from inception.variants import Variant
@@ -55,6 +56,8 @@ class Network:
     loaded: Weights | None = None
     model: keras.Model | None = None
     preprocess: Preprocess | None = None
+
+    __repr__ = one_line
 
     @functools.cached_property
     def inception(self) -> Weights:
@@ -159,8 +162,10 @@ def _found(source: Any, said: bool) -> Network:
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(source, keras.Model):
         return _of_model(source, said)
-    if type(source).__module__.startswith("tf_keras."):
-        raise ValueError("The model is tf_keras's, of Keras 2; save it as .h5 and give the path.")
+    if "tf_keras" in sys.modules:
+        from inception.builders.keras import refuse_keras_2
+
+        refuse_keras_2(source, "The model")
     if isinstance(source, Weights):
         return _of_weights(source)
     if not isinstance(source, str | os.PathLike):

@@ -12,6 +12,7 @@ import dataclasses
 import math
 import operator
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Picture:
 
     def scaled(self, pixels: Any) -> Any:
         """Pixels 0..255, channels last, of any size, in the network's range: float32, of the same kind."""
-        return preprocess_input(pixels, picture=self)
+        return _scaled(pixels, self, "float32")
 
     # --- And back ----------------------------------------------------------------------
 
@@ -344,33 +345,49 @@ def preprocess_input(x: Any, data_format: str | None = None, picture: str | Pict
     """Pixels 0..255 to what the network takes ([-1, 1] for slim and Keras weights): (x - mean) / scale.
 
     x: numpy array or tensor of any number type, channels last, or first where
-    `data_format` is "channels_first". Returns float32 of the same shape and kind (numpy
-    for lists); x itself is never changed. Raises ValueError for another `data_format`.
+    `data_format` is "channels_first". Returns the same shape and kind (numpy for lists), in the
+    type of x where that is a float, as Keras does, otherwise in Keras's `floatx` (float32). x
+    itself is never changed. Raises ValueError for another `data_format`.
     """
     if data_format not in (None, "channels_last", "channels_first"):
         raise ValueError(f'data_format is {data_format!r}; expected "channels_last" or "channels_first".')
-    picture = named(picture)
-    mean, scale = (np.asarray(values, np.float32) for values in (picture.mean, picture.scale))
+    kept = _float_type(x)
+    wide = "float32" if kept in ("float16", "bfloat16") else kept  # in halves, a mean and a scale would be rounded
+    return _cast(_scaled(x, named(picture), wide, data_format == "channels_first"), kept)
+
+
+def _scaled(x: Any, picture: Picture, dtype: str, first: bool = False) -> Any:
+    mean, scale = (np.asarray(values, dtype) for values in (picture.mean, picture.scale))
     if len(set(picture.mean)) == len(set(picture.scale)) == 1:
         mean, scale = mean[0], scale[0]
-    elif data_format == "channels_first":
+    elif first:
         mean, scale = mean.reshape(3, 1, 1), scale.reshape(3, 1, 1)
-    x = _float32(x)
+    x = _cast(x, dtype)
     if picture.bgr:
-        x = x[..., ::-1, :, :] if data_format == "channels_first" else x[..., ::-1]
+        x = x[..., ::-1, :, :] if first else x[..., ::-1]
     return (x - mean) / scale
 
 
-def _float32(x: Any) -> Any:
+def _float_type(x: Any) -> str:
+    """The float type that numbers have; Keras's own, where Keras is in use, for whole numbers and lists."""
+    dtype = getattr(x, "dtype", None)
+    name = str(getattr(dtype, "name", dtype)).removeprefix("torch.")
+    if "float" in name and not (isinstance(x, np.ndarray) and name == "bfloat16"):  # which Keras takes for no float
+        return name
+    keras = sys.modules.get("keras")
+    return "float32" if keras is None else str(keras.config.floatx())
+
+
+def _cast(x: Any, dtype: str) -> Any:
     if isinstance(x, np.ndarray | np.generic | list | tuple | int | float):
-        return np.asarray(x, np.float32)
+        return np.asarray(x, dtype)
     if type(x).__module__.startswith("tensorflow."):  # as in a tf.data pipeline, whatever Keras's backend is
         import tensorflow as tf
 
-        return tf.cast(x, tf.float32)
+        return tf.cast(x, dtype)
     from keras import ops
 
-    return ops.cast(x, "float32")
+    return ops.cast(x, dtype)
 
 
 class SuspiciousRange(UserWarning):

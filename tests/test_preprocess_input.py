@@ -1,8 +1,9 @@
-"""Pixel values to the network's range: Keras's own numbers, any type, and never a change to the argument."""
+"""Pixel values to the network's range: Keras's own numbers and types, and never a change to the argument."""
 
 import copy
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,23 +12,44 @@ from inception.pictures import NAMED, preprocess_input
 
 PIXELS = np.random.default_rng(0).integers(0, 256, [2, 5, 4, 3], np.uint8)
 RGB = NAMED["torch"]
-ONE_ULP = 1.2e-7  # of float32 at 1
+peer = keras.applications.inception_v3.preprocess_input
 
 
-def theirs(pixels: np.ndarray) -> np.ndarray:
-    return keras.applications.inception_v3.preprocess_input(pixels.astype(np.float32))
+TYPES = ["bool", "uint8", "int32", "int64", "float16", "float32", "float64", ml_dtypes.bfloat16]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float16", "float32", "float64"])
-def test_any_type_gives_keras_numbers_as_float32_and_stays_as_it_was(dtype):
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_any_type_gives_keras_numbers_in_keras_type_and_stays_as_it_was(dtype):
     pixels = PIXELS.astype(dtype)
     kept = pixels.tobytes()
-    result = preprocess_input(pixels)
+    result, expected = preprocess_input(pixels), peer(pixels.copy())
     assert type(result) is np.ndarray
-    assert (result.dtype, result.shape) == (np.float32, pixels.shape)
-    np.testing.assert_allclose(result, theirs(pixels), rtol=0, atol=ONE_ULP)
+    assert (result.dtype, result.shape) == (expected.dtype, pixels.shape)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=np.finfo(result.dtype).eps)
     assert pixels.tobytes() == kept
     assert not np.shares_memory(result, pixels)
+
+
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
+def test_whole_numbers_become_keras_floatx(floatx):
+    kept = keras.config.floatx()
+    keras.config.set_floatx(floatx)
+    try:
+        expected = peer(PIXELS.copy())
+        for pixels in (PIXELS, PIXELS.tolist(), tf.constant(PIXELS)):
+            assert preprocess_input(pixels).dtype == expected.dtype == floatx
+        assert preprocess_input(PIXELS.astype(np.float32)).dtype == np.float32
+        assert NAMED["keras"].scaled(PIXELS).dtype == np.float32  # the networks here take nothing else
+    finally:
+        keras.config.set_floatx(kept)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_are_rounded_once(dtype):
+    """To the nearest of their numbers: a mean of 123.675 is none of them."""
+    pixels = tf.cast(PIXELS, dtype)
+    exact = (tf.cast(pixels, tf.float64) - RGB.mean) / RGB.scale
+    np.testing.assert_array_equal(preprocess_input(pixels, picture=RGB), tf.cast(exact, dtype))
 
 
 def test_an_argument_that_cannot_be_written_to_is_no_obstacle():
@@ -45,14 +67,22 @@ def test_lists_and_single_pixels():
     assert [preprocess_input(value) for value in (0, 127.5, 255)] == [-1, 0, 1]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32", "float64"])
-def test_tensors_stay_tensors_and_as_they_were(dtype):
-    pixels = tf.constant(PIXELS.astype(dtype))
-    result = preprocess_input(pixels)
-    assert isinstance(result, tf.Tensor)
-    assert (result.dtype, result.shape) == (tf.float32, pixels.shape)
-    np.testing.assert_array_equal(result, preprocess_input(PIXELS))
-    np.testing.assert_array_equal(pixels, PIXELS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_tensors_stay_tensors_of_their_type_and_as_they_were(dtype):
+    pixels = tf.cast(PIXELS, dtype)
+    kept = tf.identity(pixels)
+    for given in (pixels, tf.Variable(pixels)):
+        result = preprocess_input(given)
+        assert isinstance(result, tf.Tensor)
+        assert (result.dtype, result.shape) == (peer(pixels).dtype, pixels.shape) == (dtype, pixels.shape)
+        np.testing.assert_allclose(result, peer(pixels), rtol=0, atol=float(ml_dtypes.finfo(dtype).eps))
+        np.testing.assert_array_equal(given, kept)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_tensors_of_whole_numbers_become_floats(dtype):
+    """Which Keras refuses."""
+    np.testing.assert_array_equal(preprocess_input(tf.cast(PIXELS, dtype)), preprocess_input(PIXELS), strict=True)
 
 
 def test_it_works_in_a_pipeline_whatever_the_backend_is(monkeypatch):
@@ -61,10 +91,12 @@ def test_it_works_in_a_pipeline_whatever_the_backend_is(monkeypatch):
     np.testing.assert_array_equal(next(iter(pipeline)), preprocess_input(PIXELS))
 
 
-def test_it_works_in_a_model():
-    image = keras.Input((5, 4, 3), dtype="uint8")
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64"])
+def test_it_works_in_a_model(dtype):
+    image = keras.Input((5, 4, 3), dtype=dtype)
     model = keras.Model(image, preprocess_input(image))
-    np.testing.assert_array_equal(model(PIXELS), preprocess_input(PIXELS))
+    assert model.output.dtype == peer(image).dtype
+    np.testing.assert_array_equal(model(PIXELS.astype(dtype)), preprocess_input(PIXELS.astype(dtype)))
 
 
 @pytest.mark.parametrize(

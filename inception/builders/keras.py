@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import numbers
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import keras
@@ -57,11 +58,13 @@ def InceptionV3(
             From a file or `Weights`, a classifier or auxiliary head that the model does
             not have is left aside; everything else must fit.
         input_tensor: a Keras tensor to build on, instead of a new input.
-        input_shape: (height, width, channels); unknown sizes are None. At least 75x75,
-            107x107 with `aux_logits`.
+        input_shape: (height, width, channels). At least 75x75, 107x107 with `aux_logits`. As in
+            `keras.applications`, it is (299, 299, 3) with "imagenet" and top, and sizes may be
+            unknown (None) without top; for other sizes with top give
+            `input_tensor=keras.Input((None, None, 3))`.
         pooling: without top: None for the last maps, "avg" or "max" for a vector.
         classes: outputs of the classifier.
-        classifier_activation: of the classifiers; None for logits.
+        classifier_activation: of the classifiers; None for logits. With weights, "softmax" or None.
         name: of the model. Two InceptionV3 stand in one model as layers of it (`one(image)`), each
             by its own name; the names of their layers are the same.
         aux_logits: adds the auxiliary head (slim scope AuxLogits). The model's output is then
@@ -77,9 +80,13 @@ def InceptionV3(
         A `keras.Model`. `end_points(model)` has its layers under slim's names.
 
     Raises:
-        ValueError: for arguments that do not fit each other, or weights that do not fit the model.
+        ValueError: for arguments that do not fit each other, before anything is downloaded, or weights
+            that do not fit the model.
     """
-    _check_arguments(include_top, pooling, aux_logits, final_endpoint, classes)
+    _check_arguments(include_top, weights, pooling, aux_logits, final_endpoint, classes)
+    if include_top:
+        _check_activation(classifier_activation, weights)
+    imagenet = isinstance(weights, str) and weights == "imagenet"
     rules = dataclasses.replace(
         named(variant or KERAS),
         num_classes=classes if include_top else 0,
@@ -87,9 +94,12 @@ def InceptionV3(
         depth_multiplier=depth_multiplier,
         min_depth=min_depth,
     )
-    image = _image(input_tensor, input_shape, include_top)
+    image = _image(input_tensor, _input_shape(input_shape, include_top, imagenet))
     rules = _for_image(rules, final_endpoint, *_size(image))
-    loaded = _weights(weights, include_top, classes)
+    if imagenet:
+        _check_imagenet(rules, _rows(rules, final_endpoint))
+        weights = published.fetch_imagenet(include_top)
+    loaded = weights if weights is None or isinstance(weights, Weights) else formats.load(weights)
     if loaded is not None:
         if variant is None:
             rules = dataclasses.replace(rules, **{field: getattr(loaded.variant, field) for field in _RULES})
@@ -122,8 +132,11 @@ def model_of(weights: Weights, **arguments: Any) -> keras.Model:
 
 
 def _check_arguments(
-    include_top: bool, pooling: str | None, aux_logits: bool, final_endpoint: str, classes: int
+    include_top: bool, weights: Any, pooling: str | None, aux_logits: bool, final_endpoint: str, classes: int
 ) -> None:
+    if not isinstance(weights, str | os.PathLike | Weights | None):
+        found = repr(weights) if isinstance(weights, bool | int | float) else f"a {type(weights).__name__}"
+        raise ValueError(f'weights is {found}; expected None, "imagenet", the path of a weight file, or Weights.')
     if pooling not in (None, "avg", "max"):
         raise ValueError(f'pooling is {pooling!r}; expected None, "avg" or "max".')
     if include_top and classes < 1:
@@ -134,29 +147,65 @@ def _check_arguments(
         raise ValueError("aux_logits=True needs include_top=True: the auxiliary head is a second classifier.")
 
 
-def _weights(weights: Any, include_top: bool, classes: int) -> Weights | None:
-    if weights is None or isinstance(weights, Weights):
-        return weights
-    if weights == "imagenet":
-        if include_top and classes != 1000:
-            raise ValueError(f'weights="imagenet" with include_top=True has 1000 classes; received classes={classes}.')
-        return formats.load(published.fetch_imagenet(include_top))
-    return formats.load(weights)
+def _check_activation(activation: Any, weights: Any) -> None:
+    allowed = keras.activations.softmax, keras.activations.linear
+    if keras.activations.get(activation) not in allowed and weights is not None:
+        raise ValueError(
+            f"classifier_activation is {activation!r}; with weights and include_top=True expected "
+            '"softmax", which they were trained with, or None for logits.'
+        )
 
 
-def _image(input_tensor: Any, input_shape: Any, include_top: bool) -> Any:
+def _input_shape(given: Any, include_top: bool, imagenet: bool) -> tuple[int | None, ...]:
+    """The shape of the input, with the conditions of `keras.applications`."""
+    size = 299 if include_top else None
+    usual = (3, size, size) if _channels_first() else (size, size, 3)
+    if given is None:
+        return usual
+    shape = tuple(given) if isinstance(given, tuple | list) else ()
+    if len(shape) != 3 or not all(n is None or isinstance(n, numbers.Integral) for n in shape):
+        raise ValueError(f"input_shape is {given}; expected three numbers, as in (299, 299, 3).")
+    if include_top and imagenet and shape != usual:
+        raise ValueError(
+            f'input_shape is {shape}; weights="imagenet" with include_top=True takes {usual}. Leave input_shape out, '
+            f"give include_top=False or, for images of another size, input_tensor=keras.Input({shape})."
+        )
+    if include_top and None in shape:
+        raise ValueError(
+            f"input_shape is {shape}; include_top=True needs every number of it. For images of any size "
+            f"give include_top=False or input_tensor=keras.Input({shape})."
+        )
+    return shape
+
+
+def _check_imagenet(rules: Variant, rows: Table) -> None:
+    """ValueError for a model that Keras's ImageNet file, not yet there, will not fit."""
+    given = 'weights="imagenet"'
+    if rules.channels != KERAS.channels:
+        raise ValueError(f"{given} takes images of 3 channels; the input has {rules.channels}. Give weights=None.")
+    _check_fit(KERAS, KERAS.shapes(), rules, rows, given)
+
+
+def _image(input_tensor: Any, shape: tuple[int | None, ...]) -> Any:
     """The Keras tensor to build on."""
-    if input_tensor is not None:
-        if not keras.utils.is_keras_tensor(input_tensor) or len(input_tensor.shape) != 4:
-            found = f"a {type(input_tensor).__name__} of shape {getattr(input_tensor, 'shape', None)}"
-            raise ValueError(f"input_tensor is {found}; expected a Keras tensor of images, as keras.Input returns it.")
-        return input_tensor
-    if input_shape is None:
-        size = 299 if include_top else None
-        input_shape = (3, size, size) if _channels_first() else (size, size, 3)
-    if len(input_shape) != 3:
-        raise ValueError(f"input_shape is {tuple(input_shape)}; expected three numbers, as in (299, 299, 3).")
-    return layers.Input(shape=tuple(input_shape), name="input_1")
+    if input_tensor is None:
+        return layers.Input(shape=shape, name="input_1")
+    refuse_keras_2(input_tensor, "input_tensor")
+    if not keras.utils.is_keras_tensor(input_tensor) or len(input_tensor.shape) != 4:
+        found = f"a {type(input_tensor).__name__} of shape {getattr(input_tensor, 'shape', None)}"
+        raise ValueError(f"input_tensor is {found}; expected a Keras tensor of images, as keras.Input returns it.")
+    return input_tensor
+
+
+def refuse_keras_2(given: Any, what: str) -> None:
+    """ValueError for a model or a tensor of Keras 2: with TF_USE_LEGACY_KERAS=1, `tf.keras` is that."""
+    if any(each.__module__.startswith("tf_keras.") for each in type(given).__mro__):
+        legacy = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true")
+        which = "tf.keras is Keras 2 here, because TF_USE_LEGACY_KERAS is set" if legacy else "tf_keras is Keras 2"
+        raise ValueError(
+            f"{what} is of Keras 2 ({which}); expected one of Keras 3: make it with `import keras`, "
+            "or give the path of weights saved as .h5."
+        )
 
 
 def _saying(image: Any, picture: Picture) -> Any:
@@ -201,7 +250,7 @@ def _channels_first() -> bool:
     return keras.config.image_data_format() == "channels_first"
 
 
-def _size(x: Any) -> tuple[int | None, int | None, int]:
+def _size(x: Any) -> tuple[int | None, int | None, int | None]:
     """(height, width, channels) of a map, whichever way its axes are ordered."""
     shape = tuple(x.shape)[1:]
     return (shape[1], shape[2], shape[0]) if _channels_first() else shape
@@ -211,8 +260,12 @@ def _rows(rules: Variant, final_endpoint: str) -> Table:
     return rules.table() if final_endpoint == END_POINTS[-1] else rules.table().up_to(final_endpoint)
 
 
-def _for_image(rules: Variant, final_endpoint: str, height: int | None, width: int | None, channels: int) -> Variant:
+def _for_image(
+    rules: Variant, final_endpoint: str, height: int | None, width: int | None, channels: int | None
+) -> Variant:
     """The rules with what the image decides: its channels, and the auxiliary kernel that its size leaves room for."""
+    if channels is None:
+        raise ValueError("The input has an unknown number of channels; say it, as in (299, 299, 3).")
     places = walk(_rows(rules, final_endpoint), height, width, channels)
     kernels = [p.node.kernel for p in places if isinstance(p.node, Conv) and p.path.startswith("AuxLogits/Conv2d_2a")]
     return dataclasses.replace(rules, channels=channels, aux_kernel=kernels[0] if kernels else rules.aux_kernel)
@@ -312,19 +365,27 @@ def _fitting(weights: Weights, rules: Variant, rows: Table) -> dict[tuple[str, s
     Raises `ShapeMismatch` or `MissingTensor` when the rest does not fit, `CheckpointError`
     when the weights belong to other rules (border, last pool, gamma) than the model's.
     """
-    where = weights.source.path
-    _check_rules(weights.variant, rules, where)
-    _check_heads(weights.variant, rules, where)
+    shapes = {name: array.shape for name, array in weights.arrays.items()}
+    targets = _check_fit(weights.variant, shapes, rules, rows, weights.source.path)
+    places = names.keras_variables(rules)
+    return {places[name]: weights.arrays[name] for name in targets}
+
+
+def _check_fit(
+    theirs: Variant, shapes: Mapping[str, tuple[int, ...]], rules: Variant, rows: Table, where: str
+) -> list[str]:
+    """The names of the arrays that the model takes, all there and of its shapes; raises as `_fitting` says."""
+    _check_rules(theirs, rules, where)
+    _check_heads(theirs, rules, where)
     targets = {
         f"{SCOPE}/{place.path}/{variable}": shape
         for place in walk(rows, channels=rules.channels)
         for variable, shape in place.variables(rules.gamma).items()
     }
     tops = {name.split("/")[1] for name in targets}
-    found = {name: array.shape for name, array in weights.arrays.items() if name.split("/")[1] in tops}
+    found = {name: shape for name, shape in shapes.items() if name.split("/")[1] in tops}
     plan.match(targets, [plan.Claim(name, name) for name in found], found, where)
-    places = names.keras_variables(rules)
-    return {places[name]: weights.arrays[name] for name in targets}
+    return list(targets)
 
 
 def _check_rules(found: Variant, rules: Variant, where: str) -> None:
@@ -370,8 +431,9 @@ def end_points(model: keras.Model) -> dict[str, Any]:
     beside a softmax, a model of Logits alone does not count the classifier among its weights.
 
     Raises:
-        ValueError: when the model has not the layers of an InceptionV3.
+        ValueError: when the model has not the layers of an InceptionV3, or is one of Keras 2.
     """
+    refuse_keras_2(model, f"The model {getattr(model, 'name', '')}")
     by_name = {layer.name: layer for layer in model.layers}
     points = {row: by_name[name].output for row, name in _row_layers().items() if name in by_name}
     if _FIRST_MIXED in by_name:
@@ -449,8 +511,9 @@ def to_weights(model: keras.Model) -> Weights:
 
     Border rule and last pool are read from the layers that are there, the picture from the name of
     the input (`pictures.input_name`); Keras's where that says none. Raises `MissingTensor` or
-    `ShapeMismatch` when the model's layers are not those of an InceptionV3.
+    `ShapeMismatch` when the model's layers are not those of an InceptionV3, ValueError for one of Keras 2.
     """
+    refuse_keras_2(model, f"The model {model.name}")
     tensors = {
         f"{layer.name}/{v.name}": Stored(tuple(v.shape), np.dtype("float32"), functools.partial(_value, v))
         for layer in model.layers

@@ -31,6 +31,8 @@ __all__ = ["batch_norm", "evaluate", "inception_v3", "inception_v3_arg_scope", "
 v1 = tf.compat.v1
 
 _HEAD_POOL = cast(Pool, architecture.LOGITS[0])  # its stride of 2 shows above 330 pixels only
+# What slim's head leaves to the arg scopes around it; everywhere else a scope of slim's own says both.
+_UNSAID = {"AvgPool_1a_8x8": ("stride",), "Conv2d_1c_1x1": ("stride", "padding")}
 Border = Literal["exclude", "include"]
 EndPoints = dict[str, Any]
 
@@ -243,23 +245,23 @@ class _SlimOps(architecture.Ops[Any]):
         self.border = border
 
     def conv(self, node: Conv, x: Any, path: str) -> Any:
+        window = _window(node)
         node = _fit(node, x)
         special: dict[str, Any] = {}
         if node.stddev is not None:
             special["weights_initializer"] = v1.truncated_normal_initializer(0.0, node.stddev)
         if not node.batch_norm:
             special |= {"activation_fn": None, "normalizer_fn": None}
-        return slim.conv2d(
-            x, node.depth, node.kernel, stride=node.stride, padding=node.padding, scope=node.name, **special
-        )
+        return slim.conv2d(x, node.depth, node.kernel, scope=node.name, **window, **special)
 
     def pool(self, node: Pool, x: Any, path: str) -> Any:
+        window = _window(node)
         node = _fit(node, x)
-        pool, padding = {"max": slim.max_pool2d, "avg": slim.avg_pool2d}[node.kind], node.padding
-        if self.border == "include" and node.kind == "avg" and padding == "SAME":
+        pool = {"max": slim.max_pool2d, "avg": slim.avg_pool2d}[node.kind]
+        if self.border == "include" and node.kind == "avg" and node.padding == "SAME":
             rows, columns = (((size - 1) // 2, size // 2) for size in node.kernel)
-            x, padding = tf.pad(x, [(0, 0), rows, columns, (0, 0)]), "VALID"
-        return pool(x, node.kernel, stride=node.stride, padding=padding, scope=node.name)
+            x, window["padding"] = tf.pad(x, [(0, 0), rows, columns, (0, 0)]), "VALID"
+        return pool(x, node.kernel, scope=node.name, **window)
 
     def concat(self, node: Concat, xs: list[Any], path: str) -> Any:
         return tf.concat(xs, 3)
@@ -276,6 +278,12 @@ def _base(rows: Table, inputs: Any, scope: Any, ops: _SlimOps) -> tuple[Any, End
 
 def _squeeze(logits: Any) -> Any:
     return tf.squeeze(logits, [1, 2], name="SpatialSqueeze")
+
+
+def _window(node: Conv | Pool) -> dict[str, Any]:
+    """The arguments that slim gives a node's window."""
+    given = {"stride": node.stride, "padding": node.padding}
+    return {name: value for name, value in given.items() if name not in _UNSAID.get(node.name, ())}
 
 
 def _fit(node: Any, x: Any) -> Any:
@@ -323,7 +331,7 @@ def _check_inputs(rows: Table, inputs: Any, squeeze: bool = False, global_pool: 
         )
     _, height, width, channels = shape.as_list()
     shapes = {place.path: place.output_shape for place in architecture.walk(rows, height, width, channels)}
-    heads = {"AuxLogits": rows.aux_logits, "Logits": () if global_pool else rows.logits}
+    heads = {"AuxLogits": rows.aux_logits, "Logits": () if global_pool or _users_window() else rows.logits}
     for head, nodes in heads.items():
         size: tuple[int | None, ...] = shapes[f"{head}/{nodes[-1].name}"][:2] if squeeze and nodes else ()
         if set(size) - {None, 1}:
@@ -332,6 +340,14 @@ def _check_inputs(rows: Table, inputs: Any, squeeze: bool = False, global_pool: 
                 "cannot be squeezed; pass spatial_squeeze=False, "
                 "or create_aux_logits=False and global_pool=True."
             )
+
+
+def _users_window() -> bool:
+    """Whether an arg scope changes the last windows, so that their map is not the table's."""
+    return any(
+        {"stride", "padding"} & slim.current_arg_scope().get(slim.arg_scope_func_key(function), {}).keys()
+        for function in (slim.conv2d, slim.avg_pool2d)
+    )
 
 
 def _normalizer() -> contextlib.AbstractContextManager[object]:

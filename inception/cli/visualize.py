@@ -218,7 +218,7 @@ def _number(text: str, table: Sequence[Label]) -> int:
     """A class by its number, wnid or name."""
     if text.isdecimal():
         return int(text)
-    found = [i for i, label in enumerate(table) if text.lower() in (label.name.lower(), label.wnid)]
+    found = [i for i, label in enumerate(table) if label.is_called(text)]
     if not found:
         raise ValueError(f"No class is called {text!r}; give its number, 0 to {len(table) - 1}, or one of its names.")
     return found[0]

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from inception import extras
+from inception.brief import one_line
 from inception.features.reading import Read, Stamp
 from inception.weights import atomic, file_lock
 
@@ -66,6 +67,8 @@ class Features:
     errors: list[tuple[str, str]]
     metadata: dict[str, Any]
     sha256: list[str]
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -14,6 +14,7 @@ import numpy as np
 import inception
 from inception import inference
 from inception import inference_plan as plans
+from inception.brief import one_line
 from inception.networks import Network, network_of
 from inception.pictures import Picture, Preprocess
 from inception.weights import Weights
@@ -39,6 +40,8 @@ class Task:
     engine: str
     batch: int
     layers: bool = False
+
+    __repr__ = one_line
 
     @property
     def picture(self) -> Picture:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from inception.brief import one_line
 from inception.classify import Classifier, classifier_of
 from inception.labels import Label
 from inception.networks import Network
@@ -35,6 +36,8 @@ class Evaluation:
     picture: Picture
     skipped: tuple[tuple[str, str], ...] = ()
     known: Published | None = None
+
+    __repr__ = one_line
 
     def top(self, count: int) -> float:
         """The part of the pictures whose class is among the `count` best; of equal scores the first class counts."""

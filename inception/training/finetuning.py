@@ -32,6 +32,7 @@ import numpy as np
 
 import inception
 from inception import extras, features
+from inception.brief import one_line
 from inception.classify import Classifier
 from inception.features.dataset import shown
 from inception.labels import Label
@@ -76,6 +77,8 @@ class Result:
     training_loss: float
     inference_loss: float
     skipped: tuple[tuple[str, str], ...]
+
+    __repr__ = one_line
 
     @property
     def accuracy(self) -> float:

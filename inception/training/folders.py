@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inception.brief import one_line
 from inception.features.sources import ENDINGS
 
 
@@ -20,6 +21,8 @@ class Pictures:
     paths: tuple[str, ...]
     labels: np.ndarray
     classes: tuple[str, ...]
+
+    __repr__ = one_line
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from inception.brief import one_line
 from inception.networks import Network, network_of
 from inception.pictures import ImageLike, Picture, Preprocess
 from inception.visualize import model_points, pictures
@@ -29,6 +30,8 @@ class Activations:
 
     maps: dict[str, np.ndarray]
     dead: dict[str, np.ndarray]
+
+    __repr__ = one_line
 
     def picture(self, channels: int = 64, columns: int = 16, cell: int = 56) -> np.ndarray:
         """The grid: up to so many channels of each point, in their order, each on its own scale. uint8 [h, w, 3]."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from inception.brief import one_line
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture
 from inception.visualize import model_points, pictures
@@ -55,6 +56,8 @@ class Dream:
 
     image: np.ndarray
     octaves: tuple[Octave, ...]
+
+    __repr__ = one_line
 
     def picture(self) -> np.ndarray:
         return self.image

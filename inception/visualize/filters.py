@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from inception.brief import one_line
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture
 from inception.visualize import model_points, pictures
@@ -47,6 +48,8 @@ class Filters:
     images: np.ndarray
     losses: np.ndarray
     dead: np.ndarray
+
+    __repr__ = one_line
 
     def section(self) -> Section:
         """The grid's part of a sheet; dead channels are empty cells that say so."""

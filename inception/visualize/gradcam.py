@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
+from inception.brief import one_line
 from inception.labels import Label
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture, Preprocess
@@ -43,6 +44,8 @@ class GradCam:
     label: int
     outputs: np.ndarray
     point: str
+
+    __repr__ = one_line
 
     def overlay(self, strength: float = _STRENGTH) -> np.ndarray:
         """The picture with the heat over it: uint8, of the picture's shape."""

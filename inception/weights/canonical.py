@@ -65,6 +65,14 @@ class Weights:
     extra: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     picture: Picture = pictures.KERAS
 
+    def __repr__(self) -> str:
+        heads = f"{self.variant.num_classes} classes" if self.variant.num_classes else "no classifier"
+        extra = f", {len(self.extra)} extra" if self.extra else ""
+        return (
+            f"Weights({self.source.path!r}, {self.source.format}: {heads}, {len(self.arrays)} arrays{extra}, "
+            f"{self.parameters:,} parameters)"
+        )
+
     @property
     def parameters(self) -> int:
         """How many numbers the arrays hold, moving statistics included."""

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,6 +19,7 @@ from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 from inception import architecture, names
 from inception.architecture import END_POINTS
 from inception.builders.keras import InceptionV3, end_points, model_of, to_weights
+from inception.networks import network_of
 from inception.variants import TORCHVISION
 from inception.weights import CheckpointError, Weights
 from inception.weights.errors import MissingTensor, ShapeMismatch
@@ -289,7 +289,7 @@ def test_input_shape_and_input_tensor(model):
 
 
 def test_unknown_sizes_take_every_size(model, aux_model):
-    any_size = narrow_of(random_weights(NARROW), None)
+    any_size = model_of(random_weights(NARROW), input_tensor=keras.Input((None, None, 3)))
     assert (any_size.input_shape, any_size.output_shape) == ((None, None, None, 3), (None, 7))
     assert same(evaluated(model, batch(75)), evaluated(any_size, batch(75)), 1e-6)
     assert any_size(batch(107)).shape == (2, 7)
@@ -402,7 +402,14 @@ def test_frozen_layers_keep_weights_and_statistics_in_training():
         ({"variant": "slimm"}, ["Unknown variant 'slimm'", "keras, slim", "torchvision"]),
         ({"depth_multiplier": 0}, ["depth_multiplier is 0", "greater than zero"]),
         ({"depth_multiplier": -1.0}, ["depth_multiplier is -1.0", "greater than zero"]),
-        ({"weights": "imagenet", "classes": 10}, ["1000 classes", "classes=10"]),
+        ({"input_shape": 299}, ["input_shape is 299", "three numbers"]),
+        ({"input_shape": (299, 299, "3")}, ["input_shape is (299, 299, '3')", "three numbers"]),
+        ({"input_shape": (None, None, 3)}, ["(None, None, 3); include_top=True needs", "keras.Input((None, None, 3))"]),
+        ({"input_shape": (299, 299, None)}, ["(299, 299, None); include_top=True needs every number"]),
+        ({"input_shape": (299, 299, None), "include_top": False}, ["number of channels"]),
+        ({"input_tensor": keras.Input((299, 299, None))}, ["number of channels"]),
+        ({"classifier_activation": "softmaxx"}, ["softmaxx"]),
+        ({"weights": 5}, ["weights is 5", "path"]),
         ({"weights": "imagenett"}, ["imagenett does not exist", "path of a weight file"]),
         ({"weights": "/nowhere/inception.h5"}, ["/nowhere/inception.h5 does not exist", "path of a weight file"]),
     ],
@@ -493,15 +500,118 @@ def test_weights_with_a_missing_array_are_refused():
         narrow(weights=part)
 
 
-def test_arguments_are_refused_before_weights_are_fetched(monkeypatch):
-    def fetched(include_top: bool) -> Path:
-        raise AssertionError("fetched")
+class Fetched(Exception):
+    """A download was begun."""
 
-    monkeypatch.setattr("inception.weights.published.fetch_imagenet", fetched)
-    with pytest.raises(ValueError, match="at least 75x75"):
-        InceptionV3(input_shape=(74, 74, 3))
-    with pytest.raises(AssertionError, match="fetched"):
-        InceptionV3()
+
+@pytest.fixture
+def no_download(monkeypatch):
+    """Stops ours and Keras's where they begin."""
+
+    def fetch(*_: Any, **__: Any) -> None:
+        raise Fetched
+
+    monkeypatch.setattr("inception.weights.published.fetch_imagenet", fetch)
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", fetch)
+
+
+AT_75 = keras.Input((75, 75, 3))
+IMAGENET = [  # arguments, the words of ours where Keras raises a ValueError, None where it goes on to the download
+    ({}, None),
+    ({"input_shape": (299, 299, 3)}, None),
+    ({"input_shape": (150, 150, 3)}, ["(150, 150, 3)", "takes (299, 299, 3)", "keras.Input((150, 150, 3))"]),
+    ({"input_shape": (None, None, 3)}, ["(None, None, 3)", "takes (299, 299, 3)"]),
+    ({"input_shape": (299, 299, 1)}, ["(299, 299, 1)", "takes (299, 299, 3)"]),
+    ({"input_shape": (3, 299, 299)}, ["(3, 299, 299)", "takes (299, 299, 3)"]),
+    ({"input_shape": (150, 150, 3), "input_tensor": AT_75}, ["takes (299, 299, 3)"]),
+    ({"input_tensor": AT_75}, None),
+    ({"input_tensor": keras.Input((None, None, 3))}, None),
+    ({"include_top": False}, None),
+    ({"include_top": False, "input_shape": (75, 139, 3)}, None),
+    ({"include_top": False, "input_shape": (None, None, 3)}, None),
+    ({"include_top": False, "input_shape": (74, 299, 3)}, ["at least 75x75"]),
+    ({"include_top": False, "input_shape": (75, 75, 1)}, ["3 channels", "has 1"]),
+    ({"include_top": False, "input_shape": (75, 75, 4)}, ["3 channels", "has 4"]),
+    ({"include_top": False, "input_shape": (75, 75)}, ["three numbers"]),
+    ({"include_top": False, "classes": 10}, None),
+    ({"classes": 10}, ["1000 classes, the model has 10"]),
+    ({"classifier_activation": None}, None),
+    ({"classifier_activation": "linear"}, None),
+    ({"classifier_activation": keras.activations.softmax}, None),
+    ({"classifier_activation": "sigmoid"}, ["classifier_activation is 'sigmoid'", '"softmax"', "None for logits"]),
+    ({"classifier_activation": keras.activations.relu}, ["classifier_activation is <function relu"]),
+    ({"classifier_activation": "softmaxx"}, ["softmaxx"]),
+    ({"classifier_activation": "sigmoid", "include_top": False}, None),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), IMAGENET, ids=lambda value: str(value)[:60])
+def test_imagenet_is_refused_where_keras_refuses_it_and_before_the_download(arguments, words, no_download):
+    with pytest.raises(Fetched if words is None else ValueError) as caught:
+        InceptionV3(weights="imagenet", **arguments)
+    for word in words or ():
+        assert word in str(caught.value)
+
+
+QUICK = [row for row in IMAGENET if row[1] and "classifier_activation" not in row[0]]  # refused before a layer is made
+
+
+@pytest.mark.parametrize("arguments", [row[0] for row in (*QUICK, IMAGENET[-1], IMAGENET[-4])], ids=str)
+def test_keras_itself_does_so(arguments, no_download):
+    refused = arguments is not IMAGENET[-1][0]
+    with pytest.raises(ValueError if refused else Fetched):
+        keras.applications.InceptionV3(weights="imagenet", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"depth_multiplier": 0.5}, ["Conv2d_1a_3x3/weights is 3x3x3x32, expected 3x3x3x16"]),
+        ({"aux_logits": True}, ["no auxiliary head"]),
+        ({"variant": "torchvision"}, ["border='exclude'", "border='include'"]),
+        ({"include_top": False, "input_tensor": keras.Input((75, 75, 4))}, ["3 channels", "has 4"]),
+    ],
+    ids=str,
+)
+def test_what_no_imagenet_file_can_fit_is_refused_before_the_download(arguments, words, no_download):
+    with pytest.raises(ValueError) as caught:
+        InceptionV3(**arguments)
+    for word in ('weights="imagenet"', *words):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", [None, "file"])
+def test_another_activation_is_for_new_classifiers(weights, tmp_path):
+    """As in Keras: of one that has learned with softmax it would make other numbers."""
+    if weights is None:
+        assert narrow(classifier_activation="sigmoid").layers[-1].activation is keras.activations.sigmoid
+        return
+    path = random_weights(NARROW).save(tmp_path / "weights.h5")
+    for given in (path, str(path), random_weights(NARROW)):
+        with pytest.raises(ValueError, match="classifier_activation is 'sigmoid'; with weights and include_top=True"):
+            narrow(weights=given, classifier_activation="sigmoid")
+        narrow(weights=given, classifier_activation="sigmoid", include_top=False)
+
+
+@pytest.mark.parametrize("said", [None, "1"])
+def test_keras_2_is_called_so(said, monkeypatch):
+    """With the variable set, `tf.keras` is Keras 2, and a user who never heard of that gives us its models."""
+    if said:
+        monkeypatch.setenv("TF_USE_LEGACY_KERAS", said)
+    else:
+        monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
+    keras_2 = pytest.importorskip("tf_keras")
+    image = keras_2.Input((75, 75, 3))
+    theirs = keras_2.Model(image, keras_2.layers.Conv2D(4, 3)(image), name="old")
+    which = "tf.keras is Keras 2 here, because TF_USE_LEGACY_KERAS is set" if said else "tf_keras is Keras 2"
+    for call, what in [
+        (lambda: narrow(input_tensor=image), "input_tensor"),
+        (lambda: to_weights(theirs), "The model old"),
+        (lambda: end_points(theirs), "The model old"),
+        (lambda: network_of(theirs), "The model"),
+    ]:
+        with pytest.raises(ValueError, match=rf"{what} is of Keras 2 \({which}\); expected one of Keras 3"):
+            call()
 
 
 # --- Other backends --------------------------------------------------------------------

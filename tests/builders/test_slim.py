@@ -217,6 +217,14 @@ def test_arguments_of_the_arg_scope():
     assert tf.get_static_value(losses[0].op.inputs[0]) == 0.5
 
 
+def test_the_size_of_the_logits_map_is_that_of_a_users_arg_scope():
+    """By the table the map of a 400x400 image is 2x2, which cannot be squeezed; by this scope it is 1x1."""
+    with tf.Graph().as_default(), plain(), slim.arg_scope([slim.avg_pool2d], stride=4):
+        logits, end_points = inception_v3(placeholder(400, 400), 7, create_aux_logits=False, **NARROW)
+        assert end_points["Mixed_7c"].shape[1:3] == [11, 11]
+        assert logits.shape == [2, 7]
+
+
 def test_arg_scopes_of_slims_batch_norm_reach_ours():
     around = slim.arg_scope([slim.batch_norm], scale=True, is_training=False)
     graph = first_unit(inception_v3_arg_scope, around)

@@ -199,3 +199,27 @@ def test_each_final_endpoint(final, their_base):
     assert end_points[final] is net
     for name, x in end_points.items():
         assert (x.name, x.shape) == (their_end_points[name].name, their_end_points[name].shape)
+
+
+WINDOWS = [slim.conv2d, slim.max_pool2d, slim.avg_pool2d]
+AROUND = {  # arg scopes of a user's, inside the published one
+    "stride and padding": {"stride": [1, 3], "padding": "SAME"},
+    "collections": {"outputs_collections": "mine"},
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_a_users_arg_scope_reaches_what_slims_reaches(around):
+    """The head's pool and last convolution too, to which slim gives no stride, and no padding to the latter."""
+    graphs = []
+    for module in (ours, oracle.theirs):
+        with tf.Graph().as_default() as graph, slim.arg_scope(bare()), slim.arg_scope(WINDOWS, **AROUND[around]):
+            inputs = v1.placeholder(tf.float32, [2, 450, 450, 3])
+            with slim.arg_scope([slim.conv2d], biases_initializer=v1.ones_initializer(), trainable=False):
+                module.inception_v3(inputs, 7, spatial_squeeze=False, **NARROW)
+        graphs.append(graph)
+    mine, slims = map(oracle.nodes, graphs)
+    assert mine.keys() == slims.keys()
+    assert [name for name in mine if mine[name] != slims[name]] == []
+    assert len({*map(str, map(oracle.collections, graphs))}) == 1
+    assert ("mine" in oracle.collections(graphs[0])) == (around == "collections")

@@ -44,7 +44,7 @@ def classifier():
 @pytest.fixture(scope="module")
 def digits(sample):
     """The embedded, trained network, for pictures of any size."""
-    return model_of(load_weights(sample).step("drop-aux"), input_shape=(None, None, 3))
+    return model_of(load_weights(sample).step("drop-aux"), input_tensor=keras.Input((None, None, 3)))
 
 
 def silent(channel=None):
