@@ -228,7 +228,9 @@ def on_pixels() -> type:
     import keras
 
     class OnPixels(keras.layers.Layer):  # type: ignore[misc]
-        def __init__(self, own: Any, shape: tuple[int, ...], low: list[float], span: list[float], backwards: bool) -> None:
+        def __init__(
+            self, own: Any, shape: tuple[int, ...], low: list[float], span: list[float], backwards: bool
+        ) -> None:
             super().__init__(name=f"augment_{own.name}")
             self.own, self.low, self.span, self.backwards = own, low, span, backwards
             if (made := own(keras.Input(shape), training=True).shape[1:]) != shape:
@@ -323,8 +325,8 @@ def in_training(model: keras.Model) -> keras.Model:
             super().__init__(name=own.name)
             self.own = own
 
-        def call(self, x: Any) -> Any:
-            return self.own(x, training=True)
+        def call(self, x: Any, mask: Any = None) -> Any:
+            return self.own(x, training=True, mask=mask)
 
     def awake(layer: Any) -> Any:
         return InTraining(layer) if isinstance(layer, keras.layers.BatchNormalization) else layer

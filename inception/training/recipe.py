@@ -217,10 +217,10 @@ def _heads(model: keras.Model) -> dict[str, Any]:
 
     if isinstance(model, keras.Sequential) and not model.built:
         raise ValueError(f"The model {model.name} has no layer yet that knows its shape; start it with keras.Input.")
-    ends = model.output if isinstance(model.output, dict) else list(model.outputs)
-    if isinstance(ends, list):
-        named = [_maker(end)[0].name for end in ends] if len(ends) == 1 else model.output_names
-        ends = dict(zip(named, ends, strict=True)) if len(set(named)) == len(named) else {}
+    ends = model.outputs if isinstance(model, keras.Sequential) else model.output
+    if not isinstance(ends, dict):
+        named = [_maker(end)[0].name for end in model.outputs] if len(model.outputs) == 1 else model.output_names
+        ends = dict(zip(named, model.outputs, strict=True)) if len(set(named)) == len(named) else {}
     strange = [name for name, end in ends.items() if len(end.shape) != 2]
     if strange or not ends:
         raise ValueError(
