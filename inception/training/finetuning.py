@@ -331,6 +331,8 @@ class _Run:
         if not len(checked):
             raise ValueError("None of the pictures for validation can be read.")
         self.say(f"{len(training)} pictures for training, {len(checked)} for validation")
+        if held_out is None and (copies := len(every) - len(set(every.contents))):
+            self.say(f"{copies} pictures are copies of others; equal ones stay on one side")
         self.say(f"a new classifier of {len(every.classes)} classes on {self.trunk.end_point}")
         history: list[Epoch] = []
         kernel, bias = self.head(rows, training, checked, history)

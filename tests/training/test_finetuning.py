@@ -419,7 +419,7 @@ def test_own_layers_see_pixels(network, own):
 
 
 @pytest.mark.parametrize(("own", "preprocess", "sentence"), [
-    (keras.layers.RandomBrightness(0.1, value_range=(-1, 1)), None, "see pixels of 0 to 255 here, which is its default"),
+    (keras.layers.RandomBrightness(0.1, value_range=(-1, 1)), None, "see pixels of 0 to 255 here, which is its"),
     (keras.Sequential([keras.layers.MixUp()]), None, "MixUp mixes pictures of several classes; leave it out"),
     (keras.layers.RandomCrop(10, 10), None, r"makes \(10, 10, 3\) of \(20, 20, 3\); expected the same"),
     (keras.layers.RandomFlip(), lambda x: x**2, "does more than scale the channels of a picture"),
@@ -432,13 +432,15 @@ def test_own_layers_that_do_not_fit(own, preprocess, sentence):
 
 
 def test_a_picture_in_two_classes_is_said(pictures, tiny, tmp_path):
+    lines: list[str] = []
     for name in ("red", "blue"):
         (tmp_path / "both" / name).mkdir(parents=True)
         for i in range(3):
             (tmp_path / "both" / name / f"{i}.png").write_bytes((pictures / name / f"{i}.png").read_bytes())
     (tmp_path / "both" / "red" / "copy.png").write_bytes((pictures / "blue" / "0.png").read_bytes())
     with pytest.warns(Doubled, match="1 of 7 pictures are in another class too .as .*0.png and .*copy.png"):
-        finetune(tmp_path / "both", tiny, tmp_path / "out", **{**TINY, "unfreeze": None})
+        finetune(tmp_path / "both", tiny, tmp_path / "out", **{**TINY, "unfreeze": None}, say=lines.append)
+    assert "1 pictures are copies of others; equal ones stay on one side" in lines
 
 
 def test_classes_with_names_of_two_imagenet_classes_are_one_s_own(pictures, tiny, tmp_path):
