@@ -125,18 +125,26 @@ def evaluate(
 
 
 def _labelled(folder: str | os.PathLike[str], known: tuple[Label, ...]) -> Pictures:
-    """The pictures with the classifier's class numbers, whether folders are called by name or by WordNet id."""
-    own = tuple(label.name for label in known)
-    by_id = tuple(label.wnid or label.name for label in known)
-    names = by_id if _all_in(folder, by_id) else own
-    pictures = folders.read(folder, names)
-    return Pictures(pictures.paths, pictures.labels, own)
-
-
-def _all_in(folder: str | os.PathLike[str], names: tuple[str, ...]) -> bool:
-    if not os.path.isdir(folder):
-        return False
-    return {entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[:1] != "."} <= set(names)
+    """The pictures with the classifier's class numbers; each folder is called by a class's name or WordNet id."""
+    places: dict[str, list[int]] = {}
+    for spelling in ([label.name for label in known], [label.wnid for label in known]):
+        for i, name in enumerate(spelling):
+            if name and i not in places.setdefault(name, []):
+                places[name].append(i)
+    pictures = folders.read(folder, tuple(places))
+    numbers = list(places.values())
+    for label in np.unique(pictures.labels):
+        if len(of := numbers[label]) > 1:
+            spelled = " and ".join(known[i].wnid or f"number {i}" for i in of)
+            raise ValueError(
+                f"{os.fspath(folder)} has the folder {pictures.classes[label]!r}, the name of {len(of)} classes "
+                f"({spelled}); call it by the class's WordNet id, or give labels that differ."
+            )
+    own = tuple(
+        f"{label.name} ({label.wnid or i})" if len(places.get(label.name, ())) > 1 else label.name
+        for i, label in enumerate(known)
+    )
+    return Pictures(pictures.paths, np.array([of[0] for of in numbers], np.int64)[pictures.labels], own)
 
 
 def scored(

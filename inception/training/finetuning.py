@@ -57,6 +57,10 @@ _COMPARED = 64  # pictures on which training mode and inference mode are compare
 _NEAR, _NEAR_PART = 0.1, 0.25  # how far apart the two losses may be: in nats, and as part of the larger
 
 
+class Doubled(UserWarning):
+    """The same picture is in two places where the training takes it for two: in two classes, or on both sides."""
+
+
 class Diverged(UserWarning):
     """The network has another loss in training mode than in inference mode: batch norm's statistics do not fit."""
 
@@ -170,8 +174,9 @@ def finetune(
             other Keras models a layer, in the order of `model.summary()`. None: the classifier alone.
         epochs, learning_rate: of the blocks. head_epochs, head_learning_rate: of the classifier alone.
         validation: the part of each class that is held out, or a folder like `folder`.
-        augment: some of `AUGMENTATIONS`, or Keras layers; they are in the model, and active in
-            training alone. None or empty for none.
+        augment: some of `AUGMENTATIONS`, which stay in the model, or Keras layers of one's own, which
+            do not; all are active in training alone. Layers of one's own see pixels of 0..255, as
+            Keras's take them to be. None or empty for none.
         class_weights: "balanced", or {class: weight} of its pictures' loss.
         early_stopping: epochs without a lower validation loss after which a stage ends; None for never.
         batch_norm: of unfrozen blocks: "frozen" keeps statistics and beta as in inference;
@@ -192,7 +197,9 @@ def finetune(
             or other files.
         OSError: when the disk is full. What was finished stays, and can be resumed.
 
-    Warns (`Diverged`) when training mode and inference mode give different losses in the end.
+    Warns (`Diverged`) when training mode and inference mode give different losses in the end, and
+    (`Doubled`) of files of equal bytes in two classes, or in both folders. In one class they are
+    no harm: the split keeps them on one side.
     """
     plan = Plan(
         unfreeze, epochs, learning_rate, head_epochs, head_learning_rate,
@@ -207,7 +214,7 @@ def finetune(
     folders.weights_of_classes(every, plan.class_weights)
     trunk = trunks.trunk_of(weights, size, picture, end_point, preprocess)
     layers = trunk.from_block(unfreeze) if unfreeze else frozenset()
-    trunks.augmentation(plan.augment, seed)
+    trunks.augmentation(plan.augment, seed, trunk.network)
     place = Path(out)
     _begin(place, _settings(plan, trunk, every, held_out), resume)
     return _Run(plan, trunk, layers, place, say).whole(every, held_out, engine)
@@ -220,8 +227,28 @@ def _listed(folder: Any, plan: Plan) -> tuple[Pictures, Pictures | None]:
         raise ValueError(f"{os.fspath(folder)} has one class, {every.classes[0]!r}; expected at least 2.")
     if isinstance(plan.validation, int | float):
         folders.split(every, plan.validation, plan.seed)
+        _look_for_doubles(every, None)
         return every, None
-    return every, folders.read(plan.validation, every.classes)
+    held_out = folders.read(plan.validation, every.classes)
+    _look_for_doubles(every, held_out)
+    return every, held_out
+
+
+def _look_for_doubles(every: Pictures, held_out: Pictures | None) -> None:
+    if pairs := folders.in_two_classes(every):
+        warnings.warn(
+            f"{len(pairs)} of {len(every)} pictures are in another class too (as {' and '.join(pairs[0])}); "
+            "keep each in one class.",
+            Doubled,
+            stacklevel=4,
+        )
+    if held_out and (both := folders.shared(held_out, every)):
+        warnings.warn(
+            f"{len(both)} of {len(held_out)} pictures for validation are among those for training too (as {both[0]}); "
+            "the accuracy of the validation says too much.",
+            Doubled,
+            stacklevel=4,
+        )
 
 
 # --- The folder ------------------------------------------------------------------------
@@ -307,6 +334,8 @@ class _Run:
         if not len(checked):
             raise ValueError("None of the pictures for validation can be read.")
         self.say(f"{len(training)} pictures for training, {len(checked)} for validation")
+        if held_out is None and (copies := len(every) - len(set(every.contents))):
+            self.say(f"{copies} pictures are copies of others; equal ones stay on one side")
         self.say(f"a new classifier of {len(every.classes)} classes on {self.trunk.end_point}")
         history: list[Epoch] = []
         kernel, bias = self.head(rows, training, checked, history)
@@ -320,7 +349,7 @@ class _Run:
         return self.finish(model, training, checked, history, errors)
 
     def _augmentation(self) -> list[Any]:
-        return trunks.augmentation(self.plan.augment, self.plan.seed)
+        return trunks.augmentation(self.plan.augment, self.plan.seed, self.trunk.network)
 
     def features(
         self, every: Pictures, held_out: Pictures | None, engine: str
@@ -410,7 +439,7 @@ class _Run:
         """Compares the two modes, and writes the model, the history and the pictures."""
         from inception.training import pictures
 
-        compared = training.of(range(min(_COMPARED, len(training))))
+        compared = training.sample(_COMPARED, self.plan.seed)
         losses = compare_modes(trained, loop.prepared(compared, self.trunk.network), compared.labels)
         network = self._saved(trained, training.classes)
         found = evaluation.scored(checked, network, self.plan.batch_size)
@@ -431,12 +460,11 @@ class _Run:
 
     def _saved(self, trained: keras.Model, classes: tuple[str, ...]) -> Classifier:
         """Writes the model in both formats, and what says how to use it; the classifier as it was saved."""
-        model = trunks.with_classifier(
-            self.trunk, len(classes), self._augmentation(), self.plan.dropout, self.plan.seed
-        )
-        for layer in trained.layers:
+        named = [each for each in self._augmentation() if not isinstance(each, trunks.on_pixels())]
+        model = trunks.with_classifier(self.trunk, len(classes), named, self.plan.dropout, self.plan.seed)
+        for layer in model.layers:
             if layer.weights:
-                model.get_layer(layer.name).set_weights(layer.get_weights())
+                layer.set_weights(trained.get_layer(layer.name).get_weights())
         with replacing(self.out / f"{MODEL}.keras") as [temporary]:
             beside = temporary.with_name(f"{temporary.name}.keras")  # the only ending that Keras writes to
             try:
@@ -484,12 +512,11 @@ def compare_modes(model: keras.Model, inputs: np.ndarray, labels: np.ndarray) ->
 
     Equal where batch norm is frozen. The model is left as it was.
     """
-    quiet = trunks.without_chance(model)
-    moving = [variable.numpy() for variable in quiet.non_trainable_variables]
+    moving = [variable.numpy() for variable in model.non_trainable_variables]
     losses = []
-    for training in (True, False):
-        scores = np.asarray(quiet(inputs, training=training))
+    for each in (trunks.in_training(model), model):
+        scores = np.asarray(each(inputs, training=False))
         losses.append(float(-np.mean(np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-30)))))
-    for variable, value in zip(quiet.non_trainable_variables, moving, strict=True):
+    for variable, value in zip(model.non_trainable_variables, moving, strict=True):
         variable.assign(value)
     return losses[0], losses[1]

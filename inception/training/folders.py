@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +32,26 @@ class Pictures:
 
     def of(self, rows: Sequence[int] | np.ndarray) -> Pictures:
         """Some of them, in that order."""
-        return Pictures(tuple(self.paths[i] for i in rows), self.labels[np.asarray(rows, np.int64)], self.classes)
+        some = Pictures(tuple(self.paths[i] for i in rows), self.labels[np.asarray(rows, np.int64)], self.classes)
+        if "contents" in vars(self):  # no file is read twice
+            vars(some)["contents"] = tuple(self.contents[i] for i in rows)
+        return some
 
     def without(self, paths: Sequence[str]) -> Pictures:
         """All but these."""
         left_out = set(paths)
         return self.of([i for i, path in enumerate(self.paths) if path not in left_out])
+
+    def sample(self, count: int, seed: int) -> Pictures:
+        """That many at most, by chance, of each class its part."""
+        rows = np.random.default_rng(seed).permutation(len(self))
+        by_class = rows[np.argsort(self.labels[rows], kind="stable")]
+        return self.of(by_class[np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)])
+
+    @functools.cached_property
+    def contents(self) -> tuple[bytes, ...]:
+        """What tells the pictures apart: `content` of each file, each read once."""
+        return tuple(content(path) for path in self.paths)
 
     @property
     def digest(self) -> str:
@@ -44,6 +61,16 @@ class Pictures:
             size = os.path.getsize(path) if os.path.exists(path) else -1  # a link that leads nowhere
             whole.update(os.fsencode(Path(path).name) + f"\0{label}\0{size}\n".encode())
         return whole.hexdigest()
+
+
+def content(path: str) -> bytes:
+    """SHA-256 of a file's bytes; of its name, for a file that cannot be read."""
+    try:
+        if os.path.isfile(path):
+            return hashlib.sha256(Path(path).read_bytes()).digest()
+    except OSError:
+        pass
+    return hashlib.sha256(b"unreadable\0" + os.fsencode(path)).digest()
 
 
 def read(folder: str | os.PathLike[str], classes: Sequence[str] | None = None) -> Pictures:
@@ -90,22 +117,54 @@ def _below(folder: Path) -> list[str]:
 def split(pictures: Pictures, fraction: float, seed: int) -> tuple[Pictures, Pictures]:
     """(for training, for validation): the fraction of every class, at least one picture of it on either side.
 
-    The same seed splits the same set in the same way. ValueError for a fraction outside
-    (0, 1) and for a class of one picture.
+    Files of equal bytes stay on one side. The same seed splits the same set in the same way.
+    ValueError for a fraction outside (0, 1), and for a class without a picture for each side.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"The part for validation is {fraction:g}; expected a number between 0 and 1, or a folder.")
     rng = np.random.default_rng(seed)
-    kept: list[np.ndarray] = []
-    held_out: list[np.ndarray] = []
+    equal: dict[str, dict[bytes, int]] = {}  # how many files of a class have a content, in an order of chance
     for label, name in enumerate(pictures.classes):
         rows = rng.permutation(np.flatnonzero(pictures.labels == label))
-        if len(rows) < 2:
-            raise ValueError(f"The class {name!r} has {len(rows)} pictures that can be read; expected at least 2.")
-        count = min(max(round(len(rows) * fraction), 1), len(rows) - 1)
-        held_out.append(rows[:count])
-        kept.append(rows[count:])
-    return pictures.of(np.sort(np.concatenate(kept))), pictures.of(np.sort(np.concatenate(held_out)))
+        equal[name] = dict(Counter(pictures.contents[row] for row in rows))
+        if (count := len(equal[name])) < 2:
+            same = " and are not the same" if count < len(rows) else ""
+            raise ValueError(f"The class {name!r} has {count} pictures that can be read{same}; expected at least 2.")
+    held_out: dict[bytes, bool] = {}
+    for name in sorted(equal, key=lambda name: len(equal[name])):  # where pictures of others leave the least choice
+        _hold_out(equal[name], fraction, held_out)
+        if len({held_out[each] for each in equal[name]}) < 2:
+            raise ValueError(
+                f"All pictures of the class {name!r} are in other classes too, and none is left for "
+                "training or for validation; keep a picture in one class."
+            )
+    aside = np.array([held_out[each] for each in pictures.contents])
+    return pictures.of(np.flatnonzero(~aside)), pictures.of(np.flatnonzero(aside))
+
+
+def _hold_out(equal: Mapping[bytes, int], fraction: float, held_out: dict[bytes, bool]) -> None:
+    """Settles which contents of a class are held out; those of classes before stay where they are."""
+    files = sum(equal.values())
+    room = min(max(round(files * fraction), 1), files - 1) - sum(equal[each] for each in equal if held_out.get(each))
+    free = [each for each in equal if each not in held_out]
+    for each in free:
+        held_out[each] = equal[each] <= room
+        room -= equal[each] * held_out[each]
+    if free and not any(held_out[each] for each in equal):
+        held_out[min(free, key=lambda each: equal[each])] = True
+
+
+def in_two_classes(pictures: Pictures) -> list[tuple[str, str]]:
+    """Pictures whose bytes are in another class as well: (the first file of these bytes, the file)."""
+    first: dict[bytes, int] = {}
+    pairs = [(first.setdefault(each, i), i) for i, each in enumerate(pictures.contents)]
+    return [(pictures.paths[a], pictures.paths[b]) for a, b in pairs if pictures.labels[a] != pictures.labels[b]]
+
+
+def shared(some: Pictures, others: Pictures) -> list[str]:
+    """The paths of those pictures whose bytes are among others."""
+    known = set(others.contents)
+    return [path for path, each in zip(some.paths, some.contents, strict=True) if each in known]
 
 
 def weights_of_classes(pictures: Pictures, wanted: str | Mapping[str, float] | None) -> dict[int, float] | None:
@@ -122,4 +181,13 @@ def weights_of_classes(pictures: Pictures, wanted: str | Mapping[str, float] | N
         found = repr(wanted) if isinstance(wanted, str) else f"a weight for {unknown[0]!r}"
         known = ", ".join(pictures.classes[:8])
         raise ValueError(f'class_weights has {found}; expected "balanced", or a weight for some of {known}.')
-    return {i: float(wanted.get(name, 1.0)) for i, name in enumerate(pictures.classes)}
+    weights = {i: _weight(name, wanted.get(name, 1.0)) for i, name in enumerate(pictures.classes)}
+    if not any(weights.values()):
+        raise ValueError("class_weights are 0 for every class; expected one above 0 at least.")
+    return weights
+
+
+def _weight(name: str, wanted: object) -> float:
+    if isinstance(wanted, int | float | np.number) and 0 <= wanted < math.inf:
+        return float(wanted)
+    raise ValueError(f"class_weights has {wanted!r} for {name!r}; expected a number, 0 or more.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -148,8 +150,13 @@ def _digest(arrays: Sequence[np.ndarray]) -> str:
 AUGMENTATIONS = ("flip", "shift", "rotate", "zoom")
 
 
-def augmentation(wanted: Sequence[Any], seed: int) -> list[Any]:
-    """Keras layers, active in training alone: names of `AUGMENTATIONS`, or layers of one's own."""
+def augmentation(wanted: Sequence[Any], seed: int, network: Network) -> list[Any]:
+    """New Keras layers, active in training alone: names of `AUGMENTATIONS`, or layers of one's own.
+
+    Layers of one's own see pixels of 0..255, whatever the network takes. ValueError for those
+    that cannot be made again, mix pictures, or expect other values.
+    """
+    import keras
     from keras import layers
 
     made = {
@@ -158,12 +165,88 @@ def augmentation(wanted: Sequence[Any], seed: int) -> list[Any]:
         "rotate": lambda name, seed: layers.RandomRotation(0.03, "nearest", seed=seed, name=name),
         "zoom": lambda name, seed: layers.RandomZoom(0.1, fill_mode="nearest", seed=seed, name=name),
     }
-    unknown = [name for name in wanted if isinstance(name, str) and name not in made]
+    own = [each for each in wanted if isinstance(each, keras.layers.Layer)]
+    shape = (*network.picture.sides, 3)
+    unknown = [each for each in wanted if each not in own and each not in made]
     if unknown:
         raise ValueError(f"Unknown augmentation {unknown[0]!r}; expected some of {', '.join(made)}, or Keras layers.")
+    scaling = _scaling(network) if own else {}
     return [
-        made[each](f"augment_{each}", seed + 1 + i) if isinstance(each, str) else each for i, each in enumerate(wanted)
+        made[each](f"augment_{each}", seed + 1 + i)
+        if each in made
+        else on_pixels()(_again(each, seed + 1 + i, shape), shape, **scaling)
+        for i, each in enumerate(wanted)
     ]
+
+
+def _again(layer: Any, seed: int, shape: tuple[int, ...]) -> Any:
+    """A new layer as a user's; chance without a seed gets one. Mixed pictures would keep the labels of one."""
+    import keras
+
+    if mixed := [kind(each) for each in below(layer) if kind(each) in ("MixUp", "CutMix")]:
+        raise ValueError(f"The augmentation {mixed[0]} mixes pictures of several classes; leave it out.")
+    for each in below(layer):
+        if tuple(getattr(each, "value_range", (0, 255))) != (0, 255):
+            raise ValueError(
+                f"The augmentation {each.name} has the value_range {tuple(each.value_range)}; layers of one's own see "
+                "pixels of 0 to 255 here, which is its default."
+            )
+    try:
+        again = keras.models.clone_model(keras.Sequential([keras.Input(shape), layer]), recursive=True).layers[0]
+    except (NotImplementedError, TypeError) as error:
+        raise ValueError(f"The augmentation {layer.name} cannot be made anew; give it get_config: {error}") from error
+    for each, number in zip(below(again), itertools.count(seed, 1000), strict=False):
+        if getattr(each, "seed", 0) is None:
+            for variable in each.variables:
+                if variable.name == "seed_generator_state":
+                    variable.assign([number, 0])
+    return again
+
+
+def _scaling(network: Network) -> dict[str, Any]:
+    """How the network's values come from pixels: {low, span: of each channel, backwards: whether they are BGR}.
+
+    ValueError for a `preprocess` that does not scale and shift channels.
+    """
+    black, white, colour = (
+        network.input(np.full((*network.picture.sides, 3), value, np.uint8)) for value in (0, 255, (10, 100, 200))
+    )
+    low, span = black[0, 0].astype(np.float64), white[0, 0].astype(np.float64) - black[0, 0]
+    for order in (1, -1):
+        expected = low + span * np.array((10, 100, 200))[::order] / 255
+        if np.all(span > 0) and np.allclose(colour, expected, rtol=0, atol=1e-4 * np.max(span)):
+            return {"low": low.tolist(), "span": span.tolist(), "backwards": order < 0}
+    raise ValueError(
+        "preprocess does more than scale the channels of a picture, so layers of one's own cannot see its pixels; "
+        f"use augmentations by name: {', '.join(AUGMENTATIONS)}."
+    )
+
+
+@functools.cache
+def on_pixels() -> type:
+    """The Keras layer that shows pixels to a layer of one's own; it gives back its very input in inference."""
+    import keras
+
+    class OnPixels(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(
+            self, own: Any, shape: tuple[int, ...], low: list[float], span: list[float], backwards: bool
+        ) -> None:
+            super().__init__(name=f"augment_{own.name}")
+            self.own, self.low, self.span, self.backwards = own, low, span, backwards
+            if (made := own(keras.Input(shape), training=True).shape[1:]) != shape:
+                raise ValueError(f"The augmentation {own.name} makes {made} of {shape}; expected the same shape.")
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            if not training:
+                return x
+            low, span = (keras.ops.convert_to_tensor(each, x.dtype) for each in (self.low, self.span))
+            changed = self._turned(self.own(self._turned((x - low) / span * 255), training=True))
+            return changed / 255 * span + low
+
+        def _turned(self, x: Any) -> Any:
+            return keras.ops.flip(x, -1) if self.backwards else x
+
+    return OnPixels
 
 
 # --- The model with a classifier -------------------------------------------------------
@@ -230,12 +313,22 @@ def kind(layer: Any) -> str:
     return type(layer).__name__
 
 
-def without_chance(model: keras.Model) -> keras.Model:
-    """The same layers, without dropout and augmentation: what is left of training mode is batch norm's."""
+def in_training(model: keras.Model) -> keras.Model:
+    """The same layers, of which batch norm, called for inference, does what it does in training.
+
+    Dropout, augmentation, and whatever else is of chance sleep.
+    """
     import keras
 
-    def quiet(layer: Any) -> Any:
-        random = kind(layer).startswith(("Random", "Dropout", "Gaussian", "Alpha", "Spatial"))
-        return keras.layers.Identity(name=layer.name) if random else layer
+    class InTraining(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self, own: Any) -> None:
+            super().__init__(name=own.name)
+            self.own = own
 
-    return keras.models.clone_model(model, clone_function=quiet)
+        def call(self, x: Any, mask: Any = None) -> Any:
+            return self.own(x, training=True, mask=mask)
+
+    def awake(layer: Any) -> Any:
+        return InTraining(layer) if isinstance(layer, keras.layers.BatchNormalization) else layer
+
+    return keras.models.clone_model(model, clone_function=awake, recursive=True)

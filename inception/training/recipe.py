@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inception import names
+from inception.training.network import below, kind
 
 if TYPE_CHECKING:
     import keras
 
 _SHORTEST_MEMORY = 0.5  # of a moving average of batch statistics or weights, in a training of very few steps
+_KEEP_LOGITS = {"Identity", "Reshape", "Flatten", "Squeeze", "Permute", "Dropout", "AveragePooling2D",
+                "GlobalAveragePooling2D"}  # layers and `keras.ops`, after which logits are logits  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,14 @@ class Recipe:
         """Steps of the whole training."""
         return self.steps_per_epoch * self.epochs
 
+    @property
+    def steps_per_decay(self) -> int:
+        """Steps between two falls of the learning rate."""
+        return max(1, round(self.epochs_per_decay * self.steps_per_epoch))
+
     def rate(self, step: int) -> float:
         """The learning rate of a step, the first being 0."""
-        stairs = step // round(self.epochs_per_decay * self.steps_per_epoch)
-        return self.learning_rate * self.rate_decay**stairs
+        return self.learning_rate * self.rate_decay ** (step // self.steps_per_decay)
 
 
 PAPER = Recipe()
@@ -89,14 +96,16 @@ def scaled(recipe: Recipe, images: int, epochs: int, batch_size: int | None = No
     """
     if images < 1 or epochs < 1:
         raise ValueError(f"images is {images} and epochs is {epochs}; expected at least 1 of each.")
-    stairs = recipe.epochs / recipe.epochs_per_decay
     shorter = dataclasses.replace(
         recipe,
         images=images,
         epochs=epochs,
         batch_size=batch_size or recipe.batch_size,
-        epochs_per_decay=epochs / stairs,
+        epochs_per_decay=epochs * recipe.epochs_per_decay / recipe.epochs,
     )
+    wanted, stairs = ((each.steps - 1) // each.steps_per_decay for each in (recipe, shorter))
+    if stairs:  # a fall takes a step at least: fewer falls are deeper
+        shorter = dataclasses.replace(shorter, rate_decay=recipe.rate_decay ** (wanted / stairs))
     longest = max(_SHORTEST_MEMORY, 0.5 ** (10 / shorter.steps))
     average = recipe.moving_average
     return dataclasses.replace(
@@ -112,24 +121,25 @@ def compile(
     """Compiles a Keras model with the recipe; then plain `fit` trains it, and its history shows each head's loss.
 
     model: an InceptionV3 of the Keras builder with or without its auxiliary head, or any
-        model that ends in a classifier. Targets are one-hot (`targets` makes them).
+        model that ends in classifiers, nested and Sequential ones too. Targets are one-hot
+        (`targets` makes them).
     Kernels get their weight decay and batch norm its momentum here. Compile again after
     changing what is trainable. In the scope of a `tf.distribute` strategy the losses of several
     devices are those of one with the same global batch, but for two things that each device does
     with its own part of it, as in the paper: batch norm takes its statistics (unless its layers have
     `synchronized = True`), and gradients longer than `clip_norm` are clipped before they are averaged.
 
-    Raises ValueError for a model without a classifier.
+    Raises ValueError for a model without a classifier, or whose end may be logits or probabilities.
     """
     import keras
 
     heads = _heads(model)
-    for layer in model.layers:
+    losses = {head: _loss(model.name, end, recipe) for head, end in heads.items()}
+    for layer in below(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = recipe.batch_norm_momentum
         elif isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
             _decay(layer, recipe.weight_decay)
-    losses = {head: _loss(layer, recipe) for head, layer in heads.items()}
     several = len(heads) > 1
     model.compile(
         optimizer(recipe, model.trainable_variables),
@@ -154,10 +164,9 @@ def optimizer(recipe: Recipe, variables: list[Any]) -> keras.optimizers.Optimize
     """
     import keras
 
-    stairs = round(recipe.epochs_per_decay * recipe.steps_per_epoch)
     made = keras.optimizers.RMSprop(
         keras.optimizers.schedules.ExponentialDecay(
-            recipe.learning_rate, max(1, stairs), recipe.rate_decay, staircase=True
+            recipe.learning_rate, recipe.steps_per_decay, recipe.rate_decay, staircase=True
         ),
         rho=recipe.rms_decay,
         momentum=recipe.momentum,
@@ -192,7 +201,7 @@ def targets(model: keras.Model, labels: Any) -> Any:
     """
     heads = _heads(model)
     labels = np.asarray(labels)
-    classes = int(next(iter(heads.values())).output.shape[-1])
+    classes = int(next(iter(heads.values())).shape[-1])
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not np.isin(labels, np.arange(classes)).all():
         raise ValueError(
             f"The labels are {labels.dtype} of shape {labels.shape}; expected one class number a picture, "
@@ -203,27 +212,58 @@ def targets(model: keras.Model, labels: Any) -> Any:
 
 
 def _heads(model: keras.Model) -> dict[str, Any]:
-    """{output: its layer} of a model that ends in classifiers."""
+    """{output: its tensor} of a model that ends in classifiers."""
     import keras
 
-    ends = {layer.name: layer for layer in model.layers if any(layer.output is end for end in model.outputs)}
-    strange = [name for name, layer in ends.items() if len(layer.output.shape) != 2]
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise ValueError(f"The model {model.name} has no layer yet that knows its shape; start it with keras.Input.")
+    ends = model.outputs if isinstance(model, keras.Sequential) else model.output
+    if not isinstance(ends, dict):
+        named = [_maker(end)[0].name for end in model.outputs] if len(model.outputs) == 1 else model.output_names
+        ends = dict(zip(named, model.outputs, strict=True)) if len(set(named)) == len(named) else {}
+    strange = [name for name, end in ends.items() if len(end.shape) != 2]
     if strange or not ends:
         raise ValueError(
-            f"The model {model.name} ends in {', '.join(strange) or 'no layer of its own'}, which is no classifier; "
+            f"The model {model.name} ends in {', '.join(strange) or 'outputs of one name'}, which is no classifier; "
             "build it with include_top=True."
         )
-    by_output = keras.tree.map_structure(lambda end: end, model.output)
-    if isinstance(by_output, dict):
-        return {name: next(layer for layer in ends.values() if layer.output is end) for name, end in by_output.items()}
-    return ends
+    return dict(ends)
 
 
-def _loss(head: Any, recipe: Recipe) -> Any:
+def _loss(model: str, end: Any, recipe: Recipe) -> Any:
+    """The loss of a head. ValueError where nobody can tell whether it gives logits or probabilities."""
     import keras
 
-    logits = getattr(head, "activation", None) is keras.activations.linear
+    made = end
+    while (logits := _are_logits(made)) is None:
+        operation, inputs = _maker(made)
+        if hasattr(operation, "outputs") and hasattr(operation, "layers"):
+            made = operation.outputs[made._keras_history.tensor_index]
+        elif kind(operation) in _KEEP_LOGITS or kind(operation) == "Activation":
+            made = inputs[0]
+        else:
+            raise ValueError(
+                f"The model {model} ends in the layer {operation.name} ({kind(operation)}), which may give logits or "
+                'probabilities; put keras.layers.Activation("softmax") after it if they are logits.'
+            )
     return keras.losses.CategoricalCrossentropy(from_logits=logits, label_smoothing=recipe.label_smoothing)
+
+
+def _are_logits(tensor: Any) -> bool | None:
+    """Whether they are, where the layer that makes them says it."""
+    import keras
+
+    layer, _ = _maker(tensor)
+    activation = getattr(layer, "activation", None)
+    if kind(layer) == "Softmax" or activation not in (None, keras.activations.linear):
+        return False
+    return True if activation is not None and kind(layer) != "Activation" else None
+
+
+def _maker(tensor: Any) -> tuple[Any, Any]:
+    """The layer (or `keras.ops` operation) that makes a tensor, and what it makes it of."""
+    history = tensor._keras_history
+    return history.operation, history.operation._inbound_nodes[history.node_index].input_tensors
 
 
 def _decay(layer: Any, weight_decay: float) -> None:

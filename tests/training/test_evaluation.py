@@ -74,6 +74,31 @@ def test_imagenet_folders_by_wordnet_id_or_name(digits, tmp_path, classes, tench
         assert found.picture == weights.picture.at(75)
 
 
+def test_two_classes_of_one_name_are_told_apart(digits, tmp_path):
+    """ImageNet has two cranes and two maillots."""
+    weights = random_weights(Variant(num_classes=1000, depth_multiplier=0.1, min_depth=4))
+    for folder, name in (("ids", "n03126707"), ("names", "tench"), ("unclear", "crane")):
+        shutil.copytree(digits / "0", tmp_path / folder / name)
+    shutil.copytree(digits / "1", tmp_path / "names" / "n03126707")
+    alone, mixed = (evaluate(tmp_path / folder, weights, size=75) for folder in ("ids", "names"))
+    assert alone.pictures.labels.tolist() == [517] and mixed.pictures.labels.tolist() == [517, 0]
+    assert list(alone.per_class) == ["crane (n03126707)"] and alone.pictures.classes[134] == "crane (n02012849)"
+    assert len(set(alone.pictures.classes)) == 1000
+    with pytest.raises(ValueError, match=r"'crane', the name of 2 classes \(n02012849 and n03126707\); call it by"):
+        evaluate(tmp_path / "unclear", weights, size=75)
+
+
+def test_an_unreadable_picture_in_the_middle_shifts_no_row(digits, sample, tmp_path):
+    shutil.copytree(digits, tmp_path / "digits")
+    (tmp_path / "digits" / "4" / "a.png").write_bytes(b"no picture")
+    whole = evaluate(digits, sample)
+    found = evaluate(tmp_path / "digits", sample)
+    assert found.pictures.labels.tolist() == whole.pictures.labels.tolist() == list(range(10)) and found.top1 == 1.0
+    assert [path[-11:] for path in found.pictures.paths] == [f"digit-{i}.png" for i in range(10)]
+    np.testing.assert_allclose(found.scores, whole.scores, atol=1e-6)
+    assert [path for path, _ in found.skipped] == [str(tmp_path / "digits" / "4" / "a.png")]
+
+
 def test_what_does_not_fit(digits, sample, tmp_path):
     (tmp_path / "zebra").mkdir()
     shutil.copy(digits / "0" / "digit-0.png", tmp_path / "zebra")

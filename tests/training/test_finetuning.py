@@ -18,9 +18,10 @@ import inception
 from inception import classify
 from inception import pictures as pictures_
 from inception.cli import app
-from inception.training import evaluate, finetune, loop
+from inception.networks import Network
+from inception.training import evaluate, finetune, folders, loop
 from inception.training import network as networks
-from inception.training.finetuning import Diverged, compare_modes
+from inception.training.finetuning import Diverged, Doubled, compare_modes
 
 # The first rows of a narrow network, so that tracing takes no time.
 SMALL = {"size": 75, "end_point": "Mixed_5b", "unfreeze": "Conv2d_4a_3x3", "epochs": 2, "head_epochs": 4,
@@ -213,9 +214,23 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path):
     assert np.array_equal(model.layers[-1].kernel.numpy(), kernels[state.best - 1])
 
 
+class Noise(keras.layers.Layer):
+    """A layer of a user's, with a kernel and chance of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.chance = keras.random.SeedGenerator(1)
+        self.kernel = self.add_weight(shape=(1,), initializer="ones")
+
+    def call(self, x, training=False):
+        return self.kernel * x + (keras.random.normal(keras.ops.shape(x), seed=self.chance) if training else 0)
+
+
 def normalized(trainable):
     image = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(4, 3, name="convolution")(keras.layers.RandomFlip(name="flip")(image))
+    x = keras.layers.RandAugment((-9, 9), seed=2)(keras.layers.RandomFlip(name="flip")(image))
+    asleep = [keras.Input((8, 8, 3)), keras.layers.Dropout(0.5), keras.layers.AlphaDropout(0.5), Noise()]
+    x = keras.layers.Conv2D(4, 3, name="convolution")(keras.Sequential(asleep)(x))
     x = keras.layers.BatchNormalization(name="normalization", trainable=trainable)(x)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
     return keras.Model(image, keras.layers.Dense(3, "softmax", name="predictions")(keras.layers.Dropout(0.5)(x)))
@@ -237,9 +252,12 @@ def test_modes_are_compared_without_dropout_and_augmentation():
 
 
 def test_it_warns_when_the_modes_diverge(pictures, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr("inception.training.finetuning.compare_modes", lambda *a: (0.2, 1.6))
+    compared = []
+    monkeypatch.setattr("inception.training.finetuning._COMPARED", 6)
+    monkeypatch.setattr("inception.training.finetuning.compare_modes", lambda *a: compared.extend(a[2]) or (0.2, 1.6))
     with pytest.warns(Diverged, match="0.200 in training mode and 1.600 in inference mode"):
         finetune(pictures, weights, tmp_path / "out", **{**SMALL, "unfreeze": None})
+    assert np.bincount(compared).tolist() == [3, 3]  # of both classes
 
 
 def test_any_keras_model_with_its_own_preprocessing(pictures, tmp_path):
@@ -273,8 +291,9 @@ def halved(pixels):
 
 
 def test_validation_from_a_folder_and_class_weights(pictures, weights, tmp_path):
-    result = finetune(pictures, weights, tmp_path / "out",
-                      **{**SMALL, "unfreeze": None, "validation": pictures, "class_weights": {"red": 0.0}})  # fmt: skip
+    settings = {**SMALL, "unfreeze": None, "validation": pictures, "class_weights": {"red": 0.0}}
+    with pytest.warns(Doubled, match=r"25 of 25 pictures for validation are among those for training too \(as"):
+        result = finetune(pictures, weights, tmp_path / "out", **settings)
     assert len(result.evaluation.pictures) == 24
     assert set(result.evaluation.predicted) == {0}  # red costs nothing, so all is blue
 
@@ -288,6 +307,7 @@ def test_validation_from_a_folder_and_class_weights(pictures, weights, tmp_path)
     ({"learning_rate": 0.0}, "learning_rate is 0.0; expected a number above 0"),
     ({"preprocess": halved}, "preprocess is for other models"),
     ({"size": 40}, "needs images of at least 75x75"),
+    ({"class_weights": {"red": -1.0}}, "class_weights has -1.0 for 'red'; expected a number, 0 or more"),
 ])  # fmt: skip
 def test_arguments_that_do_not_fit_leave_no_folder(pictures, weights, tmp_path, change, sentence):
     with pytest.raises(ValueError, match=sentence):
@@ -319,3 +339,116 @@ def test_blocks_that_only_get_worse_leave_the_classifier_alone(run, pictures, we
     _, before = given(weights)
     after = arrays(result.out)
     assert all(np.array_equal(after[place], array) for place, array in before.items())
+
+
+# --- A small network of another family, for what does not depend on InceptionV3 ---------
+
+TINY = {"unfreeze": "norm", "preprocess": halved, "epochs": 1, "head_epochs": 1, "batch_size": 32, "validation": 0.25,
+        "learning_rate": 1e-9, "augment": None, "dropout": 0.0, "engine": "tensorflow"}  # fmt: skip
+
+
+@pytest.fixture
+def tiny():
+    image = keras.Input((20, 20, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv", kernel_initializer=keras.initializers.GlorotUniform(0))(image)
+    return keras.Model(image, keras.layers.BatchNormalization(name="norm")(x), name="tiny")
+
+
+def test_class_weights_and_dropout_reach_the_blocks(pictures, tiny, tmp_path):
+    weighed = finetune(pictures, tiny, tmp_path / "weighed", **TINY, class_weights={"red": 3.0, "blue": 3.0})
+    dropped = finetune(pictures, tiny, tmp_path / "dropped", **{**TINY, "dropout": 0.9})
+    assert weighed.history[-1].stage == dropped.history[-1].stage == "blocks"
+    assert weighed.history[-1].loss == pytest.approx(3 * weighed.inference_loss, rel=1e-4)
+    assert abs(dropped.history[-1].loss / dropped.inference_loss - 1) > 0.01
+
+
+def test_batch_norm_forgets_old_statistics_in_a_short_training(pictures, tiny, tmp_path):
+    """One step: half of the old statistics stay, not 99 %."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Diverged)
+        finetune(pictures, tiny, tmp_path / "out", **TINY, batch_norm="train")
+    every = folders.read(pictures)
+    training, _ = folders.split(every.without([str(pictures / "red" / "damaged.jpg")]), 0.25, 0)
+    trunk = networks.trunk_of(tiny, preprocess=halved)
+    mean = tiny.get_layer("conv")(loop.prepared(training, trunk.network)).numpy().mean((0, 1, 2))
+    assert np.abs(mean).min() > 1e-3
+    with np.load(tmp_path / "out" / "work" / "blocks.npz") as state:
+        stored = [state[name] for name in state.files if name.startswith("model")]
+    assert any(array.shape == (4,) and np.allclose(array, mean / 2, rtol=1e-4) for array in stored)
+
+
+def test_own_layers_resume_in_one_process_and_are_not_saved(pictures, tiny, tmp_path):
+    own = [keras.layers.RandomBrightness(0.3), "flip", keras.Sequential([keras.layers.RandomContrast(0.3)])]
+    settings = {**TINY, "epochs": 3, "learning_rate": 1e-2, "augment": own, "early_stopping": None}
+    whole = finetune(pictures, tiny, tmp_path / "whole", **settings)
+
+    def stop(line):
+        if line.startswith("blocks 2/3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(pictures, tiny, tmp_path / "stopped", **settings, say=stop)
+    resumed = finetune(pictures, tiny, tmp_path / "stopped", **settings, resume=True)
+    assert resumed.history == whole.history and len({row.loss for row in whole.history}) == 4
+    saved = keras.saving.load_model(resumed.out / "model.keras")
+    assert [layer.name for layer in saved.layers if "augment" in layer.name] == ["augment_flip"]
+
+
+def taking(picture="keras", preprocess=None):
+    return Network("made", pictures_.named(picture).at(20), preprocess=preprocess)
+
+
+@pytest.mark.parametrize("network", [taking(), taking("torchvision"), taking(preprocess=halved),
+                                     taking(preprocess=keras.applications.vgg16.preprocess_input)],
+                         ids=["keras", "torchvision", "halved", "bgr"])  # fmt: skip
+@pytest.mark.parametrize("own", [keras.layers.RandomBrightness(0.4), keras.layers.RandomSaturation(0.5),
+                                 keras.layers.RandomInvert(1.0), keras.layers.RandAugment()])  # fmt: skip
+def test_own_layers_see_pixels(network, own):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3, 20, 20, 3)).astype(np.uint8)
+    [layer] = networks.augmentation([own], 5, network)
+    x = np.stack([network.input(each) for each in pixels])
+    assert np.array_equal(layer(x, training=False), x)
+    changed = np.asarray(layer(x, training=True))
+    fresh = type(own).from_config(own.get_config() | {"seed": 6})
+    expected = np.asarray(fresh(pixels.astype(np.float32), training=True))
+    whole = np.clip(expected.round(), 0, 255).astype(np.uint8)
+    np.testing.assert_allclose(changed, np.stack([network.input(each) for each in whole]), atol=np.ptp(x) / 255)
+    assert np.abs(changed - x).mean() > np.ptp(x) / 100
+    assert not [v for v in own.variables if v.dtype.startswith("float")] and layer.own is not own
+
+
+@pytest.mark.parametrize(("own", "preprocess", "sentence"), [
+    (keras.layers.RandomBrightness(0.1, value_range=(-1, 1)), None, "see pixels of 0 to 255 here, which is its"),
+    (keras.Sequential([keras.layers.MixUp()]), None, "MixUp mixes pictures of several classes; leave it out"),
+    (keras.layers.RandomCrop(10, 10), None, r"makes \(10, 10, 3\) of \(20, 20, 3\); expected the same"),
+    (keras.layers.RandomFlip(), lambda x: x**2, "does more than scale the channels of a picture"),
+    (keras.layers.RandomFlip(), lambda x: x * 0, "does more than scale the channels of a picture"),
+    (np.flip, None, "Unknown augmentation .*; expected some of flip, shift"),
+])  # fmt: skip
+def test_own_layers_that_do_not_fit(own, preprocess, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        networks.augmentation([own], 0, taking(preprocess=preprocess))
+
+
+def test_a_picture_in_two_classes_is_said(pictures, tiny, tmp_path):
+    lines: list[str] = []
+    for name in ("red", "blue"):
+        (tmp_path / "both" / name).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "both" / name / f"{i}.png").write_bytes((pictures / name / f"{i}.png").read_bytes())
+    (tmp_path / "both" / "red" / "copy.png").write_bytes((pictures / "blue" / "0.png").read_bytes())
+    with pytest.warns(Doubled, match="1 of 7 pictures are in another class too .as .*0.png and .*copy.png"):
+        finetune(tmp_path / "both", tiny, tmp_path / "out", **{**TINY, "unfreeze": None}, say=lines.append)
+    assert "1 pictures are copies of others; equal ones stay on one side" in lines
+
+
+def test_classes_with_names_of_two_imagenet_classes_are_one_s_own(pictures, tiny, tmp_path):
+    for name, source in (("crane", "red"), ("maillot", "blue")):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i in range(4):
+            (tmp_path / "own" / name / f"{i}.png").write_bytes((pictures / source / f"{i}.png").read_bytes())
+    result = finetune(tmp_path / "own", tiny, tmp_path / "out", **{**TINY, "unfreeze": None})
+    model = keras.saving.load_model(result.out / "model.keras")
+    found = evaluate(tmp_path / "own", model, preprocess=halved, labels=result.out / "model.labels.txt")
+    assert found.pictures.classes == ("crane", "maillot") and found.pictures.labels.tolist() == [0] * 4 + [1] * 4

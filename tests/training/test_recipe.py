@@ -103,6 +103,15 @@ def test_scaled_keeps_the_shape_of_the_training():
         scaled(PAPER, 0, 3)
 
 
+@pytest.mark.parametrize(("images", "epochs"), [(32, 10), (100, 10), (1000, 20), (3, 60)])
+def test_a_short_training_lets_the_rate_fall_as_far(images, epochs):
+    short = scaled(PAPER, images, epochs)
+    assert short.rate(short.steps - 1) == pytest.approx(PAPER.rate(PAPER.steps - 1), rel=1e-9)
+    schedule = optimizer(short, [keras.Variable([0.0])])._learning_rate
+    for step in {0, 1, short.steps // 2, short.steps - 1}:
+        assert float(schedule(step)) == pytest.approx(short.rate(step), rel=1e-5)
+
+
 @pytest.fixture(scope="module")
 def with_aux():
     """A model like InceptionV3's end: two named classifiers on one base."""
@@ -154,6 +163,67 @@ def test_targets_and_models_that_do_not_fit(with_aux):
     maps = keras.Model(with_aux.input, with_aux.layers[1].output)
     with pytest.raises(ValueError, match="no classifier; build it with include_top=True"):
         compile(maps)
+
+
+def dense(*after, activation=None):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3, activation), *after]
+    return keras.Sequential([keras.Input((2, 2, 3)), *layers])
+
+
+def nested(inner, after=lambda x: x):
+    image = keras.Input((2, 2, 3))
+    return keras.Model(image, after(inner(image)))
+
+
+@pytest.mark.parametrize(("make", "logits"), [
+    (lambda: dense(), True),
+    (lambda: dense(activation="softmax"), False),
+    (lambda: dense(keras.layers.Identity()), True),
+    (lambda: dense(keras.layers.Reshape((3, 1)), keras.layers.Flatten()), True),
+    (lambda: dense(keras.layers.Activation("linear"), activation="softmax"), False),
+    (lambda: dense(keras.layers.Softmax()), False),
+    (lambda: nested(dense()), True),
+    (lambda: nested(dense(activation="softmax")), False),
+    (lambda: nested(dense(), lambda x: keras.ops.reshape(x, (-1, 3))), True),
+    (lambda: nested(dense(keras.layers.Dropout(0.1)), keras.layers.Softmax()), False),
+])  # fmt: skip
+def test_logits_are_told_from_probabilities_whatever_stands_after_them(make, logits):
+    model = make()
+    compile(model, dataclasses.replace(FEW, weight_decay=0.0))
+    x, y = np.random.default_rng(0).normal(size=(4, 2, 2, 3)).astype(np.float32), targets(model, [0, 1, 2, 0])
+    made = np.asarray(model(x), np.float64)
+    p = np.exp(made) / np.exp(made).sum(-1, keepdims=True) if logits else made
+    expected = -np.mean(np.sum((y * 0.9 + 0.1 / 3) * np.log(p), -1))
+    assert model.evaluate(x, y, verbose=0, return_dict=True)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_layers_of_nested_models_are_given_the_recipe():
+    inner = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()])
+    model = keras.Sequential([keras.Input((6, 6, 3)), functional(inner), keras.layers.Flatten(),
+                              keras.layers.Dense(3, "softmax")])  # fmt: skip
+    compile(model, FEW)
+    kernels = [inner.layers[0].kernel, model.layers[-1].kernel]
+    expected = sum(FEW.weight_decay / 2 * float(np.sum(np.square(kernel))) for kernel in kernels)
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
+    assert inner.layers[1].momentum == FEW.batch_norm_momentum
+    assert model.fit(np.zeros((4, 6, 6, 3)), targets(model, [0, 1, 2, 0]), verbose=0).history["loss"][0] > 0
+
+
+def functional(inner):
+    image = keras.Input((6, 6, 3))
+    return keras.Model(image, inner(image))
+
+
+def test_an_end_that_nobody_can_tell_is_refused():
+    image = keras.Input((2, 2, 3))
+    both = keras.Model(image, keras.layers.Add(name="both")([dense()(image), dense()(image)]))
+    with pytest.raises(ValueError, match=r"ends in the layer both \(Add\), which may give logits or probabilities"):
+        compile(both)
+    with pytest.raises(ValueError, match="has no layer yet that knows its shape; start it with keras.Input"):
+        compile(keras.Sequential([keras.layers.Dense(3)]))
+    inner = dense()
+    with pytest.raises(ValueError, match="ends in outputs of one name"):
+        compile(keras.Model(image, [inner(image), inner(image)]))
 
 
 DEVICES = """
