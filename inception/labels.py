@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from inception import arguments
+
 
 @dataclass(frozen=True)
 class Label:
@@ -73,7 +75,8 @@ def numbered(num_classes: int) -> tuple[Label, ...]:
 
 
 def top(scores: np.ndarray, labels: Sequence[Label], count: int = 5) -> list[tuple[Label, float]]:
-    """The `count` best classes of one vector of scores, best first."""
+    """The `count` best classes of one vector of scores, best first. ValueError for a count below 1."""
+    count = arguments.count("top", count)
     best = np.argsort(-scores, kind="stable")[:count]
     return [(labels[i], float(scores[i])) for i in best]
 
@@ -81,7 +84,7 @@ def top(scores: np.ndarray, labels: Sequence[Label], count: int = 5) -> list[tup
 def decode_predictions(preds: np.ndarray, top: int = 5) -> list[list[tuple[str, str, float]]]:
     """(wnid, name, score) of the best classes for each row, as `keras.applications` gives them.
 
-    preds: [n, 1000], [n, 1001] (slim) or [n, 1008] (the 2015 graph); ValueError for others.
+    preds: [n, 1000], [n, 1001] (slim) or [n, 1008] (the 2015 graph); ValueError for others, and for a top below 1.
     """
     preds = np.asarray(preds)
     labels = imagenet(preds.shape[-1]) if preds.ndim == 2 else None

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inception.classify import Classifier, classifier_of
+from inception.arguments import count
+from inception.classify import Classifier, classifier_of, finite
 from inception.labels import Label
 from inception.networks import Network
 from inception.pictures import Picture, Preprocess
@@ -113,10 +114,10 @@ def evaluate(
     progress: called with (pictures done, of how many).
 
     Pictures that cannot be read are listed in `skipped`. Raises ValueError for a folder
-    without classes, classes that the network has not, and where no picture can be read.
+    without classes, classes that the network has not, where no picture can be read, and where
+    weights or scores are not finite; the sentence names the first such picture.
     """
-    if batch < 1:
-        raise ValueError(f"batch is {batch}; expected at least 1.")
+    batch = count("batch", batch)
     classifier = classifier_of(weights, names_file=labels, picture=picture, size=size, preprocess=preprocess)
     return scored(_labelled(folder, classifier.labels), classifier, batch, progress)
 
@@ -151,7 +152,8 @@ def scored(
             skipped += [(pictures.paths[i], x) for i, x in zip(rows, found, strict=True) if isinstance(x, str)]
             if readable:
                 kept += [i for i, _ in readable]
-                scores.append(classifier.scores(np.stack([x for _, x in readable])))
+                given = classifier.scores(np.stack([x for _, x in readable]))
+                scores.append(finite(given, [pictures.paths[i] for i, _ in readable]))
             if progress:
                 progress(rows.stop, len(pictures))
     if not kept:

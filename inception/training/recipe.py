@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inception import names
+from inception.arguments import count
 
 if TYPE_CHECKING:
     import keras
@@ -94,7 +95,7 @@ def scaled(recipe: Recipe, images: int, epochs: int, batch_size: int | None = No
         recipe,
         images=images,
         epochs=epochs,
-        batch_size=batch_size or recipe.batch_size,
+        batch_size=recipe.batch_size if batch_size is None else count("batch_size", batch_size),
         epochs_per_decay=epochs / stairs,
     )
     longest = max(_SHORTEST_MEMORY, 0.5 ** (10 / shorter.steps))
