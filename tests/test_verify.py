@@ -5,9 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights, with_nan
+from typer.testing import CliRunner
 
 from inception import architecture, images, labels, load_weights, verify
+from inception.cli import app
 from inception.variants import TORCHVISION
 from inception.weights import CheckpointError, Weights
 
@@ -122,6 +124,65 @@ def test_torchvisions_own_network_computes_the_same():
         verify.end_points(weights, pixels, "keras"), verify.peer_end_points(weights, pixels, "torch")
     )
     assert max(row.relative for row in rows) < 1e-4
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["left", "right", "both"])
+def test_numbers_that_are_not_finite_are_a_difference(value, where):
+    arrays = {"left": np.arange(1.0, 5.0), "right": np.arange(1.0, 5.0)}
+    assert verify.difference("x", *arrays.values()) == verify.Difference("x", (4,), 0, 0, pytest.approx(1))
+    for side in arrays if where == "both" else [where]:
+        arrays[side][2] = value
+    found = verify.difference("x", *arrays.values())
+    assert (found.relative, found.absolute, found.cosine, found.finite) == (np.inf, np.inf, 0, False)
+    sound = verify.difference("y", np.ones(2), np.ones(2))
+    for rows in ([found, sound], [sound, found]):  # max() of NaN would depend on the order
+        assert max(rows, key=lambda row: row.relative) is found
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["verify", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A network, and the same with one NaN, for either builder; as (good, file with NaN)."""
+    folder = tmp_path_factory.mktemp("nan")
+    good, wrong = random_weights().save(folder / "good.npz"), with_nan()
+    return good, {ending: wrong.save(folder / f"nan.{ending}") for ending in ("npz", "ckpt")}
+
+
+@pytest.mark.parametrize("ending", ["npz", "ckpt"])
+def test_the_command_finds_nan_different(files, ending):
+    good, wrong = files[0], files[1][ending]
+    for pair, network in (((good, wrong), "b"), ((wrong, good), "a"), ((wrong, wrong), "a and b")):
+        run = command(*pair, "--size", 75)
+        assert run.exit_code == 1, run.output
+        text = " ".join(run.output.split())
+        assert "DIFFERENT: Mixed_5b has numbers that are not finite" in text
+        assert f"Conv2d_0a_1x1/weights: has numbers that are not finite in {network}" in text
+        assert run.output.split("<- differs")[0].splitlines()[-1].startswith("Mixed_5b")
+
+
+def test_a_tolerance_of_zero_is_zero(files, tmp_path):
+    good, other = files[0], random_weights()
+    beta = other.arrays["InceptionV3/Mixed_7c/Branch_0/Conv2d_0a_1x1/BatchNorm/beta"]
+    beta += np.float32(1e-6)
+    near = other.save(tmp_path / "near.npz")
+    assert command(good, near, "--size", 75).exit_code == 0
+    run = command(good, near, "--size", 75, "--tolerance", 0)
+    assert run.exit_code == 1 and "(allowed 0)" in run.output
+    assert command(good, good, "--size", 75, "--tolerance", 0).exit_code == 0  # the same operations on the same shapes
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])
+def test_no_tolerances(sample, tolerance):
+    run = command(sample, sample, "--tolerance", tolerance)
+    assert f"--tolerance is {tolerance}; expected a number from 0" in str(run.exception)
+
+
+def test_a_size_of_zero_is_refused(sample):
+    assert command(sample, sample, "--size", 0).exit_code == 2
 
 
 def test_no_peer_is_narrow():

@@ -29,6 +29,7 @@ class Evaluation:
     classifier], whose columns `pictures.labels` count. picture: how they were
     brought to the network's input. skipped: (path, reason).
     known: the published file that the weights are, with its published accuracy.
+    Raises ValueError for scores that are not finite.
     """
 
     pictures: Pictures
@@ -36,6 +37,9 @@ class Evaluation:
     picture: Picture
     skipped: tuple[tuple[str, str], ...] = ()
     known: Published | None = None
+
+    def __post_init__(self) -> None:
+        finite(self.scores, self.pictures.paths)
 
     def top(self, count: int) -> float:
         """The part of the pictures whose class is among the `count` best; of equal scores the first class counts."""

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from made import random_weights
+from made import random_weights, with_nan
 from PIL import Image
 
 from inception import classify, images
@@ -72,6 +72,34 @@ def test_imagenet_folders_by_wordnet_id_or_name(digits, tmp_path, classes, tench
         assert found.pictures.labels.tolist() == [tench]
         assert imagenet(classes)[tench].name == found.pictures.classes[tench] == "tench"
         assert found.picture == weights.picture.at(75)
+
+
+def test_scores_that_are_not_finite_are_not_right(digits, tmp_path, monkeypatch):
+    """NaN is not smaller than its own class, so a network that gives it would be right every time."""
+    pictures = Pictures(("a", "b"), np.array([0, 1]), ("A", "B"))
+    with pytest.raises(ValueError, match="scores that are not finite .* for the picture b, so they say nothing"):
+        Evaluation(pictures, np.array([[0.5, 0.5], [np.nan, 0.5]]), "slim", 75)
+
+    weights = random_weights()
+    network = classify.classifier_of(weights, size=75)
+    given = classify.Classifier.scores
+    monkeypatch.setattr(
+        classify.Classifier, "scores", lambda self, x: given(self, x) / (np.arange(len(x))[:, None] != 2)
+    )
+    files = [digits / str(i) / f"digit-{i}.png" for i in range(4)]
+    with np.errstate(divide="ignore"), pytest.raises(ValueError, match="for the picture .*digit-2.png, so"):
+        classify.classify_with(network, files)
+    for i in range(4):
+        shutil.copytree(digits / str(i), tmp_path / f"class {i}")
+    with np.errstate(divide="ignore"), pytest.raises(ValueError, match="for the picture .*digit-2.png, so"):
+        evaluate(tmp_path, weights, size=75)
+
+
+def test_weights_that_are_not_finite_are_refused(digits, tmp_path):
+    shutil.copytree(digits / "0", tmp_path / "class 0")
+    for run in (lambda w: evaluate(tmp_path, w, size=75), lambda w: classify.classify([digits / "0"], w)):
+        with pytest.raises(ValueError, match="has weights that are not finite .* in conv2d_"):
+            run(with_nan())
 
 
 def test_what_does_not_fit(digits, sample, tmp_path):
