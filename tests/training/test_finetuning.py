@@ -20,7 +20,7 @@ from inception import pictures as pictures_
 from inception.cli import app
 from inception.training import evaluate, finetune, loop
 from inception.training import network as networks
-from inception.training.finetuning import Diverged, compare_modes
+from inception.training.finetuning import Diverged, Result, compare_modes
 
 # The first rows of a narrow network, so that tracing takes no time.
 SMALL = {"size": 75, "end_point": "Mixed_5b", "unfreeze": "Conv2d_4a_3x3", "epochs": 2, "head_epochs": 4,
@@ -319,3 +319,8 @@ def test_blocks_that_only_get_worse_leave_the_classifier_alone(run, pictures, we
     _, before = given(weights)
     after = arrays(result.out)
     assert all(np.array_equal(after[place], array) for place, array in before.items())
+
+
+def test_a_loss_that_is_no_number_has_diverged(tmp_path):
+    for losses, diverged in (((1.0, 1.0), False), ((1.0, np.nan), True), ((np.nan, 1.0), True), ((np.inf, 1.0), True)):
+        assert Result(tmp_path, (), (), None, *losses, ()).diverged is diverged
