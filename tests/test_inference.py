@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
-import subprocess
 import sys
 import warnings
 
@@ -15,7 +14,7 @@ from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights, with_nan
 from reference import SMALL, VARIANTS, assert_close, floats, keras_end_points, pixels
 
 import inception
-from inception import extras, images, inference, inference_plan, quantization
+from inception import extras, inference, inference_plan, pictures, quantization
 from inception.inference import Settings, compile_inference
 from inception.inference_plan import Rewrites
 
@@ -149,7 +148,7 @@ def test_floats_of_another_range_are_refused_or_doubted(name):
     for wrong in (pixels().astype(np.float32), pixels(1).astype(np.float64), floats() * np.float32(np.nan)):
         with pytest.raises(ValueError, match="The images have values from .*; these weights take -1 to .*Give pixels"):
             run(wrong)
-    with pytest.warns(images.SuspiciousRange, match="Were pixels divided by 255"):
+    with pytest.warns(pictures.SuspiciousRange, match="Were pixels divided by 255"):
         run(pixels() / np.float32(255))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -159,7 +158,7 @@ def test_floats_of_another_range_are_refused_or_doubted(name):
 
 def test_the_doubt_points_at_the_call():
     run = compile_inference(random_weights(), engine="tensorflow")
-    with pytest.warns(images.SuspiciousRange) as caught:
+    with pytest.warns(pictures.SuspiciousRange) as caught:
         run(pixels() / np.float32(255))
     assert caught[0].filename == __file__
 
@@ -241,19 +240,6 @@ def test_auto_asks_no_distribution_for_its_name(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert compile_inference(random_weights()).engine == inference.preferred()
-
-
-def test_auto_leaves_tensorflow_s_threads_alone():
-    """Only the engine that is chosen is built. A process of its own, for TensorFlow's pool is set once."""
-    for package in inference.ENGINES["openvino"]:
-        pytest.importorskip(package)
-    code = (
-        "import tensorflow as tf; from made import random_weights; from inception import compile_inference\n"
-        "assert compile_inference(random_weights(), threads=1).engine == 'openvino'\n"
-        "assert tf.config.threading.get_intra_op_parallelism_threads() == 0"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from inception import classify, images
 from inception.labels import imagenet
 from inception.pictures import NAMED
 from inception.training import evaluate
-from inception.training.evaluation import Evaluation
+from inception.training.evaluation import Evaluation, scored
 from inception.training.folders import Pictures
 from inception.variants import Variant
 
@@ -74,14 +74,13 @@ def test_imagenet_folders_by_wordnet_id_or_name(digits, tmp_path, classes, tench
         assert found.picture == weights.picture.at(75)
 
 
-def test_scores_that_are_not_finite_are_not_right(digits, tmp_path, monkeypatch):
+def test_scores_that_are_not_finite_are_not_right(digits, monkeypatch):
     """NaN is not smaller than its own class, so a network that gives it would be right every time."""
     pictures = Pictures(("a", "b"), np.array([0, 1]), ("A", "B"))
     with pytest.raises(ValueError, match="scores that are not finite .* for the picture b, so they say nothing"):
-        Evaluation(pictures, np.array([[0.5, 0.5], [np.nan, 0.5]]), "slim", 75)
+        Evaluation(pictures, np.array([[0.5, 0.5], [np.nan, 0.5]]), NAMED["slim"])
 
-    weights = random_weights()
-    network = classify.classifier_of(weights, size=75)
+    network = classify.classifier_of(random_weights(), size=75)
     given = classify.Classifier.scores
     monkeypatch.setattr(
         classify.Classifier, "scores", lambda self, x: given(self, x) / (np.arange(len(x))[:, None] != 2)
@@ -89,10 +88,11 @@ def test_scores_that_are_not_finite_are_not_right(digits, tmp_path, monkeypatch)
     files = [digits / str(i) / f"digit-{i}.png" for i in range(4)]
     with np.errstate(divide="ignore"), pytest.raises(ValueError, match="for the picture .*digit-2.png, so"):
         classify.classify_with(network, files)
-    for i in range(4):
-        shutil.copytree(digits / str(i), tmp_path / f"class {i}")
+    done = []
+    pictures = Pictures(tuple(map(str, files)), np.zeros(4, int), tuple(label.name for label in network.labels))
     with np.errstate(divide="ignore"), pytest.raises(ValueError, match="for the picture .*digit-2.png, so"):
-        evaluate(tmp_path, weights, size=75)
+        scored(pictures, network, batch=3, progress=lambda *numbers: done.append(numbers))
+    assert done == []  # said at once, not after all pictures
 
 
 def test_weights_that_are_not_finite_are_refused(digits, tmp_path):

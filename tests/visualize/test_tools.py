@@ -200,7 +200,7 @@ def test_the_map_is_what_a_hand_computes():
     model, maps = by_hand(kernel), photo / np.float32(127.5) - 1
     for label in range(3):
         evidence = (maps @ kernel[:, label]) / (4 * 6)
-        cam = gradcam(model, photo, label, "maps")
+        cam = gradcam(model, photo, label, "maps", "whole")
         assert evidence.min() < 0 < evidence.max()
         np.testing.assert_allclose(cam.maps, np.maximum(evidence, 0), rtol=1e-4, atol=1e-7)  # with its ReLU
         np.testing.assert_allclose(cam.heat, cam.maps / evidence.max(), rtol=1e-4, atol=1e-6)
@@ -223,7 +223,7 @@ def test_a_map_without_evidence_says_so(monkeypatch):
     model = by_hand(np.array([[1, -1], [1, -1], [1, -1]], np.float32))
     white = np.full((4, 6, 3), 255, np.uint8)
     written = words(monkeypatch)
-    found, empty = gradcam(model, white, 0, "maps"), gradcam(model, white, 1, "maps")
+    found, empty = (gradcam(model, white, label, "maps", "whole") for label in (0, 1))
     assert not found.empty and (found.heat == 1).all()
     found.picture()
     assert "0, nothing" in written and not any("zero everywhere" in text for text in written)
@@ -239,7 +239,7 @@ def test_a_network_that_is_not_finite_is_a_sentence(value):
     kernel = np.ones((3, 2), np.float32)
     kernel[0, 1] = value
     with pytest.raises(ValueError, match="The output for class 0 at maps is not finite; check the model's weights"):
-        gradcam(by_hand(kernel), np.full((4, 6, 3), 255, np.uint8), 0, "maps")
+        gradcam(by_hand(kernel), np.full((4, 6, 3), 255, np.uint8), 0, "maps", "whole")
 
 
 def test_vgg16_and_the_range_it_takes():
