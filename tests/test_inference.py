@@ -142,9 +142,9 @@ def test_sizes_and_batches_of_every_integer_kind():
     assert compile_inference(random_weights(), image_size=np.int64(SMALL)).settings.image_size == (SMALL, SMALL)
 
 
-@pytest.mark.parametrize("name", ["narrow", "last_pool"])  # (x - 127.5) / 127.5, and 128
-def test_floats_of_another_range_are_refused_or_doubted(name):
-    run = compile_inference(random_weights(VARIANTS[name]), engine="tensorflow")
+@pytest.mark.parametrize("picture", ["keras", "google_2015"])  # (x - 127.5) / 127.5, and 128
+def test_floats_of_another_range_are_refused_or_doubted(picture):
+    run = compile_inference(random_weights(), engine="tensorflow", picture=picture)
     for wrong in (pixels().astype(np.float32), pixels(1).astype(np.float64), floats() * np.float32(np.nan)):
         with pytest.raises(ValueError, match="The images have values from .*; these weights take -1 to .*Give pixels"):
             run(wrong)
@@ -152,7 +152,7 @@ def test_floats_of_another_range_are_refused_or_doubted(name):
         run(pixels() / np.float32(255))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run(floats(variant=VARIANTS[name]) * np.float32(1.5))  # a bicubic resize overshoots
+        run(floats(picture=picture) * np.float32(1.5))  # a bicubic resize overshoots
         run.prepared(pixels() / np.float32(255))
 
 

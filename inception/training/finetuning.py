@@ -87,7 +87,7 @@ class Result:
     def diverged(self) -> bool:
         """Whether the two losses are too far apart."""
         apart = abs(self.training_loss - self.inference_loss)
-        return not apart <= max(_NEAR, _NEAR_PART * max(self.training_loss, self.inference_loss))
+        return not math.isfinite(apart) or apart > max(_NEAR, _NEAR_PART * max(self.training_loss, self.inference_loss))
 
 
 @dataclass(frozen=True)
