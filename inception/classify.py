@@ -26,7 +26,8 @@ class Classifier:
     """A network that gives class probabilities, ready to run.
 
     model: inputs [n, height, width, 3] to probabilities [n, classes]. labels: its classes.
-    network: what it was made of, with the way of a picture to its input.
+    network: what it was made of, with the way of a picture to its input. ValueError for weights
+    that are not finite.
     """
 
     model: keras.Model
@@ -34,6 +35,11 @@ class Classifier:
     network: Network
 
     __repr__ = one_line
+
+    def __post_init__(self) -> None:
+        from inception.builders.keras import check_finite
+
+        check_finite(self.model)
 
     def scores(self, inputs: np.ndarray) -> np.ndarray:
         """Prepared pictures [n, height, width, 3] to probabilities [n, classes], in inference mode."""
@@ -45,7 +51,7 @@ def classify(pictures: Sequence[ImageLike], weights: Any, picture: str | Picture
 
     weights: whatever `networks.network_of` takes. picture: another way of a picture than the
     network's own. Raises `CheckpointError` for weights without a classifier, ValueError
-    for a picture that cannot be read.
+    for a picture that cannot be read, and for scores that are not finite.
     """
     return classify_with(classifier_of(weights, picture=picture), pictures)
 
@@ -53,8 +59,22 @@ def classify(pictures: Sequence[ImageLike], weights: Any, picture: str | Picture
 def classify_with(classifier: Classifier, pictures: Sequence[ImageLike]) -> np.ndarray:
     """What `classify` returns, by a classifier that is there."""
     inputs = [classifier.network.input(picture) for picture in pictures]
-    batches = (np.stack(inputs[i : i + _BATCH]) for i in range(0, len(inputs), _BATCH))
-    return np.concatenate([classifier.scores(batch) for batch in batches])
+    starts = range(0, len(inputs), _BATCH)
+    batches = (classifier.scores(np.stack(inputs[i : i + _BATCH])) for i in starts)
+    return np.concatenate([finite(scores, pictures[i:]) for i, scores in zip(starts, batches, strict=True)])
+
+
+def finite(scores: np.ndarray, pictures: Sequence[ImageLike]) -> np.ndarray:
+    """The scores as they are. ValueError that names the first of the pictures whose scores are not all finite."""
+    wrong = np.flatnonzero(~np.isfinite(scores).all(-1))
+    if wrong.size:
+        picture = pictures[wrong[0]]
+        name = "an array" if isinstance(picture, np.ndarray) else os.fspath(picture)
+        raise ValueError(
+            f"The network gives scores that are not finite (NaN or infinity) for the picture {name}, so they say "
+            "nothing; check its weights, and that it takes the values it is given."
+        )
+    return scores
 
 
 def classifier_of(

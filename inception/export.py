@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from inception import extras, images, quantization, verify
+from inception import arguments, extras, images, quantization, verify
 from inception import inference_plan as plans
 from inception import labels as names
+from inception import pictures as ways
 from inception.inference import Settings
 from inception.inference_plan import Plan
 from inception.networks import network_of
@@ -72,7 +73,7 @@ def export(
     *,
     end_points: Sequence[str] | None = None,
     batch: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: int | Sequence[int] | None = None,
     pixels: bool = False,
     calibration: np.ndarray | Sequence[np.ndarray] | None = None,
     lowest_agreement: float = 0.0,
@@ -92,11 +93,12 @@ def export(
     Before the file takes its name it is run in its own runtime on fixed images. Raises
     `Unproven`, a ValueError, and leaves what was there before, when it is farther from the Keras
     builder than 1e-5 (relative, any end point) or 1e-4 (a probability), or agrees too little;
-    ValueError for arguments that do not fit; ModuleNotFoundError that names the extra a format needs.
+    ValueError for arguments that do not fit and weights that are not finite; ModuleNotFoundError
+    that names the extra a format needs.
     """
     target = Path(target)
     kind = _kind(target, calibration is not None)
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size, batch = arguments.sides("image_size", image_size), arguments.count_or_none("batch", batch)
     found = network_of(network)
     weights = found.inception
     points = tuple(end_points or (("Predictions",) if weights.variant.num_classes else ("PreLogits",)))
@@ -106,8 +108,9 @@ def export(
     with _folder_beside(target) as folder:
         made = folder / (target.name if target.suffix else "saved_model")
         if calibration is not None:
+            _check_calibration(calibration, plan)
             agreement = _write_int8(task, made, list(calibration))
-            if (agreement.cosine if agreement.top1 is None else agreement.top1) < lowest_agreement:
+            if not agreement.share >= lowest_agreement:  # so that NaN is refused
                 raise Unproven(f"{target} was not written: {agreement}")
             differences: tuple[Difference, ...] = ()
         else:
@@ -116,6 +119,12 @@ def export(
             _refuse_differences(differences, target)
         _put(made, target)
     return Export(target, kind, plan, differences, agreement)
+
+
+def _check_calibration(calibration: np.ndarray | Sequence[np.ndarray], plan: Plan) -> None:
+    if not plan.pixels:
+        ends = np.array([(np.min(image), np.max(image)) for image in calibration])
+        ways.check_range(ends, plan.picture, "calibration images", beyond=ways.OVERSHOOT, stacklevel=4)
 
 
 def _kind(target: Path, int8: bool) -> str:

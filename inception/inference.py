@@ -1,6 +1,6 @@
 """The network compiled for fast inference: arrays of images in, named arrays out.
 
-    run = inception.compile_inference("weights.h5", engine="auto")
+    run = inception.compile_inference("weights.h5")
     run(images)["Predictions"]
 
 One plan (`inference_plan`), three engines: OpenVINO and ONNX Runtime take it as ONNX,
@@ -9,26 +9,21 @@ TensorFlow as a frozen graph.
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
-import platform
 import threading
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from inception import extras
+from inception import arguments, extras, pictures
 from inception import inference_plan as plans
 from inception.inference_plan import Plan
 from inception.networks import network_of
 from inception.pictures import Picture
-from inception.weights import Weights, atomic
+from inception.weights import Weights
 
 if TYPE_CHECKING:
     from inception.quantization import Agreement
@@ -37,16 +32,13 @@ Engine = Literal["auto", "openvino", "onnxruntime", "tensorflow"]
 Precision = Literal["float32", "bfloat16", "int8"]
 Runner = Callable[[np.ndarray], Sequence[np.ndarray]]
 
-# The packages that each engine needs; those in front win where nothing was measured.
+# The packages that each engine needs. `auto` takes the first that is installed; TensorFlow always is.
 ENGINES: dict[str, tuple[str, ...]] = {
     "openvino": ("openvino", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
     "tensorflow": (),
 }
 PRECISIONS = ("float32", "bfloat16", "int8")
-_MOST_MEASURED = 8  # images of a batch that `auto` measures with
-_ROUNDS = 3
-_MOST_REMEMBERED = 200
 
 
 @dataclass(frozen=True)
@@ -96,12 +88,16 @@ class Inference:
         (`preprocess_input`), uint8 as pixels 0..255, which are scaled first. Maps come back as
         [n, h, w, c], heads as [n, c]. With a
         fixed batch, any number of images runs in pieces of that size, the last one filled up
-        and cut. Raises ValueError for another shape or type.
+        and cut. Raises ValueError for another shape or type, and for floats far outside the
+        network's range; warns (`pictures.SuspiciousRange`) of what looks like pixels / 255.
         """
         if isinstance(batch, str | os.PathLike) or (isinstance(batch, list | tuple) and _are_files(batch)):
             files = [batch] if isinstance(batch, str | os.PathLike) else batch
             batch = np.stack([self.picture.input(file) for file in files])
-        array = checked(np.asarray(batch), self.plan, self.settings.image_size)
+        return self.prepared(checked(np.asarray(batch), self.plan, self.settings.image_size))
+
+    def prepared(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        """The same for float32 images that are known to fit: nothing is looked at."""
         size = self.settings.batch
         if size is None:
             results = [self._run(array)]
@@ -120,7 +116,10 @@ def _are_files(batch: Sequence[Any]) -> bool:
 
 
 def checked(array: np.ndarray, plan: Plan, image_size: tuple[int, int] | None = None) -> np.ndarray:
-    """Images [n, h, w, c] as a float32 plan takes them; uint8 pixels are scaled. ValueError for what does not fit."""
+    """Images [n, h, w, c] as a float32 plan takes them; uint8 pixels are scaled. ValueError for what does not fit.
+
+    Floats may lie beyond the network's range by half of it: a bicubic resize overshoots.
+    """
     channels = plan.variant.channels
     if array.ndim != 4 or array.shape[3] != channels or not len(array):
         raise ValueError(f"images have the shape {array.shape}; expected [n, height, width, {channels}], n > 0.")
@@ -133,6 +132,7 @@ def checked(array: np.ndarray, plan: Plan, image_size: tuple[int, int] | None = 
         return np.asarray(plan.picture.scaled(array))
     if array.dtype.kind != "f":
         raise ValueError(f"images are {array.dtype}; expected uint8 pixels, or floats in the network's range.")
+    pictures.check_range(array, plan.picture, beyond=pictures.OVERSHOOT, stacklevel=4)
     return np.ascontiguousarray(array, np.float32)
 
 
@@ -148,9 +148,10 @@ def compile_inference(
     precision: Precision = "float32",
     batch: int | None = None,
     threads: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: int | Sequence[int] | None = None,
     calibration: Any = None,
     picture: str | Picture | None = None,
+    allow_nan: bool = False,
 ) -> Inference:
     """A network ready to run, with batch norm folded in and nothing in it that `end_points` do not need.
 
@@ -159,9 +160,7 @@ def compile_inference(
         end_points: slim's names: rows of the base (`Mixed_5b`: [n, h, w, c]), `AuxLogits`,
             `PreLogits` (the pooled features), `Logits`, `Predictions` ([n, c]). Weights without
             a classifier have no Predictions: ask for ("PreLogits",).
-        engine: "openvino", "onnxruntime", "tensorflow", or "auto": the fastest of those installed.
-            That is measured once (some seconds, batches of up to 8 images) for each machine,
-            precision, batch, size and width, and remembered in `cache_file()`.
+        engine: "openvino", "onnxruntime", "tensorflow", or "auto": the first of these that is installed.
         precision: "float32"; "bfloat16" where the processor has it, and "int8" (its stem in bfloat16
             where there is one, else float32): both OpenVINO's.
         batch: images in each run; None for as many as each call brings.
@@ -171,25 +170,32 @@ def compile_inference(
             width, channels]. Every fifth is held out, and `agreement` measured on those; below
             99 % a warning (`quantization.LowAgreement`) says so.
         picture: another way of a picture than the weights' own.
+        allow_nan: take weights that are not finite. They are refused otherwise, for engines turn
+            NaN into plausible numbers (OpenVINO's ReLU makes 0 of it).
 
     Raises:
-        ValueError: for arguments that do not fit each other, the weights or this machine.
+        ValueError: for arguments that do not fit each other, the weights or this machine, and
+            for weights with NaN or infinity where the end points need them.
         ModuleNotFoundError: naming the extra to install, for an engine that is not there.
     """
-    settings = Settings(precision, batch, _size(image_size), threads)
+    settings = Settings(
+        precision,
+        arguments.count_or_none("batch", batch),
+        arguments.sides("image_size", image_size),
+        arguments.count_or_none("threads", threads),
+    )
     _check(engine, settings, calibration)
     weights = network_of(weights_or_model, picture=picture).inception
-    plan = plans.plan(weights, end_points, image_size=settings.image_size)
+    plan = plans.plan(weights, end_points, image_size=settings.image_size, allow_nan=allow_nan)
     if precision == "int8":
         return _quantized(weights, plan, settings, calibration)
-    if precision == "bfloat16":
-        return Inference(plan, "openvino", settings, compiled("openvino", plan, settings))
-    name, run = (engine, compiled(engine, plan, settings)) if engine != "auto" else _fastest(plan, settings)
-    return Inference(plan, name, settings, run)
+    name = engine if engine != "auto" else preferred() if precision == "float32" else "openvino"
+    return Inference(plan, name, settings, compiled(name, plan, settings))
 
 
-def _size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    return (image_size, image_size) if isinstance(image_size, int) else image_size
+def preferred() -> str:
+    """The engine that "auto" takes here: the first of `ENGINES` whose packages can be imported."""
+    return next(name for name, packages in ENGINES.items() if all(map(extras.installed, packages)))
 
 
 def _check(engine: str, settings: Settings, calibration: Any) -> None:
@@ -197,10 +203,6 @@ def _check(engine: str, settings: Settings, calibration: Any) -> None:
         raise ValueError(f"Unknown engine {engine!r}; expected auto, {', '.join(ENGINES)}.")
     if settings.precision not in PRECISIONS:
         raise ValueError(f"Unknown precision {settings.precision!r}; expected one of {', '.join(PRECISIONS)}.")
-    for name in ("batch", "threads"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; expected at least 1, or None.")
     if settings.precision != "float32" and engine not in ("auto", "openvino"):
         raise ValueError(f"precision={settings.precision!r} runs on engine='openvino' here, not on {engine!r}.")
     if (settings.precision == "int8") != (calibration is not None):
@@ -286,86 +288,3 @@ def _quantized(weights: Weights, plan: Plan, settings: Settings, calibration: An
     height, width = settings.image_size or (-1, -1)
     model.reshape([settings.batch or -1, height, width, plan.variant.channels])
     return Inference(plan, "openvino", settings, openvino_runner(model, plan.end_points, settings), agreement)
-
-
-# --- The fastest of them ---------------------------------------------------------------
-
-
-def cache_file() -> Path:
-    """Where the fastest engines are remembered: `inception/engines.json` in XDG_CACHE_HOME, else in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inception" / "engines.json"
-
-
-def _fastest(plan: Plan, settings: Settings) -> tuple[str, Runner]:
-    """The fastest engine that is installed and a runner of it: remembered, or measured now."""
-    there = [name for name, packages in ENGINES.items() if all(map(extras.installed, packages))]
-    if len(there) == 1:
-        return there[0], compiled(there[0], plan, settings)
-    key = _key(there, plan, settings)
-    best = _remembered().get(key)
-    if best in there:
-        return best, compiled(best, plan, settings)
-    runners = {name: compiled(name, plan, settings) for name in there}
-    seconds = measured(runners, _random_images(plan, settings))
-    best = min(seconds, key=lambda name: seconds[name])
-    _remember(key, best)
-    return best, runners[best]
-
-
-def _key(engines: Sequence[str], plan: Plan, settings: Settings) -> str:
-    """What the choice depends on: the machine, the engines' versions, what is computed and how."""
-    packages = {"tensorflow", *(package for name in engines for package in ENGINES[name])}
-    versions = {package: importlib.metadata.version(package) for package in sorted(packages)}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    what = [settings.batch, settings.image_size, settings.threads, plan.variant.depth_multiplier, plan.end_points]
-    return json.dumps([_processor(), cores, versions, what])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
-def _random_images(plan: Plan, settings: Settings) -> np.ndarray:
-    """A batch like the ones to come: 8 images where their number is open, the weights' own size where that is."""
-    size = plan.picture.sides[0]
-    batch = settings.batch or _MOST_MEASURED
-    shape = (batch, *(settings.image_size or (size, size)), plan.variant.channels)
-    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-
-
-def measured(runners: Mapping[str, Runner], images: np.ndarray) -> dict[str, float]:
-    """{name: seconds of its fastest run}: a run to warm up, then each in turn, so that none has the quiet minute."""
-    for run in runners.values():
-        run(images)
-    seconds = {name: float("inf") for name in runners}
-    for _ in range(_ROUNDS):
-        for name, run in runners.items():
-            start = time.perf_counter()
-            run(images)
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
-    return seconds
-
-
-def _remembered() -> dict[str, str]:
-    """What is in the cache; nothing where it is missing or no longer readable."""
-    try:
-        found = json.loads(cache_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _remember(key: str, engine: str) -> None:
-    """Adds to the cache; where it cannot be written, the next process measures again."""
-    entries = list((_remembered() | {key: engine}).items())[-_MOST_REMEMBERED:]
-    try:
-        cache_file().parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(cache_file()) as (temporary,):
-            temporary.write_text(json.dumps(dict(entries), indent=1), encoding="utf-8")
-    except OSError:
-        return

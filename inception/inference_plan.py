@@ -149,25 +149,40 @@ def plan(
     rewrites: Rewrites = Rewrites(),
     pixels: bool = False,
     image_size: tuple[int, int] | None = None,
+    allow_nan: bool = False,
 ) -> Plan:
     """The operations that compute `end_points` of a network, and no others.
 
     Base rows are maps [n, h, w, c]; PreLogits (averaged over the whole last map), AuxLogits,
     Logits and Predictions are [n, c]. Raises ValueError for an end point that the network
-    does not have, and for an image size that is too small for those asked for.
+    does not have, for an image size that is too small for those asked for, and for weights
+    that are not finite in what is computed, unless `allow_nan`.
     """
     _check_end_points(weights, end_points)
     if image_size is not None:
         check_size(weights.variant, end_points, image_size)
     writer = _Writer(weights, rewrites)
-    start = writer.pixels() if pixels else IMAGES
-    base = fold(writer, weights.variant.table().base, start)
-    if "AuxLogits" in end_points:
-        writer.aux_logits(base[AUX_END_POINT])
-    if set(end_points) & {"PreLogits", "Logits", "Predictions"}:
-        writer.logits(base[END_POINTS[-1]])
+    with np.errstate(invalid="ignore", over="ignore"):  # said in a sentence below
+        start = writer.pixels() if pixels else IMAGES
+        base = fold(writer, weights.variant.table().base, start)
+        if "AuxLogits" in end_points:
+            writer.aux_logits(base[AUX_END_POINT])
+        if set(end_points) & {"PreLogits", "Logits", "Predictions"}:
+            writer.logits(base[END_POINTS[-1]])
     operations = _needed(writer.operations, end_points)
+    if not allow_nan:
+        _check_finite(operations, weights.source.path)
     return Plan(tuple(operations), tuple(end_points), weights.variant, pixels, weights.picture)
+
+
+def _check_finite(operations: Sequence[Operation], where: str) -> None:
+    for operation in operations:
+        arrays = (getattr(operation, field, None) for field in ("kernel", "bias", "scale", "offset"))
+        if not all(np.isfinite(array).all() for array in arrays if array is not None):
+            raise ValueError(
+                f"{where} has weights that are not finite (NaN, infinity, or a variance below zero) for "
+                f"{operation.output}; engines make plausible numbers of them. Get the file again, or train again."
+            )
 
 
 def _check_end_points(weights: Weights, end_points: Sequence[str]) -> None:

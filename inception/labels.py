@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from inception import arguments
+
 
 @dataclass(frozen=True)
 class Label:
@@ -83,7 +85,8 @@ def numbered(num_classes: int) -> tuple[Label, ...]:
 
 
 def top(scores: np.ndarray, labels: Sequence[Label], count: int = 5) -> list[tuple[Label, float]]:
-    """The `count` best classes of one vector of scores, best first."""
+    """The `count` best classes of one vector of scores, best first. ValueError for a count below 1."""
+    count = arguments.count("top", count)
     best = np.argsort(-scores, kind="stable")[:count]
     return [(labels[i], float(scores[i])) for i in best]
 
@@ -92,7 +95,7 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
     """(wnid, name, score) of the best classes for each row; names are spelled as Keras does.
 
     preds: an array or a tensor [n, 1000], [n, 1001] (slim) or [n, 1008] (the 2015 graph);
-    ValueError for others.
+    ValueError for others, and for a top below 1.
     """
     scores = _array(preds)
     labels = imagenet(scores.shape[-1]) if scores.ndim == 2 else None

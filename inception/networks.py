@@ -237,30 +237,22 @@ def inception_in(model: keras.Model) -> keras.Model | None:
         return model if found is inside else found
     tensor = model.inputs[0]
     while True:
-        readers = [op for op in model.operations if any(each is tensor for each in _inputs_of(op))]
+        readers = [node for node in model._nodes if any(each is tensor for each in node.input_tensors)]
         if len(readers) != 1:
             return None
         [reader] = readers
-        if isinstance(reader, keras.Model):
-            return inception_in(reader)
-        if isinstance(reader, keras.layers.Conv2D):
+        if isinstance(reader.operation, keras.Model):
+            return inception_in(reader.operation)
+        if isinstance(reader.operation, keras.layers.Conv2D):
             break
-        if not type(reader).__name__.startswith(_PASSING):
+        if not type(reader.operation).__name__.startswith(_PASSING):
             return None
-        tensor = reader.output
+        [tensor] = reader.output_tensors
     try:
         end_points(model)
     except ValueError:
         return None
     return model
-
-
-def _inputs_of(operation: Any) -> list[Any]:
-    import keras
-
-    if isinstance(operation, keras.layers.InputLayer):
-        return []
-    return list(keras.tree.flatten(operation.input))
 
 
 # --- What `inception finetune` made ----------------------------------------------------

@@ -390,18 +390,24 @@ def _cast(x: Any, dtype: str) -> Any:
     return ops.cast(x, dtype)
 
 
+OVERSHOOT = 0.5  # of the range, on either side: no resize overshoots farther, and pixels 0..255 lie far beyond
+
+
 class SuspiciousRange(UserWarning):
     """Values that a network of this range takes without an error, and that look like another range."""
 
 
-def check_range(x: np.ndarray, picture: Picture = KERAS, what: str = "images") -> None:
+def check_range(
+    x: np.ndarray, picture: Picture = KERAS, what: str = "images", *, beyond: float = 0.01, stacklevel: int = 2
+) -> None:
     """Refuses scaled images outside the range that a network was trained with, most often pixels never scaled.
 
+    beyond: how far outside values may lie, as a part of the range. stacklevel: of the warning.
     Raises ValueError for values beyond the range; warns (`SuspiciousRange`) of values that
     all lie in 0..1 where the range is [-1, 1]: most often pixels divided by 255.
     """
     low, high = (float(end) for end in (picture.limits[0].min(), picture.limits[1].max()))
-    slack = 0.01 * (high - low)
+    slack = beyond * (high - low)
     least, most = float(np.min(x)), float(np.max(x))
     if not (low - slack <= least and most <= high + slack):
         raise ValueError(
@@ -413,7 +419,7 @@ def check_range(x: np.ndarray, picture: Picture = KERAS, what: str = "images") -
             f"The {what} have values from {least:g} to {most:g}, none below 0; these weights take {low:g} to {high:g}. "
             "Were pixels divided by 255? inception.preprocess_input scales them.",
             SuspiciousRange,
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
 
 

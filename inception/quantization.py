@@ -36,7 +36,8 @@ class Agreement:
     """How an int8 network compares with the float32 one on held-out images.
 
     top1: the share of images with the same best class (None without a classifier);
-    cosine, lowest_cosine: of the pooled features, their mean and the worst image's.
+    cosine, lowest_cosine: of the pooled features, their mean and the worst image's. An image
+    for which either network gives numbers that are not finite is a disagreement: cosine 0.
     """
 
     images: int
@@ -45,9 +46,14 @@ class Agreement:
     lowest_cosine: float
 
     @property
+    def share(self) -> float:
+        """Top-1 agreement; without a classifier the mean cosine."""
+        return self.cosine if self.top1 is None else self.top1
+
+    @property
     def enough(self) -> bool:
-        """Whether top-1 agreement (without a classifier the mean cosine) is at least 99 %."""
-        return (self.cosine if self.top1 is None else self.top1) >= ENOUGH
+        """Whether `share` is at least 99 %."""
+        return self.share >= ENOUGH
 
     def __str__(self) -> str:
         same = "" if self.top1 is None else f"the same best class as float32 for {self.top1:.1%} of them, "
@@ -127,10 +133,11 @@ def agreement(
     same, cosines = [], []
     for image in images:
         a, b = float32(image[None]), int8(image[None])
+        finite = all(np.isfinite(array).all() for array in (*a.values(), *b.values()))
         if "Predictions" in a:
-            same.append(int(a["Predictions"].argmax() == b["Predictions"].argmax()))
+            same.append(int(finite and a["Predictions"].argmax() == b["Predictions"].argmax()))
         left, right = a["PreLogits"].ravel(), b["PreLogits"].ravel()
         norms = float(np.linalg.norm(left) * np.linalg.norm(right))
-        cosines.append(float(left @ right) / norms if norms else 0.0)
+        cosines.append(float(left @ right) / norms if finite and norms else 0.0)
     top1 = float(np.mean(same)) if same else None
     return Agreement(len(images), top1, float(np.mean(cosines)), min(cosines))

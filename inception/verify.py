@@ -24,7 +24,8 @@ class Difference:
     """One end point of two networks: how far `b` is from `a`.
 
     absolute: the largest difference of two numbers; relative: the same over the largest
-    number of `a`; cosine: of the two arrays as vectors.
+    number of `a`; cosine: of the two arrays as vectors. Where either array has a number that
+    is not finite, both differences are infinite and the cosine is 0.
     """
 
     end_point: str
@@ -32,6 +33,11 @@ class Difference:
     absolute: float
     relative: float
     cosine: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers of both arrays are finite."""
+        return bool(np.isfinite(self.absolute))
 
 
 def own_builder(weights: Weights) -> Builder:
@@ -198,6 +204,9 @@ _MOST_REASONS = 6
 def _misplaced(ours: np.ndarray, theirs: np.ndarray, name: str, home: dict[bytes, str]) -> str:
     """What stands in b where a has `name`."""
     elsewhere = home.get(np.ascontiguousarray(theirs).tobytes())
+    strange = [network for network, array in (("a", ours), ("b", theirs)) if not np.isfinite(array).all()]
+    if strange:
+        return f"{name}: has numbers that are not finite in {' and '.join(strange)}"
     if elsewhere:
         return f"{name}: b has a's {elsewhere} here (swapped)"
     if ours.ndim == 4 and ours.shape[2] == ours.shape[3] and np.array_equal(ours.swapaxes(2, 3), theirs):
@@ -245,6 +254,8 @@ def _differences(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> Iterator
 
 def difference(name: str, left: np.ndarray, right: np.ndarray) -> Difference:
     """How far `right` is from `left`, arrays of one shape in float64."""
+    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+        return Difference(name, left.shape, np.inf, np.inf, 0.0)
     absolute = float(np.abs(left - right).max())
     norms = float(np.linalg.norm(left) * np.linalg.norm(right))
     cosine = float(np.vdot(left, right)) / norms if norms else float(not absolute)

@@ -23,6 +23,16 @@ def random_weights(variant: Variant = NARROW, seed: int = 0) -> Weights:
     return Weights(arrays, variant, Source("made", "made for a test"), picture=picture)
 
 
+def with_nan(
+    variant: Variant = NARROW, name: str = "Mixed_5b/Branch_0/Conv2d_0a_1x1/weights", value: float = math.nan
+) -> Weights:
+    """Random weights, one number of which is not finite."""
+    made = random_weights(variant)
+    array = made.arrays[f"InceptionV3/{name}"].copy()
+    array.flat[0] = value
+    return dataclasses.replace(made, arrays={**made.arrays, f"InceptionV3/{name}": array})
+
+
 def _values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name.endswith("/weights"):
         return rng.normal(0, math.sqrt(2 / math.prod(shape[:-1])), shape)

@@ -226,7 +226,7 @@ def test_a_network_we_do_not_know_must_be_told_about():
     scaled = keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Rescaling(1 / 255), inner])
     other = keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Conv2D(3, 3), keras.layers.Flatten()])
     for model in (scaled, other):
-        with pytest.raises(ValueError, match="is no InceptionV3 that takes its pictures as they come: say which values"):
+        with pytest.raises(ValueError, match="is no InceptionV3 that takes its pictures as they come: say which"):
             networks.network_of(model)
         assert networks.network_of(model, preprocess="none").input(np.full((9, 9, 3), 255, np.uint8)).max() == 255
         assert networks.network_of(model, picture="unit").input(np.full((9, 9, 3), 255, np.uint8)).max() == 1

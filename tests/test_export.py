@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights, with_nan
 from PIL import Image
 from reference import SMALL, assert_close, floats, keras_end_points, pixels
 from typer.testing import CliRunner
@@ -78,11 +78,32 @@ def test_a_file_that_differs_is_not_kept(name, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_not_a_number_is_not_equal(tmp_path):
-    weights = random_weights()
-    broken = {n: a * np.float32("nan") if "1c_1x1" in n else a for n, a in weights.arrays.items()}
-    with pytest.raises(Unproven):
-        export(dataclasses.replace(weights, arrays=broken), tmp_path / "net", image_size=SMALL)
+def test_not_a_number_is_not_equal(tmp_path, monkeypatch):
+    real = exports._keras
+    monkeypatch.setattr(exports, "_keras", lambda *a: {k: v * np.float32("nan") for k, v in real(*a).items()})
+    with pytest.raises(Unproven, match="its Predictions differ from the Keras builder's by inf"):
+        export(random_weights(), tmp_path / "net", image_size=SMALL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite_are_not_exported(tmp_path):
+    with pytest.raises(ValueError, match="weights that are not finite .* for Mixed_5b/Branch_0/Conv2d_0a_1x1"):
+        export(with_nan(), tmp_path / "net", image_size=SMALL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_agreement_that_is_no_number_is_too_little(tmp_path, monkeypatch):
+    nothing = quantization.Agreement(2, None, float("nan"), float("nan"))
+    monkeypatch.setattr(exports, "_write_int8", lambda *a: nothing)
+    with pytest.raises(Unproven, match="was not written: int8 on 2"):
+        export(random_weights(), tmp_path / "net.xml", calibration=floats(10))
+    assert not nothing.enough and not list(tmp_path.iterdir())
+
+
+def test_calibration_images_of_another_range_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="The calibration images have values from 0 to 255; these weights take -1 to"):
+        export(random_weights(), tmp_path / "net.xml", calibration=pixels(10).astype(np.float32))
+    assert not list(tmp_path.iterdir())
 
 
 def test_metadata_goes_with_the_file(tmp_path):
@@ -104,6 +125,8 @@ def test_metadata_goes_with_the_file(tmp_path):
         ("full", {}, "is a folder with other things in it"),
         ("net.tflite", {"calibration": []}, "LiteRT is not written in int8 here"),
         ("net", {"end_points": ("Mixed_9z",)}, "Unknown end point"),
+        ("net", {"batch": 0}, "batch is 0; expected at least 1"),
+        ("net", {"image_size": (75, 75, 3)}, "expected a side, or "),
     ],
 )
 def test_what_cannot_be_written(target, options, message, tmp_path):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import importlib.metadata
 import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights, with_nan
 from reference import SMALL, VARIANTS, assert_close, floats, keras_end_points, pixels
 
 import inception
-from inception import extras, inference, inference_plan, quantization
+from inception import extras, inference, inference_plan, pictures, quantization
 from inception.inference import Settings, compile_inference
 from inception.inference_plan import Rewrites
 
@@ -25,12 +26,6 @@ def engine(request):
     for package in inference.ENGINES[request.param]:
         pytest.importorskip(package)
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "inception" / "engines.json"
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -106,6 +101,8 @@ def test_paths_weights_and_models_are_taken(sample):
         ({"precision": "int4"}, "Unknown precision 'int4'"),
         ({"batch": 0}, "batch is 0; expected at least 1"),
         ({"threads": 0}, "threads is 0; expected at least 1"),
+        ({"batch": 2.0}, "batch is 2.0; expected a whole number"),
+        ({"image_size": (75, 75, 3)}, r"image_size is \(75, 75, 3\); expected a side, or \(height, width\)"),
         ({"precision": "int8"}, "needs calibration="),
         ({"calibration": []}, "takes no calibration images"),
         ({"precision": "bfloat16", "engine": "tensorflow"}, "runs on engine='openvino' here, not on 'tensorflow'"),
@@ -138,6 +135,62 @@ def test_images_that_do_not_fit(batch, message):
         run(batch)
 
 
+def test_sizes_and_batches_of_every_integer_kind():
+    run = compile_inference(random_weights(), engine="tensorflow", batch=np.int64(2), image_size=[SMALL, np.int32(80)])
+    assert run.settings == Settings(batch=2, image_size=(SMALL, 80))
+    assert run(np.zeros((3, SMALL, 80, 3), np.float32))["Predictions"].shape == (3, 7)
+    assert compile_inference(random_weights(), image_size=np.int64(SMALL)).settings.image_size == (SMALL, SMALL)
+
+
+@pytest.mark.parametrize("picture", ["keras", "google_2015"])  # (x - 127.5) / 127.5, and 128
+def test_floats_of_another_range_are_refused_or_doubted(picture):
+    run = compile_inference(random_weights(), engine="tensorflow", picture=picture)
+    for wrong in (pixels().astype(np.float32), pixels(1).astype(np.float64), floats() * np.float32(np.nan)):
+        with pytest.raises(ValueError, match="The images have values from .*; these weights take -1 to .*Give pixels"):
+            run(wrong)
+    with pytest.warns(pictures.SuspiciousRange, match="Were pixels divided by 255"):
+        run(pixels() / np.float32(255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(floats(picture=picture) * np.float32(1.5))  # a bicubic resize overshoots
+        run.prepared(pixels() / np.float32(255))
+
+
+def test_the_doubt_points_at_the_call():
+    run = compile_inference(random_weights(), engine="tensorflow")
+    with pytest.warns(pictures.SuspiciousRange) as caught:
+        run(pixels() / np.float32(255))
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("name", "operation"),
+    [
+        ("Conv2d_1a_3x3/weights", "Conv2d_1a_3x3"),
+        ("Mixed_5b/Branch_0/Conv2d_0a_1x1/BatchNorm/moving_variance", "Mixed_5b/Branch_0/Conv2d_0a_1x1"),
+        ("Mixed_6a/Branch_0/Conv2d_1a_1x1/BatchNorm/beta", "Mixed_6a/Branch_0/Conv2d_1a_1x1"),
+        ("Logits/Conv2d_1c_1x1/biases", "Logits"),
+    ],
+)
+def test_weights_that_are_not_finite_are_refused(name, operation, value):
+    if name.endswith("variance"):
+        value = -1.0 if value == np.inf else value  # an infinite variance makes zeros
+    with pytest.raises(ValueError, match=f"made has weights that are not finite .* for {operation};"):
+        compile_inference(with_nan(name=name, value=value))
+
+
+def test_what_nobody_computes_may_be_anything():
+    weights = with_nan(name="Logits/Conv2d_1c_1x1/biases")
+    found = compile_inference(weights, end_points=("PreLogits",), engine="tensorflow")(floats())
+    assert_close(found, keras_end_points(random_weights(), floats()), ["PreLogits"])
+
+
+def test_weights_that_are_not_finite_run_when_asked_for():
+    run = compile_inference(with_nan(), engine="tensorflow", allow_nan=True)
+    assert run(floats())["Predictions"].shape == (2, 7)
+
+
 def test_another_size_than_the_compiled_one():
     run = compile_inference(random_weights(), engine="tensorflow", image_size=(SMALL, 80))
     assert run(np.zeros((1, SMALL, 80, 3), np.float32))["Predictions"].shape == (1, 7)
@@ -159,62 +212,34 @@ def test_threads(engine):
 # --- The choice of an engine -----------------------------------------------------------
 
 
-@pytest.fixture
-def measurements(monkeypatch):
-    """Counts the measurements; ONNX Runtime always wins."""
-    calls = []
-
-    def measured(runners, images):
-        calls.append((sorted(runners), images.shape))
-        return {name: 1.0 if name == "onnxruntime" else 2.0 for name in runners}
-
-    monkeypatch.setattr(inference, "measured", measured)
-    return calls
-
-
-def needs_all_engines():
-    for engine in ENGINES:
-        for package in inference.ENGINES[engine]:
-            pytest.importorskip(package)
-
-
-def test_auto_measures_once_for_each_kind_of_run(measurements, cache):
-    needs_all_engines()
-    weights = random_weights()
-    for _ in range(2):
-        assert compile_inference(weights, batch=2, image_size=SMALL).engine == "onnxruntime"
-    assert measurements == [(sorted(ENGINES), (2, SMALL, SMALL, 3))]
-    assert list(json.loads(cache.read_text()).values()) == ["onnxruntime"]
-    compile_inference(weights, batch=4, image_size=SMALL)
-    assert [shape[0] for _, shape in measurements] == [2, 4]
+@pytest.mark.parametrize(
+    ("there", "chosen"),
+    [
+        ({"openvino", "onnxruntime", "onnx"}, "openvino"),
+        ({"openvino", "onnxruntime"}, "tensorflow"),
+        ({"onnxruntime", "onnx"}, "onnxruntime"),
+        ({"onnx"}, "tensorflow"),
+        (set(), "tensorflow"),
+    ],
+)
+def test_auto_takes_the_first_engine_that_is_installed(there, chosen, monkeypatch):
+    monkeypatch.setattr(extras, "installed", there.__contains__)
+    compiled = []
+    monkeypatch.setattr(inference, "compiled", lambda *arguments: compiled.append(arguments))
+    assert inference.preferred() == chosen
+    run = compile_inference(random_weights(), threads=3)
+    assert run.engine == chosen
+    assert [(engine, settings.threads) for engine, _, settings in compiled] == [(chosen, 3)]
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"a": 3}'])
-def test_auto_does_without_a_readable_cache(content, measurements, cache):
-    needs_all_engines()
-    cache.parent.mkdir(parents=True)
-    cache.write_text(content)
-    assert compile_inference(random_weights(), image_size=SMALL).engine == "onnxruntime"
-    assert len(measurements) == 1
+def test_auto_asks_no_distribution_for_its_name(monkeypatch):
+    """onnxruntime-gpu, tensorflow-cpu and openvino-nightly bring the modules under other names."""
 
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
 
-def test_auto_does_without_a_writable_cache(measurements, tmp_path, monkeypatch):
-    needs_all_engines()
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert compile_inference(random_weights(), image_size=SMALL).engine == "onnxruntime"
-
-
-def test_auto_takes_tensorflow_where_nothing_else_is_installed(monkeypatch, measurements):
-    monkeypatch.setattr(extras, "installed", lambda module: False)
-    run = compile_inference(random_weights())
-    assert run.engine == "tensorflow" and not measurements
-    assert_close(run(floats()), keras_end_points(random_weights(), floats()), ["Predictions"])
-
-
-def test_measuring_takes_the_fastest_run_of_each():
-    seconds = inference.measured({"a": lambda x: [], "b": lambda x: [np.linalg.svd(np.ones((300, 300)))]}, np.zeros(1))
-    assert seconds["a"] < seconds["b"]
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert compile_inference(random_weights()).engine == inference.preferred()
 
 
 @pytest.mark.parametrize(
@@ -274,5 +299,9 @@ def test_agreement_of_networks():
     other = quantization.agreement(network(1, [1, 0]), network(2, [1, 1]), [np.zeros((2, 2, 3))] * 3)
     assert (other.top1, other.enough) == (0.0, False) and other.cosine == pytest.approx(0.5**0.5)
     assert "less than the 99% that is expected" in str(other) and "less than" not in str(same)
+    for broken in ([1, np.nan], [np.inf, 2]):  # not the same, whichever comes first and whatever the classes say
+        for pair in ((network(1, [1, 2]), network(1, broken)), (network(1, broken), network(1, [1, 2]))):
+            found = quantization.agreement(*pair, [np.zeros((2, 2, 3))] * 3)
+            assert (found.top1, found.cosine, found.lowest_cosine, found.enough) == (0, 0, 0, False)
     features = quantization.Agreement(3, None, 0.995, 0.9)
     assert features.enough and "best class" not in str(features)

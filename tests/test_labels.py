@@ -83,3 +83,11 @@ def test_a_labels_file_beside_the_weights(tmp_path):
 def test_top_is_best_first():
     table = [labels.Label("", name) for name in "abc"]
     assert labels.top(np.array([0.1, 0.7, 0.2]), table, 2) == [(table[1], 0.7), (table[2], 0.2)]
+
+
+@pytest.mark.parametrize("count", [0, -2, 1.5])
+def test_a_top_of_nothing_is_refused(count):
+    with pytest.raises(ValueError, match=f"top is {count}; expected"):
+        labels.top(np.array([0.1, 0.9]), [labels.Label("", name) for name in "ab"], count)
+    with pytest.raises(ValueError, match=f"top is {count}; expected"):
+        decode_predictions(np.zeros((1, 1000)), top=count)

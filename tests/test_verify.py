@@ -5,9 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights, with_nan
+from typer.testing import CliRunner
 
 from inception import architecture, images, labels, load_weights, verify
+from inception.cli import app
 from inception.variants import TORCHVISION
 from inception.weights import CheckpointError, Weights
 
@@ -122,6 +124,62 @@ def test_torchvisions_own_network_computes_the_same():
         verify.end_points(weights, pixels, "keras"), verify.peer_end_points(weights, pixels, "torch")
     )
     assert max(row.relative for row in rows) < 1e-4
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["left", "right", "both"])
+def test_numbers_that_are_not_finite_are_a_difference(value, where):
+    arrays = {"left": np.arange(1.0, 5.0), "right": np.arange(1.0, 5.0)}
+    assert verify.difference("x", *arrays.values()) == verify.Difference("x", (4,), 0, 0, pytest.approx(1))
+    for side in arrays if where == "both" else [where]:
+        arrays[side][2] = value
+    found = verify.difference("x", *arrays.values())
+    assert (found.relative, found.absolute, found.cosine, found.finite) == (np.inf, np.inf, 0, False)
+    sound = verify.difference("y", np.ones(2), np.ones(2))
+    for rows in ([found, sound], [sound, found]):  # max() of NaN would depend on the order
+        assert max(rows, key=lambda row: row.relative) is found
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["verify", *map(str, arguments)])
+
+
+def test_the_command_finds_nan_different(tmp_path):
+    good, wrong = random_weights().save(tmp_path / "good.npz"), with_nan().save(tmp_path / "nan.ckpt")
+    run = command(good, wrong, "--size", 75)
+    assert run.exit_code == 1, run.output
+    text = " ".join(run.output.split())
+    assert "DIFFERENT: Mixed_5b has numbers that are not finite" in text
+    assert "Mixed_5b/Branch_0/Conv2d_0a_1x1/weights: has numbers that are not finite in b" in text
+    assert run.output.split("<- differs")[0].splitlines()[-1].startswith("Mixed_5b")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "where"),
+    [(random_weights, with_nan, "b"), (with_nan, random_weights, "a"), (with_nan, with_nan, "a and b")],
+)
+def test_reasons_name_the_array_that_is_not_finite(a, b, where):
+    [reason] = verify.reasons(a(), b())
+    name = "InceptionV3/Mixed_5b/Branch_0/Conv2d_0a_1x1/weights"
+    assert reason == f"{name}: has numbers that are not finite in {where}"
+
+
+@pytest.mark.parametrize(("given", "code"), [((), 0), (("--tolerance", 2e-6), 0), (("--tolerance", 0), 1)])
+def test_a_tolerance_of_zero_is_zero(sample, monkeypatch, given, code):
+    row = verify.difference("Mixed_5b", np.ones(3), np.array([1, 1, 1 + 1e-6]))
+    monkeypatch.setattr(verify, "compare", lambda *arguments: [row])
+    run = command(sample, sample, *given)
+    assert run.exit_code == code and (code == 0 or "(allowed 0)" in run.output)
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])
+def test_no_tolerances(sample, tolerance):
+    run = command(sample, sample, "--tolerance", tolerance)
+    assert f"--tolerance is {tolerance}; expected a number from 0" in str(run.exception)
+
+
+def test_a_size_of_zero_is_refused(sample):
+    assert command(sample, sample, "--size", 0).exit_code == 2
 
 
 def test_no_peer_is_narrow():

@@ -114,9 +114,7 @@ def main() -> None:
         size = sum(path.stat().st_size for path in Path(folder).iterdir()) / given.pictures / 1000
         weights = given.weights or random_weights(Path(folder) / "random.npz")
         print(f"{given.pictures} JPEGs of {size:.0f} kB on average", flush=True)
-        child(
-            folder, 16, weights, given.engine, given.batch, False
-        )  # measures the engines once, where that is asked for
+        child(folder, 16, weights, given.engine, given.batch, False)  # to warm up
         few = child(folder, given.pictures // 10, weights, given.engine, given.batch, False)
         print(f"{few['rows']:>6} pictures: peak memory {few['memory']} MB", flush=True)
         many = child(folder, given.pictures, weights, given.engine, given.batch, True)

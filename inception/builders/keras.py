@@ -528,6 +528,16 @@ def to_weights(model: keras.Model) -> Weights:
     return keras_layers.gather(tensors, Source(model.name, "Keras model", "checksum"), rules, picture_of(model))
 
 
+def check_finite(model: keras.Model) -> None:
+    """ValueError that names the first weight with NaN or infinity: layers make plausible numbers of them."""
+    for variable in model.weights:
+        if not np.isfinite(_value(variable)).all():
+            raise ValueError(
+                f"The model {model.name} has weights that are not finite (NaN or infinity) in {variable.path}; "
+                "get its file again, or train it again."
+            )
+
+
 def _has_max_pool_last(model: keras.Model) -> bool:
     last = {layer.name: layer for layer in model.layers}.get(_LAST_MIXED)
     if last is None:

@@ -21,7 +21,7 @@ def classify(
         Path | None,
         typer.Option(help="Class names, one a line; NAME.labels.txt beside the weights is found."),
     ] = None,
-    top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
     picture: Way = None,
 ) -> None:
     """Names what pictures show: the best classes of each, with bars."""

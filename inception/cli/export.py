@@ -21,9 +21,9 @@ def export_file(
         list[str] | None,
         typer.Option(help="An output, by slim's name; may be repeated. Predictions, without a classifier PreLogits."),
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the images, 0: any; as the weights were made.")] = None,
+    size: Annotated[int | None, typer.Option(min=0, help="Side of the images, 0: any; the weights' own.")] = None,
     picture: Way = None,
-    batch: Annotated[int | None, typer.Option(help="Images a run; any number where none is given.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images a run; any number where none is given.")] = None,
     uint8: Annotated[bool, typer.Option("--uint8", help="Take pixels 0..255 and scale them inside.")] = False,
     precision: Annotated[str, typer.Option(help="float32, or int8 (.onnx and .xml) with --calibrate.")] = "float32",
     calibrate: Annotated[

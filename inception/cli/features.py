@@ -26,14 +26,14 @@ def features(
     pool: Annotated[str, typer.Option(help="What becomes of maps: avg, max, or none to keep them.")] = "avg",
     picture: Way = None,
     engine: Annotated[
-        str, typer.Option(help="auto (the fastest), openvino, onnxruntime, tensorflow; or ray, a cluster.")
+        str, typer.Option(help="openvino, onnxruntime, tensorflow; auto: the first installed; or ray.")
     ] = "auto",
-    size: Annotated[int | None, typer.Option(help="Side of the images; the weights' own.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images in each run of the engine.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads that decode; one a core.")] = None,
-    workers: Annotated[int | None, typer.Option(help="On Ray: processes with an engine each; one a CPU.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the images; the weights' own.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images in each run of the engine.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads that decode; one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="On Ray: processes with an engine; one a CPU.")] = None,
     column: Annotated[str | None, typer.Option(help="A Parquet source's column of paths or pictures.")] = None,
-    shard_rows: Annotated[int | None, typer.Option(help="Pictures in a file of the dataset.")] = None,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Pictures in a file of the dataset.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Read every byte of what is there already.")] = False,
 ) -> None:
     """Extracts features of pictures into a Parquet dataset; stopped anywhere, the same command goes on."""
@@ -42,7 +42,7 @@ def features(
 
     extras.load("pyarrow")
     loaded = network(weights, picture=picture, size=size)
-    if engine == "tensorflow" or (engine == "auto" and not inference.cache_file().exists()):
+    if "tensorflow" in (engine, inference.preferred() if engine == "auto" else None):
         quiet.import_tensorflow()
     options: dict[str, Any] = {"end_points": endpoint.split(","), "pool": pool, "engine": engine}
     options |= {"batch": batch, "threads": threads, "workers": workers}

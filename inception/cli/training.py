@@ -27,9 +27,9 @@ def finetune(
     unfreeze: Annotated[
         str | None, typer.Option(help="Train this block and all above it too, as Mixed_7a; else the classifier alone.")
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Of the blocks, at most.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the blocks, at most.")] = 10,
     learning_rate: Annotated[float, typer.Option(help="Of the blocks.")] = 1e-4,
-    head_epochs: Annotated[int, typer.Option(help="Of the classifier alone, at most.")] = 50,
+    head_epochs: Annotated[int, typer.Option(min=1, help="Of the classifier alone, at most.")] = 50,
     head_learning_rate: Annotated[float, typer.Option(help="Of the classifier alone.")] = 1e-3,
     validation: Annotated[str, typer.Option(help="The part of each class to hold out, or a folder like DIR.")] = "0.2",
     augment: Annotated[
@@ -39,12 +39,12 @@ def finetune(
         str | None, typer.Option(help='"balanced", or CLASS=WEIGHT,... for the loss of their pictures.')
     ] = None,
     early_stopping: Annotated[
-        int, typer.Option(help="Epochs without a lower validation loss that end a stage; 0: never.")
+        int, typer.Option(min=0, help="Epochs without a lower validation loss that end a stage; 0: never.")
     ] = 5,
     batch_norm: Annotated[str, typer.Option(help="Of unfrozen blocks: frozen, or train for large sets.")] = "frozen",
-    batch_size: Annotated[int, typer.Option(help="Pictures in a step.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures in a step.")] = 32,
     dropout: Annotated[float, typer.Option(help="The part of the features dropped in training.")] = 0.2,
-    size: Annotated[int | None, typer.Option(help="Side of the pictures in pixels; the weights' own.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the pictures in pixels; the weights' own.")] = None,
     picture: Way = None,
     end_point: Annotated[str | None, typer.Option(help="End the network here, as Mixed_6e.")] = None,
     engine: Annotated[str, typer.Option(help="For the features: openvino, onnxruntime, tensorflow or auto.")] = "auto",
@@ -117,9 +117,9 @@ def evaluate(
         str, typer.Option(help='What finetune wrote, a weight file with a classifier, or "imagenet".')
     ] = "imagenet",
     picture: Way = None,
-    size: Annotated[int | None, typer.Option(help="Side of the network's input; the weights' own.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the network's input; the weights' own.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line; those of the weights.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures at a time; results do not depend on it.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; results do not depend on it.")] = 32,
     errors: Annotated[Path | None, typer.Option(help="A CSV file to write all wrong pictures to.")] = None,
 ) -> None:
     """Says how often a classifier is right: top-1, top-5, and each class."""

@@ -118,7 +118,7 @@ def gradcam(
         cam = run(found, image, None if label is None else _number(label, table), point)
         cam.save(output, table)
     peak = divmod(int(cam.heat.argmax()), cam.heat.shape[1])
-    where = f"most at pixel {peak[1]}, {peak[0]}" if cam.heat.any() else "nothing speaks for it"
+    where = "nothing there speaks for it, so its map is zero" if cam.empty else f"most at pixel {peak[1]}, {peak[0]}"
     out.print(f"{table[cam.label].name}: {cam.outputs[cam.label]:.2%} at {cam.point}; {where}", markup=False)
     _made(output, began)
 
@@ -215,13 +215,17 @@ def _labels(found: Network) -> tuple[Label, ...]:
 
 
 def _number(text: str, table: Sequence[Label]) -> int:
-    """A class by its number, wnid or name."""
-    if text.isdecimal():
-        return int(text)
-    found = [i for i, label in enumerate(table) if label.is_called(text)]
-    if not found:
-        raise ValueError(f"No class is called {text!r}; give its number, 0 to {len(table) - 1}, or one of its names.")
-    return found[0]
+    """A class by its name or wnid, else by its number; says which it was where names are numbers too."""
+    named = [i for i, label in enumerate(table) if label.is_called(text)]
+    if len(named) > 1:
+        raise ValueError(f"{text!r} is what the classes {', '.join(map(str, named))} are called; give a number.")
+    number = named[0] if named else int(text) if text.isdecimal() else len(table)
+    if number >= len(table):
+        raise ValueError(f"No class is called {text!r}; give one of the names, or a number, 0 to {len(table) - 1}.")
+    if text.isdecimal() and named != [int(text)] and any(label.name.isdecimal() for label in table):
+        how = "a name" if named else "a number, for no class has that name"
+        err.print(f"note: {text} is taken as {how}: class {number}, called {table[number].name}", markup=False)
+    return number
 
 
 def _weighted(text: str) -> tuple[str, float]:

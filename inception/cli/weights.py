@@ -93,9 +93,11 @@ def verify(
     b: Annotated[str, typer.Argument(help="The file to compare it with; none with --against.")] = "",
     against: Annotated[str, typer.Option(help="Instead of a file: keras or torch, the peer's own network.")] = "",
     image: Annotated[Path | None, typer.Option(help="A picture; one made here where none is given.")] = None,
-    size: Annotated[int | None, typer.Option(help="Its size in pixels; what the weights were made for.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Its size in pixels; what the weights were made for.")] = None,
     picture: Way = None,
-    tolerance: Annotated[float | None, typer.Option(help="The largest relative difference allowed.")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="The largest relative difference allowed; 1e-5, and 1e-4 of torch.")
+    ] = None,
 ) -> None:
     """Runs one picture through two weight files, each in its own builder, and compares every end point."""
     from inception import images, quiet
@@ -103,6 +105,10 @@ def verify(
 
     if bool(b) == bool(against) or against not in ("", "keras", "torch"):
         raise ValueError("verify takes a second file, or --against keras, or --against torch; give one of them.")
+    if tolerance is None:
+        tolerance = 1e-4 if against == "torch" else 1e-5
+    if not 0 <= tolerance < float("inf"):
+        raise ValueError(f"--tolerance is {tolerance:g}; expected a number from 0 (no difference at all) up.")
     first = network(a, picture=picture, size=size).inception
     second = network(b).inception if b else verification.as_peer_runs(first, against)  # type: ignore[arg-type]
     pixels = first.picture.resized(image or images.test_picture(299))
@@ -116,7 +122,7 @@ def verify(
         else:
             rows = verification.compare(first, second, pixels)
     out.print(f"a: {a} ({builder} builder)\nb: {b or a} ({other})")
-    _verdict(rows, tolerance or (1e-4 if against == "torch" else 1e-5), verification.reasons(first, second))
+    _verdict(rows, tolerance, verification.reasons(first, second))
 
 
 def _verdict(rows: list[Any], tolerance: float, reasons: list[str]) -> None:
@@ -125,6 +131,8 @@ def _verdict(rows: list[Any], tolerance: float, reasons: list[str]) -> None:
     worst = max(rows, key=lambda row: row.relative)
     verdict = "equal" if worst.relative <= tolerance else "DIFFERENT"
     found = f"largest relative difference {worst.relative:.2e} at {worst.end_point}"
+    if not worst.finite:
+        found = f"{worst.end_point} has numbers that are not finite"
     out.print(f"{verdict}: {found} (allowed {tolerance:g})")
     if worst.relative > tolerance:
         out.print(f"first different end point: {next(row.end_point for row in rows if row.relative > tolerance)}")

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from inception.arguments import count_or_none
 from inception.features import dataset, reading, sources, task
 from inception.features.dataset import Shard
 from inception.features.reading import Read
@@ -106,7 +107,7 @@ def extract(
             for another Keras model, or for an InceptionV3's own layers, names of layers.
         pool: maps [h, w, c] to [c] by "avg" or "max"; "none" keeps them.
         picture: another way of a picture than the network's own (`pictures.named`).
-        engine: "openvino", "onnxruntime", "tensorflow", "auto" for the fastest, or "ray" for a
+        engine: "openvino", "onnxruntime", "tensorflow", "auto" for the first installed, or "ray" for a
             Ray cluster whose machines see `source` and `out` under the same names.
         batch: images in each run of the engine; results do not depend on it.
         threads: that decode pictures.
@@ -125,10 +126,8 @@ def extract(
         OSError: when the disk is full or `out` cannot be written. What is finished stays.
     """
     started = time.perf_counter()
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads is {threads}; expected at least 1, or None.")
-    if shard_rows is not None and shard_rows < 1:
-        raise ValueError(f"shard_rows is {shard_rows}; expected at least 1, or None.")
+    threads, shard_rows = count_or_none("threads", threads), count_or_none("shard_rows", shard_rows)
+    workers = count_or_none("workers", workers)
     listing = sources.listed(source, column)
     folder = Path(out)
     before = dataset.described(folder)

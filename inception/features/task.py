@@ -14,6 +14,7 @@ import numpy as np
 import inception
 from inception import inference
 from inception import inference_plan as plans
+from inception.arguments import count_or_none
 from inception.brief import one_line
 from inception.networks import Network, network_of
 from inception.pictures import Picture, Preprocess
@@ -58,7 +59,7 @@ class Task:
                 batch=self.batch,
                 image_size=self.picture.sides,
             )
-            return network.engine, lambda batch: _pooled(network(batch), self.pool)
+            return network.engine, lambda batch: _pooled(network.prepared(batch), self.pool)
         run = _keras(self.network.model, self.end_points, self.batch)
         return "keras", lambda batch: _pooled(run(batch), self.pool)
 
@@ -99,12 +100,14 @@ def made(
         raise ValueError(f"Unknown pool {pool!r}; expected one of {', '.join(POOLS)}.")
     if engine not in ("auto", *inference.ENGINES):
         raise ValueError(f"Unknown engine {engine!r}; expected auto, {', '.join(inference.ENGINES)}, ray.")
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch is {batch}; expected at least 1, or None.")
+    batch = count_or_none("batch", batch)
     network = network_of(weights, picture=picture, size=size, preprocess=preprocess)
     layers = _layers_asked(network, end_points)
     if layers:
+        from inception.builders.keras import check_finite
+
         _check_layers(network.model, end_points)
+        check_finite(network.model)
     else:
         _check_inception(network.inception, end_points)
         plans.check_size(network.inception.variant, end_points, network.picture.sides)

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from inception.arguments import count
 from inception.brief import one_line
-from inception.classify import Classifier, classifier_of
+from inception.classify import Classifier, classifier_of, finite
 from inception.labels import Label
 from inception.networks import Network
 from inception.pictures import Picture, Preprocess
@@ -29,6 +30,7 @@ class Evaluation:
     classifier], whose columns `pictures.labels` count. picture: how they were
     brought to the network's input. skipped: (path, reason).
     known: the published file that the weights are, with its published accuracy.
+    Raises ValueError for scores that are not finite.
     """
 
     pictures: Pictures
@@ -38,6 +40,9 @@ class Evaluation:
     known: Published | None = None
 
     __repr__ = one_line
+
+    def __post_init__(self) -> None:
+        finite(self.scores, self.pictures.paths)
 
     def top(self, count: int) -> float:
         """The part of the pictures whose class is among the `count` best; of equal scores the first class counts."""
@@ -116,10 +121,10 @@ def evaluate(
     progress: called with (pictures done, of how many).
 
     Pictures that cannot be read are listed in `skipped`. Raises ValueError for a folder
-    without classes, classes that the network has not, and where no picture can be read.
+    without classes, classes that the network has not, where no picture can be read, and where
+    weights or scores are not finite; the sentence names the first such picture.
     """
-    if batch < 1:
-        raise ValueError(f"batch is {batch}; expected at least 1.")
+    batch = count("batch", batch)
     classifier = classifier_of(weights, names_file=labels, picture=picture, size=size, preprocess=preprocess)
     return scored(_labelled(folder, classifier.labels), classifier, batch, progress)
 
@@ -162,7 +167,8 @@ def scored(
             skipped += [(pictures.paths[i], x) for i, x in zip(rows, found, strict=True) if isinstance(x, str)]
             if readable:
                 kept += [i for i, _ in readable]
-                scores.append(classifier.scores(np.stack([x for _, x in readable])))
+                given = classifier.scores(np.stack([x for _, x in readable]))
+                scores.append(finite(given, [pictures.paths[i] for i, _ in readable]))
             if progress:
                 progress(rows.stop, len(pictures))
     if not kept:

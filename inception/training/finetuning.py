@@ -32,6 +32,7 @@ import numpy as np
 
 import inception
 from inception import extras, features
+from inception.arguments import count, count_or_none
 from inception.brief import one_line
 from inception.classify import Classifier
 from inception.features.dataset import shown
@@ -93,7 +94,7 @@ class Result:
     def diverged(self) -> bool:
         """Whether the two losses are too far apart."""
         apart = abs(self.training_loss - self.inference_loss)
-        return apart > max(_NEAR, _NEAR_PART * max(self.training_loss, self.inference_loss))
+        return not math.isfinite(apart) or apart > max(_NEAR, _NEAR_PART * max(self.training_loss, self.inference_loss))
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,6 @@ class Plan:
 
     def check(self) -> None:
         """ValueError for numbers that make no training."""
-        for name in ("epochs", "head_epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
-        if self.early_stopping is not None and self.early_stopping < 1:
-            raise ValueError(f"early_stopping is {self.early_stopping}; expected at least 1 epoch, or None for never.")
         for name in ("learning_rate", "head_learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0.")
@@ -128,8 +124,6 @@ class Plan:
             raise ValueError(f"dropout is {self.dropout}; expected 0 to 1, without 1.")
         if self.batch_norm not in ("frozen", "train"):
             raise ValueError(f'batch_norm is {self.batch_norm!r}; expected "frozen" or "train".')
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected 0 or more.")
 
 
 def finetune(
@@ -202,9 +196,10 @@ def finetune(
     no harm: the split keeps them on one side.
     """
     plan = Plan(
-        unfreeze, epochs, learning_rate, head_epochs, head_learning_rate,
+        unfreeze, count("epochs", epochs), learning_rate, count("head_epochs", head_epochs), head_learning_rate,
         validation if isinstance(validation, int | float) else os.fspath(validation),
-        tuple(augment or ()), class_weights, early_stopping, batch_norm, batch_size, dropout, seed,
+        tuple(augment or ()), class_weights, count_or_none("early_stopping", early_stopping), batch_norm,
+        count("batch_size", batch_size), dropout, count("seed", seed, 0),
     )  # fmt: skip
     plan.check()
     extras.load("pyarrow")

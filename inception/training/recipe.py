@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inception import names
+from inception.arguments import count
 from inception.training.network import below, kind
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def scaled(recipe: Recipe, images: int, epochs: int, batch_size: int | None = No
         recipe,
         images=images,
         epochs=epochs,
-        batch_size=batch_size or recipe.batch_size,
+        batch_size=recipe.batch_size if batch_size is None else count("batch_size", batch_size),
         epochs_per_decay=epochs * recipe.epochs_per_decay / recipe.epochs,
     )
     wanted, stairs = ((each.steps - 1) // each.steps_per_decay for each in (recipe, shorter))

@@ -35,7 +35,8 @@ class GradCam:
 
     maps: the same as it was computed, at the end point's size, not scaled; photo: uint8
     [height, width, 3]; label: the class's number; outputs: the model's output [classes];
-    point: the end point. The heat is zero everywhere where nothing speaks for the class.
+    point: the end point. Where nothing at it speaks for the class, heat and maps are zero
+    everywhere, and `empty` says so.
     """
 
     heat: np.ndarray
@@ -46,6 +47,11 @@ class GradCam:
     point: str
 
     __repr__ = one_line
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at the end point speaks for the class: all evidence is against it, or there is none."""
+        return not self.maps.any()
 
     def overlay(self, strength: float = _STRENGTH) -> np.ndarray:
         """The picture with the heat over it: uint8, of the picture's shape."""
@@ -83,7 +89,7 @@ def gradcam(
 
     Raises:
         ValueError: for a model without classes, an unknown point or class, a point that the
-            class does not depend on, and a gradient that is zero everywhere.
+            class does not depend on, a gradient that is zero everywhere, and numbers that are not finite.
     """
     return of_classes(model, image, None if label is None else [label], point, picture, size, preprocess)[0]
 
@@ -151,8 +157,9 @@ def _heat(
     outputs: np.ndarray,
     name: str,
 ) -> GradCam:
-    if not np.isfinite(slopes).all():
-        raise ValueError(f"The gradient of class {label} at {name} is not finite; check the model's weights.")
+    for what, values in (("The output", outputs), ("The map", maps), ("The gradient", slopes)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{what} for class {label} at {name} is not finite; check the model's weights.")
     if not slopes.any():
         raise ValueError(
             f"The gradient of class {label} at {name} is zero everywhere, so there is nothing to show; "
@@ -188,7 +195,11 @@ def _page(cam: GradCam, labels: Sequence[Label] | None, top: int) -> np.ndarray:
     for picture, x in ((cam.photo, _GAP), (cam.overlay(), right)):
         page.paste(Image.fromarray(picture).resize((wide, tall), Image.Resampling.LANCZOS), (x, _GAP))
     below = _GAP + tall + 10
-    _legend(page, pen, right, below, max(wide, 300))
+    if cam.empty:
+        pen.text((right, below), f"Nothing at {cam.point} speaks for this class:", INK, pictures.font(14))
+        pen.text((right, below + 23), "its map is zero everywhere. Try another end point.", FAINT, pictures.font(12))
+    else:
+        _legend(page, pen, right, below, max(wide, 300))
     pen.text((_GAP, below), f"Grad-CAM of {_name(cam.label, labels)}", INK, pictures.font(17))
     pen.text((_GAP, below + 23), f"at {cam.point}, {' x '.join(map(str, cam.maps.shape))}", FAINT, pictures.font(12))
     for i, number in enumerate(rows):

@@ -124,8 +124,8 @@ def _heats(heats: Sequence[GradCam], labels: Sequence[Label]) -> str:
     for cam in heats:
         name = escape(labels[cam.label].name)
         caption = f"<b>{name}</b> {cam.outputs[cam.label]:.1%}"
-        if not cam.heat.any():
-            caption += "; nothing speaks for it"
+        if cam.empty:
+            caption += "; nothing here speaks for it, so its map is zero everywhere"
         figures.append(_figure(_small(cam.overlay(), 480), f"Heat map of {name} over the picture", caption))
     height, width, depth = cam.maps.shape[0], cam.maps.shape[1], len(heats)
     colours = ", ".join(f"rgb{anchor}" for anchor in HEAT)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from made import random_weights
+from made import random_weights, with_nan
 from PIL import Image
 
 import inception
@@ -323,10 +323,11 @@ def test_any_keras_model_by_its_layers(folder, extract, tmp_path):
     np.testing.assert_allclose(found.arrays["second"], model.predict(pixels / 2, verbose=0), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="The model small has no layer 'PreLogits'; .*last of which are first, second"):
         extract(folder, tmp_path / "other", model, preprocess="none")
-    model.get_layer("first").bias.assign(np.ones(4))
-    with pytest.raises(ValueError, match="different weights"):
-        extract(folder, tmp_path / "out", model, size=None, end_points=("first", "second"), pool="none",
-                preprocess=halved)  # fmt: skip
+    for bias, sentence in ((1, "different weights"), (np.nan, "weights that are not finite .* in .*first/bias")):
+        model.get_layer("first").bias.assign(np.full(4, bias))
+        with pytest.raises(ValueError, match=sentence):
+            extract(folder, tmp_path / "out", model, size=None, end_points=("first", "second"), pool="none",
+                    preprocess=halved)  # fmt: skip
 
 
 def test_a_keras_inception_v3_takes_the_fast_engine(done, folder, extract, weights, tmp_path):
@@ -349,6 +350,9 @@ def test_a_keras_inception_v3_takes_the_fast_engine(done, folder, extract, weigh
         ({"batch": 0}, "batch is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"shard_rows": 0}, "shard_rows is 0"),
+        ({"workers": 0}, "workers is 0"),
+        ({"size": 0}, "size is 0"),
+        ({"network": with_nan()}, "weights that are not finite .* for Mixed_5b/Branch_0/Conv2d_0a_1x1"),
         (
             {"preprocess": lambda pixels: pixels},
             "preprocessed pictures have values from .* to 25.*; these weights take -1 to 1",

@@ -4,14 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
-from made import random_weights
+from made import random_weights, with_nan
 from PIL import Image
 
 from inception import classify, images
 from inception.labels import imagenet
 from inception.pictures import NAMED
 from inception.training import evaluate
-from inception.training.evaluation import Evaluation
+from inception.training.evaluation import Evaluation, scored
 from inception.training.folders import Pictures
 from inception.variants import Variant
 
@@ -97,6 +97,34 @@ def test_an_unreadable_picture_in_the_middle_shifts_no_row(digits, sample, tmp_p
     assert [path[-11:] for path in found.pictures.paths] == [f"digit-{i}.png" for i in range(10)]
     np.testing.assert_allclose(found.scores, whole.scores, atol=1e-6)
     assert [path for path, _ in found.skipped] == [str(tmp_path / "digits" / "4" / "a.png")]
+
+
+def test_scores_that_are_not_finite_are_not_right(digits, monkeypatch):
+    """NaN is not smaller than its own class, so a network that gives it would be right every time."""
+    pictures = Pictures(("a", "b"), np.array([0, 1]), ("A", "B"))
+    with pytest.raises(ValueError, match="scores that are not finite .* for the picture b, so they say nothing"):
+        Evaluation(pictures, np.array([[0.5, 0.5], [np.nan, 0.5]]), NAMED["slim"])
+
+    network = classify.classifier_of(random_weights(), size=75)
+    given = classify.Classifier.scores
+    monkeypatch.setattr(
+        classify.Classifier, "scores", lambda self, x: given(self, x) / (np.arange(len(x))[:, None] != 2)
+    )
+    files = [digits / str(i) / f"digit-{i}.png" for i in range(4)]
+    with np.errstate(divide="ignore"), pytest.raises(ValueError, match="for the picture .*digit-2.png, so"):
+        classify.classify_with(network, files)
+    done = []
+    pictures = Pictures(tuple(map(str, files)), np.zeros(4, int), tuple(label.name for label in network.labels))
+    with np.errstate(divide="ignore"), pytest.raises(ValueError, match="for the picture .*digit-2.png, so"):
+        scored(pictures, network, batch=3, progress=lambda *numbers: done.append(numbers))
+    assert done == []  # said at once, not after all pictures
+
+
+def test_weights_that_are_not_finite_are_refused(digits, tmp_path):
+    shutil.copytree(digits / "0", tmp_path / "class 0")
+    for run in (lambda w: evaluate(tmp_path, w, size=75), lambda w: classify.classify([digits / "0"], w)):
+        with pytest.raises(ValueError, match="has weights that are not finite .* in conv2d_"):
+            run(with_nan())
 
 
 def test_what_does_not_fit(digits, sample, tmp_path):

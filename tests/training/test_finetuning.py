@@ -21,7 +21,7 @@ from inception.cli import app
 from inception.networks import Network
 from inception.training import evaluate, finetune, folders, loop
 from inception.training import network as networks
-from inception.training.finetuning import Diverged, Doubled, compare_modes
+from inception.training.finetuning import Diverged, Doubled, Result, compare_modes
 
 # The first rows of a narrow network, so that tracing takes no time.
 SMALL = {"size": 75, "end_point": "Mixed_5b", "unfreeze": "Conv2d_4a_3x3", "epochs": 2, "head_epochs": 4,
@@ -282,7 +282,7 @@ def test_any_keras_model_with_its_own_preprocessing(pictures, tmp_path):
     with pytest.raises(ValueError, match="no block 'block9' to unfreeze; expected one of block0, block1, block2"):
         finetune(pictures, model, tmp_path / "other", unfreeze="block9", preprocess=halved)
     for call in (lambda: finetune(pictures, model, tmp_path / "other"), lambda: evaluate(pictures, saved)):
-        with pytest.raises(ValueError, match="is no InceptionV3 that takes its pictures as they come: say which values it takes, with preprocess="):
+        with pytest.raises(ValueError, match="is no InceptionV3 that takes its pictures as they come: say which"):
             call()
 
 
@@ -452,3 +452,6 @@ def test_classes_with_names_of_two_imagenet_classes_are_one_s_own(pictures, tiny
     model = keras.saving.load_model(result.out / "model.keras")
     found = evaluate(tmp_path / "own", model, preprocess=halved, labels=result.out / "model.labels.txt")
     assert found.pictures.classes == ("crane", "maillot") and found.pictures.labels.tolist() == [0] * 4 + [1] * 4
+def test_a_loss_that_is_no_number_has_diverged(tmp_path):
+    for losses, diverged in (((1.0, 1.0), False), ((1.0, np.nan), True), ((np.nan, 1.0), True), ((np.inf, 1.0), True)):
+        assert Result(tmp_path, (), (), None, *losses, ()).diverged is diverged

@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 
 from inception import images, load_weights
 from inception.cli import app
+from inception.cli.visualize import _number
 from inception.visualize import report
+from inception.visualize.gradcam import GradCam
+from inception.visualize.report import _heats
 
 OUTSIDE = re.compile(r"https?:|//|url\(|<script|<link|@import|<iframe")
 POINTS = ["Mixed_5b", "Mixed_6e"]
@@ -63,7 +66,10 @@ def test_a_page_has_everything_in_it(sample, digit, tmp_path):
         assert words in tags.text, words
     assert "prefers-color-scheme: dark" in page and "width=device-width" in page
     assert re.search(r'class="name">4</span><span class="score">(\d\d)', page)
-    assert "240" in tags.text  # parameters of the first convolution: 27 * 8 and three times 8
+    [row] = re.findall(r"<tr><th scope=row>Conv2d_1a_3x3</th>(.*?)</tr>", page)
+    parameters, additions = 27 * 8 + 3 * 8, 53 * 53 * 27 * 8  # kernel, and batch norm's beta, mean and variance
+    cells = re.sub("<.*?>", " ", row.replace("&times;", "x")).split()
+    assert cells == ["53", "x", "53", "x", "8", str(parameters), f"{additions / 1e6:.1f}"]
 
 
 def test_a_page_without_a_classifier_says_so(tmp_path):
@@ -120,6 +126,56 @@ def test_a_verb_makes_a_picture_and_says_what_and_how_long(verb, options, said, 
     assert re.search(r"made \S+two.png, \d+ x \d+, in \d+\.\d s", result.output.replace("\n", " "))
     one, two = (np.asarray(Image.open(output)) for output in outputs)
     np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "number", "note"),
+    [
+        ("0123456789", "4", 4, ""),
+        ("9876543210", "4", 5, "note: 4 is taken as a name: class 5, called 4\n"),
+        (range(0, 100, 10), "20", 2, "note: 20 is taken as a name: class 2, called 20\n"),
+        (range(0, 100, 10), "2", 2, "note: 2 is taken as a number, for no class has that name: class 2, called 20\n"),
+        ("abcdefghij", "4", 4, ""),
+        ("abcdefghij", "E", 4, ""),
+    ],
+)
+def test_a_class_by_its_name_before_its_number(names, label, number, note, capsys):
+    assert _number(label, [images_label(str(name)) for name in names]) == number
+    assert capsys.readouterr().err == note
+
+
+def test_the_verb_takes_the_name(sample, digit, tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_text("".join(f"{9 - i}\n" for i in range(10)))
+    result = run("gradcam", digit, "-w", sample, "-o", tmp_path / "x.png", "--labels", file, "--label", "5")
+    assert result.exit_code == 0 and "\n5: 9" in result.output  # the picture's class is 4, here called 5
+    assert "note: 5 is taken as a name: class 4, called 5" in result.output
+
+
+@pytest.mark.parametrize(
+    ("label", "sentence"),
+    [
+        ("crane", "'crane' is what the classes 2, 7 are called; give a number"),
+        ("10", "No class is called '10'; give one of the names, or a number, 0 to 9"),
+        ("-1", "No class is called '-1'"),
+    ],
+)
+def test_no_one_class(label, sentence):
+    table = [images_label(name) for name in ("a", "b", "crane", "c", "d", "e", "f", "crane", "g", "h")]
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        _number(label, table)
+
+
+def test_a_map_without_evidence_is_said(sample, digit, tmp_path):
+    result = run("gradcam", digit, "-w", sample, "-o", tmp_path / "x.png", "--point", "Mixed_6e")
+    assert result.exit_code == 0 and "at Mixed_6e; nothing there speaks for it, so its map is zero" in result.output
+
+
+def test_the_page_says_of_a_map_that_it_has_no_evidence():
+    photo, table = np.zeros((8, 8, 3), np.uint8), [images_label("a"), images_label("b")]
+    some, none = (GradCam(np.full((8, 8), v), np.full((2, 2), v), photo, 0, np.ones(2), "x") for v in (1.0, 0.0))
+    words = "; nothing here speaks for it, so its map is zero everywhere"
+    assert words in _heats([none], table) and words not in _heats([some], table)
 
 
 def test_report_is_a_verb(sample, digit, tmp_path):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from made import NARROW, NARROW_NOTOP, random_weights
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from inception import images, labels, load_weights
 from inception.builders.keras import model_of
@@ -162,7 +162,7 @@ def test_the_heat_moves_with_the_object(narrow):
     for left in (0, 160, 321):
         cam = gradcam(model, scene(left), 1, picture="whole", size=(107, 428))
         assert cam.heat.shape == (107, 428) and cam.heat.dtype == np.float32
-        assert cam.heat.min() >= 0 and 0.9 < cam.heat.max() <= 1
+        assert cam.heat.max() > 0.9
         places.append((cam.heat.sum(0) * np.arange(428)).sum() / cam.heat.sum() - left)
     assert all(0 < place < 107 for place in places), places  # the middle of the heat lies on the object
 
@@ -176,9 +176,70 @@ def test_heads_with_and_without_softmax_give_the_same_map(classifier):
 
 
 def test_any_end_point_and_a_branch_beside_which_others_run(classifier):
-    for point in ("Conv2d_1a_3x3", "Mixed_6a", "activation_94"):
+    sizes = {"Conv2d_1a_3x3": 53, "Mixed_6a": 5, "activation_94": 2}
+    maps = {}
+    for point, side in sizes.items():
         cam = gradcam(classifier, PHOTO, 1, point)
-        assert cam.point == point and cam.heat.min() >= 0 and cam.heat.max() <= 1
+        maps[point] = cam.maps
+        assert cam.point == point and cam.maps.shape == (side, side) and cam.empty == (not cam.heat.any())
+    assert any(found.any() for found in maps.values())
+
+
+def by_hand(kernel):
+    """A classifier whose maps are the picture itself: the slope of a class over them is its column of the kernel."""
+    image = keras.Input((4, 6, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Activation("linear", name="maps")(image))
+    model = keras.Model(image, keras.layers.Dense(kernel.shape[1], use_bias=False)(pooled))
+    model.layers[-1].set_weights([kernel])
+    return model
+
+
+def test_the_map_is_what_a_hand_computes():
+    kernel = np.array([[1, -1, 0], [-2, 2, 0], [0.5, -0.5, 1]], np.float32)
+    photo = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    model, maps = by_hand(kernel), photo / np.float32(127.5) - 1
+    for label in range(3):
+        evidence = (maps @ kernel[:, label]) / (4 * 6)
+        cam = gradcam(model, photo, label, "maps", "whole")
+        assert evidence.min() < 0 < evidence.max()
+        np.testing.assert_allclose(cam.maps, np.maximum(evidence, 0), rtol=1e-4, atol=1e-7)  # with its ReLU
+        np.testing.assert_allclose(cam.heat, cam.maps / evidence.max(), rtol=1e-4, atol=1e-6)
+        assert not cam.empty
+
+
+def words(monkeypatch):
+    """What is written into pictures from here on."""
+    written, draw = [], ImageDraw.ImageDraw.text
+
+    def text(pen, at, said, *more):
+        written.append(said)
+        draw(pen, at, said, *more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return written
+
+
+def test_a_map_without_evidence_says_so(monkeypatch):
+    model = by_hand(np.array([[1, -1], [1, -1], [1, -1]], np.float32))
+    white = np.full((4, 6, 3), 255, np.uint8)
+    written = words(monkeypatch)
+    found, empty = (gradcam(model, white, label, "maps", "whole") for label in (0, 1))
+    assert not found.empty and (found.heat == 1).all()
+    found.picture()
+    assert "0, nothing" in written and not any("zero everywhere" in text for text in written)
+    assert empty.empty and not empty.maps.any() and not empty.heat.any()
+    written.clear()
+    empty.picture()
+    assert "Nothing at maps speaks for this class:" in written and "0, nothing" not in written
+    assert any("its map is zero everywhere" in text for text in written)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_is_not_finite_is_a_sentence(value):
+    kernel = np.ones((3, 2), np.float32)
+    kernel[0, 1] = value
+    with pytest.raises(ValueError, match="The output for class 0 at maps is not finite; check the model's weights"):
+        gradcam(by_hand(kernel), np.full((4, 6, 3), 255, np.uint8), 0, "maps", "whole")
 
 
 def test_vgg16_and_the_range_it_takes():
@@ -229,6 +290,26 @@ def test_a_dream_keeps_shape_and_range_and_its_loss_rises(narrow, name):
     for octave in dream.octaves:
         assert len(octave.losses) == 5 and octave.losses[-1] > octave.losses[0]
     assert [(s.octave, s.step) for s in steps] == [(o, s) for o in (1, 2) for s in (1, 2, 3, 4)]
+
+
+def test_a_dream_that_does_not_move_is_the_picture(narrow):
+    """Without a step nothing is left of an octave but the detail that its size lost, and that is put back."""
+    still = dataclasses.replace(RECIPES["weighted"], rate=0.0, steps=1, sizes=lambda size: [(60, 80), (90, 120), size])
+    dream = deepdream(narrow, PHOTO, still)
+    assert len(dream.octaves) == 3 and np.abs(dream.image.astype(int) - PHOTO).max() <= 1
+    blurred = deepdream(narrow, PHOTO, dataclasses.replace(still, lost_detail=False)).image
+    assert np.abs(blurred.astype(int) - PHOTO).max() > 50
+
+
+def test_the_weighted_recipe_sees_no_borders():
+    """Two rows and columns on each side of a map, which see the padding, count for nothing."""
+    maps = np.random.default_rng(0).normal(size=(2, 7, 9, 3)).astype(np.float32)
+    loss = RECIPES["weighted"].loss
+    np.testing.assert_allclose(loss(maps), np.square(maps[:, 2:5, 2:7]).mean((1, 2, 3)), rtol=1e-5)
+    _, slopes = gradient(loss, compiled=False)(maps)
+    inside = np.zeros((7, 9), bool)
+    inside[2:5, 2:7] = True
+    assert (slopes[:, inside] != 0).all() and not slopes[:, ~inside].any()
 
 
 def test_tiles_give_a_seeded_picture_close_to_the_whole_ones(narrow):
@@ -336,7 +417,8 @@ photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
 assert activations(model, photo, ["conv"], "whole", size=(40, 50)).maps["conv"].shape == (38, 48, 4)
 found = filters(model, "conv", 2, size=32, steps=5, picture="whole")
 assert (found.losses[:, -1] > found.losses[:, 0]).all()
-assert 0 <= gradcam(model, photo, 1, "conv", "whole").heat.min()
+cam = gradcam(model, photo, 1, "conv", "whole")
+assert cam.maps.shape == (297, 297) and (cam.maps >= 0).all() and not cam.empty
 octave, = deepdream(model, photo, mean_activation("conv", powers=(0,), steps=3), tile=24, picture="whole").octaves
 assert octave.losses[-1] > octave.losses[0]
 print("works on", keras.backend.backend())
