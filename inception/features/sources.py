@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import glob
 import hashlib
+import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -126,8 +128,7 @@ def _lines(path: str) -> Iterator[str]:
 
 
 def _rows(path: str, column: str | None) -> Iterator[Item]:
-    _starts.cache_clear()  # the file may be another one than the last time
-    _group.cache_clear()
+    _cursor.cache_clear()  # the file may be another one than the last time
     with _parquet(path) as file:
         name, holds_bytes = _column(path, file.schema_arrow, column)
         if holds_bytes:
@@ -142,7 +143,7 @@ def _parquet(path: str) -> Any:
     extras.load("pyarrow")
     parquet = extras.load("pyarrow.parquet")
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)  # or it holds a row group whole
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no Parquet file that can be read ({error}).") from error
 
@@ -179,32 +180,83 @@ def _leaf(field: Any) -> str:
 
 
 _reading = threading.Lock()
+_BATCH = 1 << 22  # bytes of pictures read at a time
+_WAITING = 64  # rows passed and not yet asked for: threads ask nearly in order
 
 
 def stored_bytes(item: Item) -> bytes | None:
-    """The encoded picture in a row of a Parquet file; None where that is null."""
+    """The encoded picture in a row of a Parquet file; None where that is null.
+
+    Cheap for rows asked for once and nearly in their order; any other row is found by
+    reading its row group again from its start.
+    """
     with _reading:
-        starts = _starts(item.file)
-        group = next(i for i in range(len(starts) - 1) if starts[i] <= item.row < starts[i + 1])
-        value = _group(item.file, group, item.column)[item.row - starts[group]].as_py()
-    return value if value is None or isinstance(value, bytes) else bytes(value)
+        return _cursor(item.file, item.column).value(item.row)
 
 
-@functools.lru_cache(maxsize=64)
-def _starts(path: str) -> tuple[int, ...]:
-    """The first row of each row group, and the end."""
-    with _parquet(path) as file:
-        starts = [0]
-        for i in range(file.metadata.num_row_groups):
-            starts.append(starts[-1] + file.metadata.row_group(i).num_rows)
-    return tuple(starts)
+class _Cursor:
+    """A place in a column of a Parquet file, which goes forward by few rows and reads each row group once."""
+
+    def __init__(self, path: str, column: str) -> None:
+        self._path, self._column, self._file = path, column, _parquet(path)
+        groups = range(self._file.metadata.num_row_groups)
+        rows = (self._file.metadata.row_group(group).num_rows for group in groups)
+        self._starts = list(itertools.accumulate(rows, initial=0))
+        self._broken: dict[int, str] = {}  # by group: or each row behind the damage would read up to it again
+        self._waiting: dict[int, bytes | None] = {}
+        self._begin(0)
+
+    def _begin(self, group: int) -> None:
+        self._group, self._next = group, self._starts[group]
+        self._batches: Iterator[Any] | None = None
+
+    def value(self, row: int) -> bytes | None:
+        group = bisect.bisect_right(self._starts, row) - 1
+        if row not in self._waiting and group not in self._broken:
+            if group == self._group + 1 and self._starts[group] - self._next <= _WAITING:
+                self._read_to(self._starts[group] - 1)  # another thread is about to ask for these
+            if group != self._group or row < self._next:
+                self._begin(group)
+            self._read_to(row)
+        if row not in self._waiting:
+            raise ValueError(self._broken[group])
+        return self._waiting.pop(row)
+
+    def _read_to(self, row: int) -> None:
+        try:
+            while row >= self._next:
+                self._advance(row)
+        except Exception as error:
+            reason = str(error) or "it ends there"
+            self._broken[self._group] = f"{self._path} cannot be read from row {self._next} on ({reason})."
+
+    def _advance(self, row: int) -> None:
+        """Takes the next few rows; of those before the one that is asked for it keeps the last."""
+        if self._batches is None:
+            self._batches = self._file.iter_batches(
+                self._rows_at_a_time(), row_groups=[self._group], columns=[self._column], use_threads=False
+            )
+        values = _child(next(self._batches).column(0), self._column)
+        for i in range(max(row - _WAITING - self._next, 0), len(values)):
+            value = values[i].as_py()
+            self._waiting[self._next + i] = value if value is None else bytes(value)
+        self._next += len(values)
+        for passed in list(self._waiting)[: -len(values) - _WAITING]:
+            del self._waiting[passed]
+
+    def _rows_at_a_time(self) -> int:
+        group = self._file.metadata.row_group(self._group)
+        chunks = (group.column(i) for i in range(group.num_columns))
+        size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == self._column)
+        return min(max(_BATCH * group.num_rows // max(size, 1), 1), 256)
 
 
-@functools.lru_cache(maxsize=2)  # threads read in order: the current group, and the next one
-def _group(path: str, group: int, column: str) -> Any:
-    with _parquet(path) as file:
-        found = file.read_row_group(group, columns=[column]).column(0)
+_cursor = functools.lru_cache(maxsize=4)(_Cursor)
+
+
+def _child(values: Any, column: str) -> Any:
+    """The bytes in a struct of Hugging Face's kind; other columns as they are."""
     name, dot, child = column.rpartition(".")
-    if dot and name and extras.load("pyarrow.types").is_struct(found.type):
-        found = extras.load("pyarrow.compute").struct_field(found, child)
-    return found
+    if dot and name and extras.load("pyarrow.types").is_struct(values.type):
+        return extras.load("pyarrow.compute").struct_field(values, child)
+    return values

@@ -262,6 +262,7 @@ def test_strips_make_the_same_picture(mode, monkeypatch):
 MEMORY = """
 import sys
 from inception import images
+from inception.resize import resize
 
 def most():
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024
@@ -269,7 +270,7 @@ def most():
 images.read(sys.argv[1], upright=True)
 before = most()
 pixels = images.read(sys.argv[2], upright=True)
-images.resize(pixels, 299, 299)
+resize(pixels, 299, 299)
 print((most() - before) / (pixels.size // 3))
 """
 

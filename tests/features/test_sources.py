@@ -2,10 +2,12 @@
 
 import os
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from inception.features import sources
 from inception.features.sources import Item, listed, stored_bytes
 
 
@@ -58,6 +60,66 @@ def test_parquet_with_pictures_is_read_row_by_row(tree, kind):
     assert [item.path for item in items][:2] == ["p.parquet#00", "p.parquet#01"]
     assert [stored_bytes(item) for item in items] == values
     assert [stored_bytes(items[i]) for i in (24, 0, 9, 9)] == [b"24", b"0", b"9", b"9"]
+
+
+@pytest.fixture
+def group(tree):
+    """A file of one row group, 24 MB of 400 pictures, in pages of a megabyte."""
+    rng = np.random.default_rng(0)
+    values = [rng.bytes(60_000) for _ in range(400)]
+    pq.write_table(pa.table({"image": values}), "one.parquet", row_group_size=400, write_batch_size=16)
+    return values
+
+
+def nearly_in_order(count):
+    """As threads ask: no row more than 20 places from its own."""
+    return np.argsort(np.arange(count) + np.random.default_rng(0).uniform(0, 20, count)).tolist()
+
+
+def test_a_row_group_is_never_held_whole(group):
+    before, most = pa.total_allocated_bytes(), 0
+    items = listed("one.parquet").items
+    for i in nearly_in_order(400):
+        assert stored_bytes(items[i]) == group[i]
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert 1e6 < most < 12e6
+
+
+@pytest.mark.parametrize("size", [400, 72, 1])
+def test_a_row_is_read_once(group, size, monkeypatch):
+    pq.write_table(pa.table({"image": group}), "p.parquet", row_group_size=size)
+    read, parquet = [], sources._parquet
+
+    class Counted:
+        def __init__(self, path):
+            self._file = parquet(path)
+
+        def iter_batches(self, *arguments, **named):
+            for batch in self._file.iter_batches(*arguments, **named):
+                read.append(len(batch))
+                yield batch
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+    items = listed("p.parquet").items
+    monkeypatch.setattr(sources, "_parquet", Counted)
+    for i in nearly_in_order(400) if size > 1 else range(400):
+        assert stored_bytes(items[i]) == group[i]
+    assert sum(read) == 400
+
+
+def test_damage_costs_the_rows_behind_it_in_its_group(group, tree):
+    pq.write_table(pa.table({"image": group}), "two.parquet", row_group_size=200, write_batch_size=16)
+    content = bytearray((tree / "two.parquet").read_bytes())
+    content[len(content) // 4 : len(content) // 3] = bytes(len(content) // 3 - len(content) // 4)  # the head of a page
+    (tree / "two.parquet").write_bytes(content)
+    items = listed("two.parquet").items
+    assert [stored_bytes(item) for item in items[:60]] == group[:60]
+    for i in (199, 150, 199):
+        with pytest.raises(ValueError, match=r"two.parquet cannot be read from row \d+ on \("):
+            stored_bytes(items[i])
+    assert [stored_bytes(item) for item in items[200:]] == group[200:]
 
 
 def test_the_digest_is_of_the_paths_in_their_order(tree):
