@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "figures" not in page.parts)
 ALL = [ROOT / "README.md", *PAGES]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CHEAP = ("inspect", "convert", "published")  # verbs that are run, in the order of the page
 
 
@@ -42,6 +42,21 @@ def commands(page):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith("$ inception "):
                 yield shlex.split(line.removeprefix("$ inception "), comments=True)
+
+
+def synopses(page):
+    """The lines `inception VERB ARGUMENTS   what it does` of blocks without a language."""
+    for block in blocks(page, ""):
+        for line in block.splitlines():
+            if line.startswith("inception "):
+                yield shlex.split(re.split(r" {2,}", line.removeprefix("inception "))[0])
+
+
+def parsed(verb, *arguments):
+    """By the program itself, which raises for what it does not take."""
+    program = typer.main.get_command(app)
+    assert verb in program.commands, f"there is no verb {verb}"
+    program.commands[verb].make_context(verb, list(arguments))
 
 
 def named(pages):
@@ -96,14 +111,18 @@ def test_python_blocks_run(page, checkout, stand_ins):
 
 @pytest.mark.parametrize("page", named(page for page in ALL if any(commands(page))))
 def test_commands_are_those_of_the_program(page, checkout):
-    """Each is parsed by the program itself; the cheap ones are run, so that later ones find their files."""
-    program = typer.main.get_command(app)
+    """Each is parsed; the cheap ones are run, so that later ones find their files."""
     for verb, *arguments in commands(page):
-        assert verb in program.commands, f"there is no verb {verb}"
-        program.commands[verb].make_context(verb, list(arguments))
+        parsed(verb, *arguments)
         if verb in CHEAP:
             run = CliRunner().invoke(app, [verb, *arguments])
             assert run.exit_code == 0, f"inception {verb} {shlex.join(arguments)}: {run.output} {run.exception}"
+
+
+@pytest.mark.parametrize("page", named(page for page in ALL if any(synopses(page))))
+def test_synopses_are_those_of_the_program(page):
+    for words in synopses(page):
+        parsed(*words)
 
 
 @pytest.mark.parametrize("page", named(PAGES))
