@@ -5,7 +5,6 @@ import re
 import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -73,11 +72,16 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    return random_weights(KERAS).save(tmp_path_factory.mktemp("imagenet") / "imagenet.h5")
+
+
 @pytest.fixture
-def stand_ins(checkout, monkeypatch):
+def stand_ins(checkout, imagenet, monkeypatch):
     """What no test has: ImageNet's file, a slim checkpoint, pictures called `images`."""
     random_weights(dataclasses.replace(NARROW, num_classes=1001, background=True)).save("inception_v3.ckpt")
-    monkeypatch.setattr(published, "fetch_imagenet", lambda top=True: random_weights(KERAS).save("imagenet.h5"))
+    monkeypatch.setattr(published, "fetch_imagenet", lambda top=True: imagenet)
     return {"images": np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), dtype=np.uint8)}
 
 
@@ -174,9 +178,11 @@ def test_every_format_has_a_page():
         assert all(f"`{ending}`" in text + table for ending in form.endings)
 
 
-def test_figures_are_what_the_code_makes():
-    run = subprocess.run([sys.executable, ROOT / "tools" / "figures.py", "--check"], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+def test_figures_are_what_the_code_makes(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["figures.py", "--check"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / "tools" / "figures.py"), run_name="__main__")
+    assert not left.value.code, left.value
 
 
 def test_the_drawing_has_every_end_point_and_stays_small():
@@ -186,11 +192,12 @@ def test_the_drawing_has_every_end_point_and_stays_small():
     assert len(text) < 20_000 and "prefers-color-scheme: dark" in text
 
 
-def test_the_manual_builds_without_a_warning(tmp_path):
-    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")  # extensions'
+def test_the_manual_builds_without_a_warning(tmp_path, capfd):
+    """As `make docs` does, but in this process, where TensorFlow has started."""
+    build = pytest.importorskip("sphinx.cmd.build", reason="the extra docs is not installed")
     pytest.importorskip("myst_parser", reason="the extra docs is not installed")
     pytest.importorskip("furo", reason="the extra docs is not installed")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", tmp_path / "trees", DOCS, tmp_path]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    options = ["-W", "--keep-going", "-q", "-d", str(tmp_path / "trees")]
+    assert build.build_main([*options, str(DOCS), str(tmp_path)]) == 0, capfd.readouterr().err
     assert (tmp_path / "index.html").is_file() and (tmp_path / "reference" / "networks.html").is_file()
