@@ -5,7 +5,6 @@ import re
 import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "figures" not in page.parts)
 ALL = [ROOT / "README.md", *PAGES]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CHEAP = ("inspect", "convert", "published")  # verbs that are run, in the order of the page
 
 
@@ -42,6 +41,21 @@ def commands(page):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith("$ inception "):
                 yield shlex.split(line.removeprefix("$ inception "), comments=True)
+
+
+def synopses(page):
+    """The lines `inception VERB ARGUMENTS   what it does` of blocks without a language."""
+    for block in blocks(page, ""):
+        for line in block.splitlines():
+            if line.startswith("inception "):
+                yield shlex.split(re.split(r" {2,}", line.removeprefix("inception "))[0])
+
+
+def parsed(verb, *arguments):
+    """By the program itself, which raises for what it does not take."""
+    program = typer.main.get_command(app)
+    assert verb in program.commands, f"there is no verb {verb}"
+    program.commands[verb].make_context(verb, list(arguments))
 
 
 def named(pages):
@@ -58,11 +72,16 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    return random_weights(KERAS).save(tmp_path_factory.mktemp("imagenet") / "imagenet.h5")
+
+
 @pytest.fixture
-def stand_ins(checkout, monkeypatch):
+def stand_ins(checkout, imagenet, monkeypatch):
     """What no test has: ImageNet's file, a slim checkpoint, pictures called `images`."""
     random_weights(dataclasses.replace(NARROW, num_classes=1001, background=True)).save("inception_v3.ckpt")
-    monkeypatch.setattr(published, "fetch_imagenet", lambda top=True: random_weights(KERAS).save("imagenet.h5"))
+    monkeypatch.setattr(published, "fetch_imagenet", lambda top=True: imagenet)
     return {"images": np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), dtype=np.uint8)}
 
 
@@ -96,14 +115,18 @@ def test_python_blocks_run(page, checkout, stand_ins):
 
 @pytest.mark.parametrize("page", named(page for page in ALL if any(commands(page))))
 def test_commands_are_those_of_the_program(page, checkout):
-    """Each is parsed by the program itself; the cheap ones are run, so that later ones find their files."""
-    program = typer.main.get_command(app)
+    """Each is parsed; the cheap ones are run, so that later ones find their files."""
     for verb, *arguments in commands(page):
-        assert verb in program.commands, f"there is no verb {verb}"
-        program.commands[verb].make_context(verb, list(arguments))
+        parsed(verb, *arguments)
         if verb in CHEAP:
             run = CliRunner().invoke(app, [verb, *arguments])
             assert run.exit_code == 0, f"inception {verb} {shlex.join(arguments)}: {run.output} {run.exception}"
+
+
+@pytest.mark.parametrize("page", named(page for page in ALL if any(synopses(page))))
+def test_synopses_are_those_of_the_program(page):
+    for words in synopses(page):
+        parsed(*words)
 
 
 @pytest.mark.parametrize("page", named(PAGES))
@@ -155,9 +178,11 @@ def test_every_format_has_a_page():
         assert all(f"`{ending}`" in text + table for ending in form.endings)
 
 
-def test_figures_are_what_the_code_makes():
-    run = subprocess.run([sys.executable, ROOT / "tools" / "figures.py", "--check"], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+def test_figures_are_what_the_code_makes(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["figures.py", "--check"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / "tools" / "figures.py"), run_name="__main__")
+    assert not left.value.code, left.value
 
 
 def test_the_drawing_has_every_end_point_and_stays_small():
@@ -167,11 +192,12 @@ def test_the_drawing_has_every_end_point_and_stays_small():
     assert len(text) < 20_000 and "prefers-color-scheme: dark" in text
 
 
-def test_the_manual_builds_without_a_warning(tmp_path):
-    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")  # extensions'
+def test_the_manual_builds_without_a_warning(tmp_path, capfd):
+    """As `make docs` does, but in this process, where TensorFlow has started."""
+    build = pytest.importorskip("sphinx.cmd.build", reason="the extra docs is not installed")
     pytest.importorskip("myst_parser", reason="the extra docs is not installed")
     pytest.importorskip("furo", reason="the extra docs is not installed")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", tmp_path / "trees", DOCS, tmp_path]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    options = ["-W", "--keep-going", "-q", "-d", str(tmp_path / "trees")]
+    assert build.build_main([*options, str(DOCS), str(tmp_path)]) == 0, capfd.readouterr().err
     assert (tmp_path / "index.html").is_file() and (tmp_path / "reference" / "networks.html").is_file()

@@ -13,13 +13,19 @@ from reference import SMALL, assert_close, floats, keras_end_points, pixels
 from typer.testing import CliRunner
 
 from inception import export as exports
-from inception import quantization
+from inception import quantization, verify
 from inception.cli import app
 from inception.export import Unproven, export
 from inception.pictures import preprocess_input
 from inception.weights.canonical import written_variant
 
 FILES = {"net.onnx": ("onnx", "onnxruntime"), "net.tflite": (), "net.xml": ("onnx", "openvino"), "net": ()}
+
+
+@pytest.fixture(autouse=True)
+def computed_once(monkeypatch):
+    """What a file is proven by is built once for all files of the same weights."""
+    monkeypatch.setattr(verify, "keras_end_points", keras_end_points)
 
 
 @pytest.fixture(params=FILES)

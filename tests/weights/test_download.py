@@ -181,11 +181,12 @@ def hops(count):
 
 
 def dropwise(handler, n):
-    """A status line that never ends, a byte at a time."""
-    for byte in b"HTTP/1.1 200 " + b"O" * 1000:
+    """A status line of ten seconds, a byte at a time; who waits for its end gets the file."""
+    for byte in b"HTTP/1.1 200 " + b"O" * 200:
         handler.wfile.write(bytes([byte]))
         if handler.site.gate.wait(0.05):
             return
+    handler.wfile.write(b"\r\nContent-Length: %d\r\n\r\n" % len(CONTENT) + CONTENT)
 
 
 PAGE = b"<html>Please log in</html>".ljust(len(CONTENT))
@@ -272,16 +273,18 @@ def assert_right_or_absent(place, content, name="weights.h5"):
 @pytest.mark.parametrize("drips", [False, True], ids=["stall", "a byte at a time"])
 def test_a_stall_ends_and_the_next_call_goes_on(offset, drips, site, a_file, tmp_path):
     def stall(handler, n):
+        """For ten seconds; who waits for their end gets the file."""
         whole(handler, upto=0 if handler.headers["Range"] else offset)
         at = site.sent
-        while not site.gate.wait(0.05) and at < len(CONTENT):
+        for _ in range(200):
+            if site.gate.wait(0.05):
+                return
             handler.wfile.write(CONTENT[at : at + drips])
             at += drips
+        handler.wfile.write(CONTENT[at:])
 
     site.behave = stall
-    began = time.monotonic()
     sentence = attempt(a_file, tmp_path, SHORT)
-    assert time.monotonic() - began < 5
     assert len(site.asked) == SHORT.tries
     assert "Fetch http://127.0.0.1" in sentence
     assert ("another call goes on from there" in sentence) == bool(offset or drips)
@@ -298,9 +301,7 @@ def test_the_usual_patience_ends_within_a_minute():
 
 def test_a_header_that_drips_ends_too(site, a_file, tmp_path):
     site.behave = dropwise
-    began = time.monotonic()
     assert "did not answer" in attempt(a_file, tmp_path, SHORT)
-    assert time.monotonic() - began < 5
 
 
 def test_a_download_that_is_cut_often_but_moves_is_not_given_up(site, tmp_path):
@@ -368,16 +369,18 @@ def test_a_host_of_many_silent_addresses_takes_one_timeout(tmp_path, monkeypatch
         hosts = [host] if host.startswith("192") else [f"192.0.2.{i}" for i in range(16)]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in hosts]
 
+    waits = []
+
     def silent(self, _):
+        waits.append(self.gettimeout())
         time.sleep(self.gettimeout())
         raise TimeoutError("timed out")
 
     monkeypatch.setattr(socket, "getaddrinfo", addresses)
     monkeypatch.setattr(socket.socket, "connect", silent)
-    began = time.monotonic()
     known = row("http://many.example", CONTENT)
     assert "many.example could not be reached (timed out)" in attempt(known, tmp_path, SHORT)
-    assert time.monotonic() - began < 8 * SHORT.seconds
+    assert 0 < sum(waits) <= SHORT.tries * SHORT.seconds
 
 
 def test_tls_that_is_none(site, a_file, tmp_path):
@@ -517,7 +520,7 @@ def start(known, place):
     return process
 
 
-def wait_until(condition, seconds=10.0):
+def wait_until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -576,7 +579,7 @@ def test_of_four_processes_one_downloads(site, tmp_path):
     known = row(site.address, site.content)
     processes = [start(known, tmp_path) for _ in range(4)]
     for process in processes:
-        process.join(20)
+        process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
     assert len(site.asked) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["weights.h5"]
@@ -588,7 +591,7 @@ def test_of_four_threads_one_downloads(site, a_file, tmp_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(site.asked) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["weights.h5"]
 
@@ -605,10 +608,9 @@ def test_a_killed_holder_of_the_lock_holds_nobody_up(site, a_file, tmp_path):
     waiting = start(a_file, tmp_path)
     time.sleep(0.3)
     assert waiting.is_alive() and len(site.asked) == 1
-    killed = time.monotonic()
     holder.kill()
-    waiting.join(10)
-    assert waiting.exitcode == 0 and time.monotonic() - killed < 5
+    waiting.join(60)
+    assert waiting.exitcode == 0
     assert site.asked == [None, "bytes=100000-"]
     assert [path.name for path in tmp_path.iterdir()] == ["weights.h5"]
 
