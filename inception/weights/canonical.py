@@ -138,7 +138,8 @@ class OtherRules(UserWarning):
 def warn_of_rules(weights: Weights, theirs: Variant, path: str, reader: str) -> None:
     """Warns of the rules that a format cannot say and in which `reader`, its own code, runs another network."""
     mine, usual = dataclasses.asdict(weights.variant), dataclasses.asdict(theirs)
-    rules = [name for name in ("border", "last_pool", "pixel_mean", "pixel_scale") if mine[name] != usual[name]]
+    fields = ("border", "last_pool", "epsilon", "pixel_mean", "pixel_scale")
+    rules = [name for name in fields if mine[name] != usual[name]]
     if rules:
         wanted = ", ".join(f"{name}={mine[name]!r} ({reader} has {usual[name]!r})" for name in rules)
         warnings.warn(

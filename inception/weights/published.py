@@ -85,7 +85,7 @@ class Published:
 
     def variant_of(self, found: Variant) -> Variant:
         """What the shapes told, completed by what they cannot tell."""
-        rules = ("border", "last_pool", "pixel_mean", "pixel_scale")
+        rules = ("border", "last_pool", "epsilon", "pixel_mean", "pixel_scale")
         return dataclasses.replace(found, **{name: getattr(self.variant, name) for name in rules})
 
 
