@@ -233,7 +233,7 @@ def _described(graph: Graph, places: dict[str, str], where: str) -> Network:
         notes.append(f"the model has layers of its own before the network: {', '.join(before[:4])}")
     like = _rules(graph, places, where)
     for name, path in places.items():
-        _check(name, graph[path], path, where)
+        _check(name, graph[path], path, where, after_padding=keras_config.border_of(name) in places)
     weighted = {path: name for name, path in places.items() if _ours_kind(name) in keras_config.WEIGHTED}
     return Network(_name(places), weighted, like, before, tuple(notes))
 
@@ -336,14 +336,13 @@ def _one(values: Mapping[str, Any], what: str, where: str) -> Any:
     return value
 
 
-def _check(name: str, layer: Layer, path: str, where: str) -> None:
+def _check(name: str, layer: Layer, path: str, where: str, after_padding: bool) -> None:
     """Refuses a layer that computes something else than ours in its place."""
-    counted = layer.kind == "AveragePooling2D" and layer.arguments.get("padding") == "valid" and _is_same(name)
     expected = dict(_EXPECTED.get(layer.kind, {}))
     if name in _ours():
         ours = _ours()[name].arguments
         expected |= {key: ours[key] for key in ("strides", "padding", "pool_size") if key in ours}
-    if counted:  # after a zero padding of its own
+    if after_padding:
         expected["padding"] = "valid"
     for key, wanted in expected.items():
         found = _activation(layer) if key == "activation" else layer.arguments.get(key, wanted)

@@ -26,11 +26,6 @@ CONVOLUTIONS = 94  # of the network without its auxiliary head
 _HEADS = (names.KERAS_LOGITS, names.KERAS_AUX_LOGITS)
 _UNSEEN = ("dropout", "input_layer")  # layers of which there may be any number
 NO_EPSILON = "batch norm's epsilon and center are not in such a file; taken as Keras's own, 0.001 and True"
-_NO_RULES = "how average pools count borders and which pool is last is not in such a file; taken as Keras has them"
-_UNCLEAR = (
-    "layers of the user's own leave open {open}; taken as Keras has it (border={border!r}, last_pool={last_pool!r}). "
-    "Save the model as .keras, which tells"
-)
 
 
 def gather(
@@ -138,12 +133,13 @@ def told(kinds: Counter[str], where: str, border: bool = False) -> Told:
     if len(chosen) == 1:
         return Told(_rules(chosen[0]), False, (NO_EPSILON,))
     like = _rules(variants[0])
-    if not chosen:
-        return Told(like, False, (NO_EPSILON, _NO_RULES))
-    rules = {"border": "the border rule of its average pools", "last_pool": "which pool is last"}
-    left = [what for field, what in rules.items() if len({getattr(variant, field) for variant in chosen}) > 1]
-    note = _UNCLEAR.format(open=" and ".join(left), border=like.border, last_pool=like.last_pool)
-    warnings.warn(f"{where}: {note}.", OtherRules, stacklevel=5)
+    rules = {"border": "the border rule of the average pools", "last_pool": "which pool is last"}
+    fields = [field for field in rules if len({getattr(each, field) for each in chosen or variants}) > 1]
+    note = (
+        f"{' and '.join(rules[field] for field in fields)} cannot be told from the layers that such a file lists; "
+        f"taken as {', '.join(f'{field}={getattr(like, field)!r}' for field in fields)}"
+    )
+    warnings.warn(f"{where}: {note}. Save the model as .keras, which tells.", OtherRules, stacklevel=5)
     return Told(like, False, (NO_EPSILON, note))
 
 
