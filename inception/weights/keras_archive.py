@@ -88,7 +88,7 @@ def _read_archive(path: str | os.PathLike[str]) -> Weights:
     source = Source(os.fspath(path), ARCHIVE_TITLE, "checksum" if archive.checksummed else "structure")
     try:
         graph, paths = keras_graph.of_config(model), dict(_paths(model))
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CorruptFile(f"{archive.name}: {CONFIG} describes no model as Keras does; save it again.") from error
     if not graph:  # of a model that is a class
         return _gather_values(content, source)

@@ -12,11 +12,12 @@ import dataclasses
 import functools
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from inception import names
+from inception.architecture import EPSILON
 from inception.variants import KERAS, Variant, written_epsilon
 from inception.weights import keras_config
 from inception.weights.errors import UnsupportedFeature
@@ -25,6 +26,8 @@ from inception.weights.keras_config import Layer
 Graph = Mapping[str, Layer]  # by path: "inception_v3/conv2d_1", or "conv2d_1" where nothing is nested
 
 _DEEPEST = 8  # models within models
+_MOST_LAYERS = 10_000
+_MOST_SILENT = 100  # in a row
 _LAST = "mixed10"
 _RULES = ("border", "last_pool", "epsilon")
 # They compute nothing at inference.
@@ -69,6 +72,8 @@ def _add(graph: dict[str, Layer], model: Mapping[str, Any], base: str, depth: in
     if depth > _DEEPEST:
         raise TypeError("models nested too deep")
     described = model["config"].get("layers", [])
+    if len(graph) + len(described) > _MOST_LAYERS:
+        raise TypeError("too many layers")
     layers = {layer_name(layer): layer for layer in described}
     if len(layers) < len(described):
         raise TypeError("two layers of one name")
@@ -201,7 +206,9 @@ def _places(graph: Graph, last: str, ours: str = _LAST) -> dict[str, str] | None
 
 def _heard(graph: Graph, path: str) -> str:
     """The layer whose values those of `path` are: back over dropout, and over the inputs of models within models."""
-    while graph[path].inputs and graph[path].kind in {"InputLayer", *_SILENT}:
+    for _ in range(_MOST_SILENT):  # a damaged file may have a ring of them
+        if not graph[path].inputs or graph[path].kind not in {"InputLayer", *_SILENT}:
+            break
         path = graph[path].inputs[0]
     return path
 
@@ -274,13 +281,11 @@ def classifier(graph: Graph, last: str) -> str | None:
     return dense[0] if len(dense) == 1 else None
 
 
-def _direct(graph: Graph, readers: Mapping[str, list[str]], path: str) -> Iterator[str]:
+def _direct(graph: Graph, readers: Mapping[str, list[str]], path: str) -> list[str]:
     """What reads a layer's values as they are."""
-    for below in readers.get(path, ()):
-        if graph[below].kind in {"InputLayer", *_SILENT}:
-            yield from _direct(graph, readers, below)
-        else:
-            yield below
+    passed = {"InputLayer", *_SILENT}
+    met = _closure(readers.get(path, ()), lambda below: readers.get(below, ()) if graph[below].kind in passed else ())
+    return [below for below in met if graph[below].kind not in passed]
 
 
 def _downstream(readers: Mapping[str, list[str]], path: str) -> set[str]:
@@ -293,7 +298,7 @@ def _upstream(graph: Graph, path: str) -> list[str]:
     return [each for each in graph if each in met and graph[each].kind not in {"InputLayer", *_SILENT}]
 
 
-def _closure(start: Iterable[str], following: Any) -> set[str]:
+def _closure(start: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
     met: set[str] = set()
     todo = list(start)
     while todo:
@@ -310,7 +315,10 @@ def _rules(graph: Graph, places: Mapping[str, str], where: str) -> Variant:
     norms = {path: graph[path].arguments for name, path in places.items() if _ours_kind(name) == "BatchNormalization"}
     if uncentered := [path for path, arguments in norms.items() if not arguments.get("center", True)]:
         raise UnsupportedFeature(f"{where}: {uncentered[0]} has center=False; InceptionV3's batch norms have a beta.")
-    epsilon = _one({path: written_epsilon(each.get("epsilon", 1e-3)) for path, each in norms.items()}, "epsilon", where)
+    epsilons = {path: arguments.get("epsilon", EPSILON) for path, arguments in norms.items()}
+    if strange := [path for path, value in epsilons.items() if type(value) not in (int, float) or not 0 <= value < 1e9]:
+        raise UnsupportedFeature(f"{where}: {strange[0]} has an epsilon that is no number of at least 0.")
+    epsilon = _one({path: written_epsilon(value) for path, value in epsilons.items()}, "epsilon", where)
     gamma = _one({path: bool(each.get("scale", True)) for path, each in norms.items()}, "scale", where)
     pools = [name for name in places if _ours_kind(name) == "AveragePooling2D" and _is_same(name)]
     counted = {places[name]: keras_config.border_of(name) in places for name in pools}

@@ -145,6 +145,8 @@ REFUSED = {
     "one scale": (argument("batch_normalization_7", scale=True), "batch_normalization_7 has scale=True"),
     "one center": (argument("batch_normalization_7", center=False), "batch_normalization_7 has center=False"),
     "no center": (norms(center=False), "has center=False; InceptionV3's batch norms have a beta"),
+    "epsilon of text": (norms(epsilon="small"), "has an epsilon that is no number"),
+    "epsilon below 0": (norms(epsilon=-1.0), "has an epsilon that is no number"),
     "stride": (argument("conv2d_1", strides=[1, 1]), r"conv2d_1 has strides=\[1, 1\]; InceptionV3 has \(2, 2\) there"),
     "padding": (argument("conv2d_9", padding="valid"), "conv2d_9 has padding=valid; InceptionV3 has same there"),
     "dilation": (argument("conv2d_9", dilation_rate=[2, 2]), r"conv2d_9 has dilation_rate=\[2, 2\]"),
@@ -170,6 +172,16 @@ def test_pools_that_differ_in_their_border_are_refused_by_name():
     pool["config"]["padding"] = "same"
     with pytest.raises(UnsupportedFeature, match=r"average_pooling2d_2 has a zero padding before it=False"):
         found(config)
+
+
+def test_a_ring_of_layers_ends():
+    config = copy.deepcopy(keras_config.config(NARROW_NOTOP))
+    ring = [layer("one", "Dropout", "other"), layer("other", "Dropout", "one")]
+    config["config"]["layers"] += [*ring, layer("pooled", "GlobalAveragePooling2D", "mixed10"),
+                                   layer("drop", "Dropout", "pooled", "drop")]  # fmt: skip
+    assert found(config).like == KERAS
+    named(config)["conv2d_30"]["inbound_nodes"] = layer("", "", "one")["inbound_nodes"]
+    assert found(config) is None
 
 
 def test_other_links_are_another_network():
