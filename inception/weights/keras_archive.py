@@ -162,18 +162,19 @@ def _gather_values(content: Content, source: Source) -> Weights:
     if len(whole_ones) > 1:
         raise keras_graph.two([base.removesuffix("/layers/") for base in whole_ones], where)
     base = max(found, key=lambda each: found[each], default="layers/")  # of models within models, the one like ours
+    layers = _names_by_depth(content, base, where)
     said = content.attributes.get(VARIANT)
     if said is not None:
         like, whole = written_variant(said, where), True
     else:
         like, whole, notes = keras_layers.told(_census(content), where)
         source = dataclasses.replace(source, notes=notes)
-    layers = _names_by_depth(content, base, whole, where)
-    dense = [group for group in content.groups if _LAYER.fullmatch(group) and _kind(group) == "dense"]
+    dense = sorted(group for group in content.groups if _LAYER.fullmatch(group) and _kind(group) == "dense")
     if whole and len(dense) == 1:
         layers |= {dense[0]: names.KERAS_LOGITS}
     elif dense and not whole:
-        note = f"whether a Dense layer ({', '.join(sorted(dense)[:3])}) is the classifier is not in such a file"
+        layers = {group: name for group, name in layers.items() if group not in dense}
+        note = f"whether a Dense layer ({', '.join(dense[:3])}) is the classifier is not in such a file"
         source = dataclasses.replace(source, notes=(*source.notes, note))
     ours = set(layers.values())
     tensors = _by_layer(content, layers, ours, where)
@@ -186,8 +187,8 @@ def _census(content: Content) -> Counter[str]:
     return Counter(map(_kind, groups))
 
 
-def _names_by_depth(content: Content, base: str, whole: bool, where: str) -> dict[str, str]:
-    """{group: our layer} by the model's order; Dense layers have names where the `whole` model is ours."""
+def _names_by_depth(content: Content, base: str, where: str) -> dict[str, str]:
+    """{group: our layer} by the model's order; Dense layers that are more than the classifiers stay without names."""
     groups = {path[len(base) :].split("/")[0] for path in (*content.groups, *content.tensors) if path.startswith(base)}
     count = Counter(map(_kind, groups))
     aux = count["conv2d"] > keras_layers.CONVOLUTIONS
@@ -200,7 +201,7 @@ def _names_by_depth(content: Content, base: str, whole: bool, where: str) -> dic
             f"{where} has {has} convolutions and batch norms, expected {wants}. Such files do not name their layers, "
             "so which are InceptionV3's cannot be told; save the model as .keras, or the InceptionV3 in it alone."
         )
-    ours = [layer for layer in weighted if layer.kind != "Dense" or (whole and count["dense"] == expected["dense"])]
+    ours = [layer for layer in weighted if layer.kind != "Dense" or count["dense"] == expected["dense"]]
     found = keras_config.groups(keras_config.snake_case(layer.kind) for layer in ours)
     return {f"{base}{group}": layer.name for group, layer in zip(found, ours, strict=True)}
 
