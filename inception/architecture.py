@@ -24,6 +24,7 @@ Padding = Literal["SAME", "VALID"]
 Size = int | None
 
 CLASSES = -1  # the depth of a classifier: the number of classes, never scaled
+EPSILON = 1e-3  # what every batch norm adds to the variance, unless a file says another
 MIN_SIZE = 75  # the smallest image whose last maps are 1x1
 MIN_SIZE_AUX = 107  # the smallest image whose Mixed_6e fills the head's 5x5 pool
 

@@ -25,7 +25,6 @@ from inception.variants import SCOPE, Variant
 from inception.weights import Weights
 
 IMAGES = "images"  # the input of every plan: [n, height, width, channels]
-_EPSILON = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +279,7 @@ class _Writer(Ops[str]):
             for name in ("beta", "gamma", "moving_mean", "moving_variance")
             if name != "gamma" or self._weights.variant.gamma
         }
-        scale = values.get("gamma", 1.0) / np.sqrt(values["moving_variance"] + _EPSILON)
+        scale = values.get("gamma", 1.0) / np.sqrt(values["moving_variance"] + self._weights.variant.epsilon)
         return scale, values["beta"] - values["moving_mean"] * scale
 
     def _unfolded(

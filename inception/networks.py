@@ -66,7 +66,7 @@ class Network:
             return dataclasses.replace(self.loaded, picture=self.picture)
         from inception.builders.keras import to_weights
 
-        if inception_in(self.model) is not self.model:
+        if inception_in(self.model) is None:
             raise ValueError(f"{self.name} is no whole InceptionV3, whose weights are needed here.")
         return dataclasses.replace(to_weights(self.model), picture=self.picture)
 

@@ -266,22 +266,22 @@ def _text(field: str, value: Any) -> str:
 
 
 # A Keras model keeps the names of its layers through saving, cutting and nesting, and nothing else of ours.
-_INPUT, _MARK = "input_1", "--"
+INPUT, _MARK = "input_1", "--"
 
 
 def input_name(picture: Picture, size: int | tuple[int, int] | None) -> str:
     """The name of a Keras input layer of that size that says the way: input_1 for Keras's, input_1--slim, ..."""
     if picture == KERAS.at(size):
-        return _INPUT
+        return INPUT
     fields = (part.partition("=") for part in str(picture).split(","))
     words = (name + (f"-{value.replace('-', 'neg').replace(':', '_')}" if value else "") for name, _, value in fields)
-    return _MARK.join([_INPUT, *words])
+    return _MARK.join([INPUT, *words])
 
 
 def from_input_name(name: str, size: int | tuple[int, int] | None) -> Picture | None:
     """The way that an input layer's name says; None for a name that says none."""
     head, *words = name.split(_MARK)
-    if head != _INPUT or not words or words[0] not in NAMED:
+    if head != INPUT or not words or words[0] not in NAMED:
         return None
     parts = [word.partition("-") for word in words[1:]]
     values = {k: v.replace("neg", "-").replace("_", ":" if _KINDS.get(k) is tuple else "_") for k, _, v in parts}

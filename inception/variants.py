@@ -8,10 +8,13 @@ framework a file came from.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
+
+import numpy as np
 
 from inception import architecture
 from inception.architecture import Conv, Table
@@ -27,6 +30,7 @@ class Variant:
     background: class 0 is slim's "background", so the ImageNet classes are 1..1000.
     aux_logits: the auxiliary head is there.
     gamma: batch norm has a scale.
+    epsilon: what batch norm adds to the variance.
     border: what SAME average pools do with the border: "exclude" divides by the pixels
         that are there (TensorFlow, Keras), "include" by nine (torchvision, timm).
     last_pool: the pool in the last branch of Mixed_7c: "avg", or the "max" of the 2015 graph.
@@ -45,6 +49,11 @@ class Variant:
     min_depth: int = 16
     aux_kernel: tuple[int, int] = (5, 5)
     channels: int = 3
+    epsilon: float = architecture.EPSILON
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.epsilon < math.inf):
+            raise ValueError(f"epsilon is {self.epsilon}; expected a number of at least 0.")
 
     def table(self) -> Table:
         """The network's rows."""
@@ -107,11 +116,16 @@ def named(variant: str | Variant) -> Variant:
     return NAMED[variant]
 
 
+def written_epsilon(value: float) -> float:
+    """The shortest decimal of a number that a file keeps in single precision: 0.0010000000474974513 is 0.001."""
+    return float(str(np.float32(value)))
+
+
 def infer(shapes: Mapping[str, tuple[int, ...]], like: Variant = KERAS) -> Variant:
     """The variant that a set of canonical names and shapes belongs to.
 
     Classes, heads, gamma, width and channels are read from the shapes; what shapes
-    cannot tell (border, last pool) is taken from `like`. A background class is
+    cannot tell (border, last pool, epsilon) is taken from `like`. A background class is
     assumed at 1001 and 1008 classes, unless `like` has these very shapes: then it is the
     answer. The caller still matches the shapes against `variant.shapes()`: here nothing
     is refused.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from inception import images, labels
-from inception.variants import Variant
+from inception.variants import KERAS, TORCHVISION, Variant
 from inception.weights import CheckpointError, Weights
 
 Builder = Literal["keras", "slim"]
@@ -78,7 +78,7 @@ def _slim_end_points(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarra
 def peer_end_points(weights: Weights, pixels: np.ndarray, peer: Peer) -> dict[str, np.ndarray]:
     """`end_points` of the same weights in somebody else's network: keras.applications' or torchvision's own.
 
-    Neither knows other rules than its own (border, last pool) nor narrow networks.
+    Neither knows other rules than its own (border, last pool, epsilon) nor narrow networks.
     Raises `CheckpointError` for those, ModuleNotFoundError where the peer is not installed.
     """
     if weights.variant.depth_multiplier != 1:
@@ -91,8 +91,9 @@ def peer_end_points(weights: Weights, pixels: np.ndarray, peer: Peer) -> dict[st
 
 def as_peer_runs(weights: Weights, peer: Peer) -> Weights:
     """The same arrays under the rules that the peer knows, for `reasons`."""
-    rules = dataclasses.replace(weights.variant, border="include" if peer == "torch" else "exclude", last_pool="avg")
-    return dataclasses.replace(weights, variant=rules)
+    theirs = TORCHVISION if peer == "torch" else KERAS
+    rules = {name: getattr(theirs, name) for name in ("border", "last_pool", "epsilon")}
+    return dataclasses.replace(weights, variant=dataclasses.replace(weights.variant, **rules))
 
 
 def _keras_applications(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarray]:
@@ -171,8 +172,8 @@ def compare(
 def reasons(a: Weights, b: Weights) -> list[str]:
     """Why two networks differ, as far as their rules and arrays tell: sentences, the likeliest first.
 
-    Rules first (border, last pool, batch norm's gamma), and the way of a picture; then, in the network's order,
-    the arrays that differ, and what b has in their places: another array of a, the array
+    Rules first (border, last pool, batch norm's gamma and epsilon), and the way of a picture; then, in
+    the network's order, the arrays that differ, and what b has in their places: another array of a, the array
     transposed, or its classes in another order.
     """
     found = [
@@ -197,6 +198,7 @@ _RULES = {
     "border": "border rule of the average pools",
     "last_pool": "last pool",
     "gamma": "batch norm's gamma",
+    "epsilon": "batch norm's epsilon",
 }
 _MOST_REASONS = 6
 

@@ -11,7 +11,7 @@ import functools
 import numbers
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import keras
@@ -22,14 +22,12 @@ from inception import names, pictures
 from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Pool, Table, fold, walk
 from inception.pictures import Picture
 from inception.variants import KERAS, SCOPE, Variant, named
-from inception.weights import Source, Weights, formats, keras_layers, plan, published
+from inception.weights import Source, Weights, formats, keras_config, keras_graph, keras_layers, plan, published
 from inception.weights.errors import CheckpointError, ShapeMismatch
 from inception.weights.stored import Stored
 
-_RULES = ("border", "last_pool", "gamma")  # fields of a variant that are not arguments of the builder
-_EPSILON = 1e-3
-_BORDER = "_border"  # ends the name of the zero padding before an average pool that counts its border
-_FIRST_MIXED, _LAST_MIXED = "mixed0", "mixed10"
+_RULES = ("border", "last_pool", "gamma", "epsilon")  # fields of a variant that are not arguments of the builder
+_FIRST_MIXED = "mixed0"
 _UNIT = 3  # layers of a convolution: itself, batch norm, ReLU
 
 
@@ -73,7 +71,7 @@ def InceptionV3(
         dropout: the share of pooled features dropped before the classifier (slim drops 0.2).
         final_endpoint: the last row to build, without top.
         variant: the rules that differ between networks of this name (see `Variant`): border,
-            last pool, gamma. None takes those of the weights, or Keras's; a variant given
+            last pool, gamma, epsilon. None takes those of the weights, or Keras's; a variant given
             here must be that of the weights. Classes, heads and width come from the arguments.
 
     Returns:
@@ -296,14 +294,16 @@ class _Layers(Ops[Any]):
         )
         normalization, activation = names.keras_unit(name)
         x = self._first_call(convolution, x)
-        x = layers.BatchNormalization(self._axis, epsilon=_EPSILON, scale=self._rules.gamma, name=normalization)(x)
+        rules = self._rules
+        x = layers.BatchNormalization(self._axis, epsilon=rules.epsilon, scale=rules.gamma, name=normalization)(x)
         return layers.Activation("relu", name=activation)(x)
 
     def pool(self, node: Pool, x: Any, path: str) -> Any:
         kind = layers.MaxPooling2D if node.kind == "max" else layers.AveragePooling2D
         name, padding = self._names[path], node.padding
         if node.kind == "avg" and padding == "SAME" and self._rules.border == "include":
-            x = layers.ZeroPadding2D([(side // 2, side // 2) for side in node.kernel], name=f"{name}{_BORDER}")(x)
+            sides = [(side // 2, side // 2) for side in node.kernel]
+            x = layers.ZeroPadding2D(sides, name=keras_config.border_of(name))(x)
             padding = "VALID"
         return kind(node.kernel, strides=node.stride, padding=padding.lower(), name=name)(x)
 
@@ -363,7 +363,7 @@ def _fitting(weights: Weights, rules: Variant, rows: Table) -> dict[tuple[str, s
     """{(layer, variable): array} for a model of these rules and rows; heads and last rows it lacks are left aside.
 
     Raises `ShapeMismatch` or `MissingTensor` when the rest does not fit, `CheckpointError`
-    when the weights belong to other rules (border, last pool, gamma) than the model's.
+    when the weights belong to other rules (border, last pool, gamma, epsilon) than the model's.
     """
     shapes = {name: array.shape for name, array in weights.arrays.items()}
     targets = _check_fit(weights.variant, shapes, rules, rows, weights.source.path)
@@ -443,11 +443,11 @@ def end_points(model: keras.Model) -> dict[str, Any]:
     if not points:
         raise ValueError(
             f"The model {model.name} has no layers of an InceptionV3 (expected conv2d_1 to mixed10); "
-            "of a model that contains one, give that layer."
+            "of a model that contains one, give that layer, as in end_points(model.get_layer(name))."
         )
     base = {row: points[row] for row in END_POINTS if row in points}
     *_, last = base.values()
-    return base | _head_points(by_name, last)
+    return base | _head_points(model, by_name, last)
 
 
 def _row_layers() -> dict[str, str]:
@@ -486,17 +486,24 @@ def _source(model: keras.Model, x: Any) -> Any:
     raise ValueError(f"The layers of the model {model.name} are not linked as those of an InceptionV3.")
 
 
-def _head_points(by_name: dict[str, Any], last: Any) -> dict[str, Any]:
+def _head_points(model: keras.Model, by_name: dict[str, Any], last: Any) -> dict[str, Any]:
     points: dict[str, Any] = {}
     if names.KERAS_AUX_LOGITS in by_name:
         points["AuxLogits"] = _logits(by_name[names.KERAS_AUX_LOGITS])
-    head = by_name.get(names.KERAS_LOGITS)
+    head = by_name.get(names.KERAS_LOGITS) or by_name.get(_classifier(model, last) or "")
     if isinstance(head, layers.Dense):
         return points | {"PreLogits": head.input, "Logits": _logits(head), "Predictions": head.output}
     for layer in by_name.values():
         if isinstance(layer, layers.GlobalAveragePooling2D) and layer.input is last:
             points["PreLogits"] = layer.output
     return points
+
+
+def _classifier(model: keras.Model, last: Any) -> str | None:
+    """The name of the classifier on a last map, whatever the user called it."""
+    [source] = [layer.name for layer in model.layers if layer.output is last]
+    graph = graph_of(model)
+    return keras_graph.classifier(graph, source) if source in graph else None
 
 
 def _logits(head: layers.Dense) -> Any:
@@ -507,25 +514,36 @@ def _logits(head: layers.Dense) -> Any:
 
 
 def to_weights(model: keras.Model) -> Weights:
-    """The canonical weights of an InceptionV3 model: built here, reloaded, or from `keras.applications`.
+    """The canonical weights of the InceptionV3 that a model is or contains: of ours, reloaded, or Keras's own.
 
-    Border rule and last pool are read from the layers that are there, the picture from the name of
-    the input (`pictures.input_name`); Keras's where that says none. Raises `MissingTensor` or
-    `ShapeMismatch` when the model's layers are not those of an InceptionV3, ValueError for one of Keras 2.
+    The network is found by how its layers are linked, so layers of the user's own do not
+    count, in front of it, behind it or around it; a Dense on its pooled features is the
+    classifier, whatever its name. The rules are what its layers say, the picture what the name of
+    the input says (`pictures.input_name`); Keras's where that says none, also where layers before
+    the network scale the pixels (a note names those).
+
+    Raises:
+        CheckpointError: `UnsupportedFeature` for two networks in one model, and for layers that compute
+            otherwise; `MissingTensor` or `ShapeMismatch` when there is no whole InceptionV3.
     """
     refuse_keras_2(model, f"The model {model.name}")
+    source = Source(model.name, "Keras model", "checksum")
+    where = f"{source.path} ({source.format})"
+    found = list(_inside(model, where))
+    if len(found) > 1:
+        raise keras_graph.two([network.name for _, network in found], where)
+    holder, network = found[0] if found else (model, None)
     tensors = {
-        f"{layer.name}/{v.name}": Stored(tuple(v.shape), np.dtype("float32"), functools.partial(_value, v))
-        for layer in model.layers
+        f"{path}/{v.name}": Stored(tuple(v.shape), np.dtype("float32"), functools.partial(_value, v))
+        for path, layer in _by_path(holder)
         for v in layer.weights
         if v.name in ("kernel", "bias", "beta", "gamma", "moving_mean", "moving_variance")
     }
-    rules = dataclasses.replace(
-        KERAS,
-        border="include" if any(layer.name.endswith(_BORDER) for layer in model.layers) else "exclude",
-        last_pool="max" if _has_max_pool_last(model) else "avg",
-    )
-    return keras_layers.gather(tensors, Source(model.name, "Keras model", "checksum"), rules, picture_of(model))
+    if network is None:
+        keras_layers.gather(tensors, source)  # says what is missing, if anything is
+        raise keras_graph.no_links(where)
+    source = dataclasses.replace(source, notes=network.notes)
+    return keras_layers.gather(tensors, source, network.like, network.layers, picture_of(model))
 
 
 def check_finite(model: keras.Model) -> None:
@@ -538,11 +556,33 @@ def check_finite(model: keras.Model) -> None:
             )
 
 
-def _has_max_pool_last(model: keras.Model) -> bool:
-    last = {layer.name: layer for layer in model.layers}.get(_LAST_MIXED)
-    if last is None:
-        return False  # no whole InceptionV3, which `gather` says better
-    return isinstance(_source(model, _before(model, last.input[-1], _UNIT)), layers.MaxPooling2D)
+def _inside(model: keras.Model, where: str) -> Iterator[tuple[keras.Model, keras_graph.Network]]:
+    """The networks in a model, each with the outermost model that says how it is linked."""
+    network = keras_graph.network(graph_of(model), where)
+    if network is not None:
+        yield model, network
+        return
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _inside(layer, where)
+
+
+def graph_of(model: keras.Model) -> keras_graph.Graph:
+    """A model's layers and their links; of one that is no graph, or has layers that no text can describe, none."""
+    try:
+        plain = keras.Model(model.inputs, model.outputs, name=model.name)  # also of subclasses, which say less
+        return keras_graph.of_config({"config": plain.get_config()})
+    except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError):
+        return {}
+
+
+def _by_path(model: keras.Model, base: str = "") -> Iterator[tuple[str, Any]]:
+    """(path in the graph, layer) of all layers that are no models."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _by_path(layer, f"{base}{layer.name}/")
+        else:
+            yield f"{base}{layer.name}", layer
 
 
 def _value(variable: Any) -> np.ndarray:

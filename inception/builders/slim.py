@@ -144,7 +144,7 @@ def inception_v3_arg_scope(
     weight_decay: float = 0.00004,
     batch_norm_var_collection: str = "moving_vars",
     batch_norm_decay: float = 0.9997,
-    batch_norm_epsilon: float = 0.001,
+    batch_norm_epsilon: float = architecture.EPSILON,
     updates_collections: Any = v1.GraphKeys.UPDATE_OPS,
     use_fused_batchnorm: bool = True,
     *,
@@ -187,7 +187,7 @@ def inception_v3_arg_scope(
 
 def inception_v3_of(variant: Variant, inputs: Any) -> EndPoints:
     """The end points of the inference network that `variant` describes, pooled over the whole last map."""
-    with slim.arg_scope(inception_v3_arg_scope(batch_norm_scale=variant.gamma)):
+    with slim.arg_scope(inception_v3_arg_scope(batch_norm_epsilon=variant.epsilon, batch_norm_scale=variant.gamma)):
         net, end_points = inception_v3(
             inputs,
             variant.num_classes,

@@ -70,6 +70,7 @@ def _facts(weights: Weights) -> Iterator[tuple[str, object]]:
     kernel = "x".join(map(str, variant.aux_kernel))
     yield "auxiliary head", f"yes, last kernel {kernel}" if variant.aux_logits else "no"
     yield "batch norm gamma", "yes" if variant.gamma else "no"
+    yield "batch norm epsilon", f"{variant.epsilon:g}"
     yield "width", f"depth_multiplier {variant.depth_multiplier:g}, min_depth {variant.min_depth}"
     yield "average pools", f"{variant.border} the border"
     yield "last pool", variant.last_pool

@@ -174,7 +174,7 @@ class OtherRules(UserWarning):
 def warn_of_rules(weights: Weights, theirs: Variant, path: str, reader: str, way: str = "keras") -> None:
     """Warns of the rules that a format cannot say and in which `reader`, its own code, runs another network."""
     mine, usual = (
-        {"border": v.border, "last_pool": v.last_pool, "mean": p.mean, "scale": p.scale}
+        {"border": v.border, "last_pool": v.last_pool, "epsilon": v.epsilon, "mean": p.mean, "scale": p.scale}
         for v, p in ((weights.variant, weights.picture), (theirs, pictures.NAMED[way]))
     )
     rules = [name for name in mine if mine[name] != usual[name]]

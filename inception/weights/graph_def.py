@@ -2,9 +2,9 @@
 
 A graph is never run, nor even imported: its constants are matched with the table, and its
 wiring says what names cannot tell, the kind of the pools, the epsilon of every batch norm
-and whether it scales. A batch norm of another epsilon than 0.001 is refused, though the
-difference could be moved into the variance: the sum would be rounded, so the numbers would
-no longer be the file's.
+and whether it scales. Batch norms that differ in epsilon are refused, though a difference
+could be moved into the variance: the sum would be rounded, so the numbers would no longer
+be the file's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,6 @@ __all__ = ["FORMAT", "TITLE", "read", "write"]
 
 FORMAT = "graph-def"
 _BETA, _GAMMA, _MEAN, _VARIANCE = (f"BatchNorm/{name}" for name in ("beta", "gamma", "moving_mean", "moving_variance"))
-_EPSILON = np.float32(graph_def_writer.EPSILON)
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
@@ -50,10 +50,11 @@ def read(path: str | os.PathLike[str]) -> Weights:
     wiring = Wiring(graph)
     family = graph_families.find(graph, wiring)
     where = f"{graph.path} ({family.title})"
-    claims, tensors, notes = _with_scales(graph, wiring, family, where)
+    claims, tensors, epsilon, notes = _with_scales(graph, wiring, family, where)
     found = {claim.stored: tensors[claim.stored].shape for claim in claims}
     shapes = {c.canonical: ((1, 1) if c.layout.matrix else ()) + found[c.stored] for c in claims}
-    variant = variants.infer(shapes, _with_pools(wiring, family, where))
+    like = dataclasses.replace(_with_pools(wiring, family, where), epsilon=epsilon)
+    variant = variants.infer(shapes, like)
     if family.retrained:
         variant = dataclasses.replace(variant, background=False)
     if not variant.num_classes and not graph.whole:
@@ -78,7 +79,8 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
             graph_def_writer.write(file, weights)
         again = read(temporary)
         wrong = [name for name, array in weights.arrays.items() if octets(again.arrays[name]) != _octets(array)]
-        if wrong or again.variant != weights.variant:
+        epsilon = variants.written_epsilon(weights.variant.epsilon)
+        if wrong or again.variant != dataclasses.replace(weights.variant, epsilon=epsilon):
             raise CorruptFile(f"{target}: {', '.join(wrong[:4])} did not read back as written; check the disk.")
         digest.write_text(f"{_digest(temporary)}  {target.name}\n")
         side.unlink(missing_ok=True)
@@ -102,6 +104,7 @@ def _digest(path: Path) -> str:
 class _Found(NamedTuple):
     claims: list[Claim]
     tensors: dict[str, Stored]
+    epsilon: float
     notes: tuple[str, ...]
 
 
@@ -114,10 +117,18 @@ def _with_scales(graph: Graph, wiring: Wiring, family: Family, where: str) -> _F
     tensors = {claim.stored: graph.constants[claim.stored] for claim in family.claims}
     graph.check_room(tensors)
     scales = {}
+    epsilons: dict[float, str] = {}
     for scope in scopes:
         norm = _norm(wiring, claims, scope, where)
+        epsilons.setdefault(variants.written_epsilon(norm.epsilon), norm.variance)
         if norm.scale is not None and not _says_nothing(graph, norm, claims.get(f"{scope}{_GAMMA}"), where):
             scales[f"{scope}{_GAMMA}"] = norm.scale
+    if len(epsilons) > 1:
+        (first, one), (second, another), *_ = epsilons.items()
+        raise UnsupportedFeature(
+            f"{where}: the batch norm of {another} adds {second:g} to the variance, that of {one} adds {first:g}; "
+            "expected the same in all."
+        )
     unused = [name for name in claims if name.endswith(_GAMMA) and name not in scales]
     notes = family.notes + ((f"{len(unused)} gammas left out, which no batch norm uses",) if unused else ())
     kept = {name: claim for name, claim in claims.items() if name not in unused}
@@ -126,7 +137,7 @@ def _with_scales(graph: Graph, wiring: Wiring, family: Family, where: str) -> _F
         stored = scales.get(name, f"{name}, which is 1")
         tensors[stored] = graph.constants.get(stored) or _ones(tensors[variance].shape)
         kept[name] = Claim(stored, name)
-    return _Found(list(kept.values()), tensors, notes)
+    return _Found(list(kept.values()), tensors, next(iter(epsilons)), notes)
 
 
 def _norm(wiring: Wiring, claims: Mapping[str, Claim], scope: str, where: str) -> Norm:
@@ -142,11 +153,8 @@ def _norm(wiring: Wiring, claims: Mapping[str, Claim], scope: str, where: str) -
             f"{where}: the batch norm of {variance} reads {norm.beta!r} and {norm.mean!r} where "
             f"{' and '.join(named.values())} were expected."
         )
-    if np.float32(norm.epsilon) != _EPSILON:
-        raise UnsupportedFeature(
-            f"{where}: the batch norm of {variance} adds {norm.epsilon:g} to the variance; expected {_EPSILON:g}, "
-            "with any other the numbers would be different ones."
-        )
+    if not 0 <= norm.epsilon < math.inf:
+        raise UnsupportedFeature(f"{where}: the batch norm of {variance} adds {norm.epsilon:g} to the variance.")
     return norm
 
 

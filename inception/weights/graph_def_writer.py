@@ -25,7 +25,6 @@ from inception.weights.canonical import VARIANT, Weights, variant_json
 from inception.weights.tensor_bundle import octets, type_code
 
 INPUT = "input"
-EPSILON = 0.001
 _PRODUCER = 1087  # of TensorFlow 2.9; every later one reads it
 _FLOAT, _INT32, _STRING = 1, 3, 7
 _Attributes = Mapping[str, bytes]
@@ -76,7 +75,8 @@ class _Graph(Ops[str]):
         else:
             gamma = self.constant(f"{scope}/Const", np.ones(depth, np.float32))
         inputs = [x, gamma, *(self.variable(f"{own}/{name}") for name in ("beta", "moving_mean", "moving_variance"))]
-        options = {"U": _type(_FLOAT), "is_training": _number(_BOOL, 0), "epsilon": _real(EPSILON)} | _NHWC
+        epsilon = _real(self._variant.epsilon)
+        options = {"U": _type(_FLOAT), "is_training": _number(_BOOL, 0), "epsilon": epsilon} | _NHWC
         return self.node(f"{scope}/FusedBatchNormV3", "FusedBatchNormV3", inputs, options)
 
     def pool(self, node: Pool, x: str, path: str) -> str:

@@ -2,9 +2,10 @@
 
 Values are at `layers/<class>_<k>/vars/<i>`, k counting the layers of a class as
 `model.layers` has them, by depth: `layers/conv2d_92` is not the 93rd convolution that was
-made. A `.keras` file names its layers in `config.json`; in a `.weights.h5` the order of the
-model that it must have come from tells them apart. The JSON is read as text and nothing
-else: no model, and no code, is ever made from it.
+made. A `.keras` file says in `config.json` how its layers are linked, which tells them
+(`keras_graph`); in a `.weights.h5` the order of the model that it must have come from tells
+them apart. The JSON is read as text and nothing else: no model, and no code, is ever made
+from it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import os
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from inception import names
+from inception import names, pictures
+from inception.pictures import Picture
 from inception.variants import KERAS, Variant
-from inception.weights import hdf5, inert_json, keras_config, keras_hdf5, keras_layers
+from inception.weights import hdf5, inert_json, keras_config, keras_graph, keras_hdf5, keras_layers
 from inception.weights.archive import Archive
 from inception.weights.atomic import replacing
 from inception.weights.canonical import (
@@ -45,10 +47,9 @@ WEIGHTS_TITLE = "Keras 3 weights"
 ARCHIVE_TITLE = "Keras archive"
 CONFIG, METADATA, VALUES = "config.json", "metadata.json", "model.weights.h5"
 _LONGEST_CONFIG = 16 << 20
-_DEEPEST = 8  # models within models
 _VARIABLE = re.compile(r"(?P<group>.+)/vars/(?P<index>\d+)")
 _CONV = re.compile(r"(?P<base>.*/)conv2d(_\d+)?/vars/0")
-_UNIT = re.compile(r"(conv2d|batch_normalization)(_\d+)?")
+_LAYER = re.compile(r"(?:.+/)?layers/[^/]+")
 # Keras's order of a layer's variables: what can be trained first. Keyed by how many there are.
 _WEIGHTS: dict[str, dict[int, tuple[str, ...]]] = {
     "conv2d": {1: ("kernel",)},
@@ -76,7 +77,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     if not any(_VARIABLE.fullmatch(name) for name in content.tensors):
         return keras_hdf5.gather(content, path)
     source = Source(os.fspath(path), WEIGHTS_TITLE, "checksum" if content.checksummed else "structure")
-    return _gather(content, source, None)
+    return _gather_values(content, source)
 
 
 def _read_archive(path: str | os.PathLike[str]) -> Weights:
@@ -88,80 +89,141 @@ def _read_archive(path: str | os.PathLike[str]) -> Weights:
     content = hdf5.read_pieces(archive.chunks(VALUES), f"{archive.name}: {VALUES}")
     source = Source(os.fspath(path), ARCHIVE_TITLE, "checksum" if archive.checksummed else "structure")
     try:
-        layers = dict(_layer_names(model, ""))
-    except (KeyError, TypeError, AttributeError) as error:
+        graph, paths = keras_graph.of_config(model), dict(_paths(model))
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CorruptFile(f"{archive.name}: {CONFIG} describes no model as Keras does; save it again.") from error
-    return _gather(content, source, layers)
-
-
-def _layer_names(model: Mapping[str, Any], base: str, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """(group, name) of every layer of a model and of the models in it."""
-    layers = model["config"].get("layers", [])
-    if depth > _DEEPEST:
-        raise TypeError("models nested too deep")
-    kinds = [_snake_case(layer["class_name"]) for layer in layers]
-    for group, layer in zip(keras_config.groups(kinds), layers, strict=True):
-        yield f"{base}layers/{group}", str(layer["config"].get("name", layer.get("name")))
-        if isinstance(layer["config"].get("layers"), list):
-            yield from _layer_names(layer, f"{base}layers/{group}/", depth + 1)
-
-
-def _snake_case(kind: str) -> str:
-    """MaxPooling2D -> max_pooling2d, by Keras's own rule."""
-    words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
-
-
-# ---- from Keras's groups to layers
-
-
-def _gather(content: Content, source: Source, layer_names: Mapping[str, str] | None) -> Weights:
+    if not graph:  # of a model that is a class
+        return _gather_values(content, source)
     where = f"{source.path} ({source.format})"
-    found = Counter(match["base"] for match in map(_CONV.fullmatch, content.tensors) if match)
-    base = max(found, key=lambda each: found[each], default="layers/")  # of models within models, the one like ours
-    if layer_names is None:
-        layer_names = _names_by_depth(content, base, where)
-    ours = {group: name for group, name in layer_names.items() if group.startswith(base) and _UNIT.fullmatch(name)}
-    if empty := [name for group, name in ours.items() if f"{group}/vars/0" not in content.tensors]:
+    network = keras_graph.network(graph, where)
+    layers = network.layers if network else {}
+    if empty := [path for group, path in paths.items() if path in layers and f"{group}/vars/0" not in content.tensors]:
         raise MissingTensor(f"{where} has no values for {', '.join(empty[:6])}; save it again.")
+    tensors = _by_layer(content, paths, set(layers), where)
+    if network is None:
+        keras_layers.gather(tensors, source)  # says what is missing, if anything is
+        raise keras_graph.no_links(where)
+    said = content.attributes.get(VARIANT)
+    like = network.like if said is None else network.ruling(written_variant(said, where))
+    picture = written_picture(said, where, "")
+    if isinstance(picture, str):
+        picture = _picture(model)
+    return keras_layers.gather(tensors, dataclasses.replace(source, notes=network.notes), like, layers, picture)
+
+
+def _picture(model: Mapping[str, Any]) -> Picture:
+    """What the inputs of a model, and of the models in it, say: the first one's shape the size, a name the way."""
+    inputs = list(_inputs(model))
+    shapes = [shape for _, shape in inputs if isinstance(shape, list) and len(shape) == 4]
+    size = None
+    if shapes and inert_json.is_shape(sides := shapes[0][1:3]) and all(sides):
+        size = sides[0] if sides[0] == sides[1] else tuple(sides)
+    said = (pictures.from_input_name(name, size) for name, _ in inputs)
+    return next((picture for picture in said if picture), pictures.KERAS.at(size))
+
+
+def _inputs(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, shape) of the input layers of a model, then of those in it."""
+    layers = model["config"].get("layers", [])
+    for layer in layers:
+        if layer["class_name"] == "InputLayer":
+            yield keras_graph.layer_name(layer), layer["config"].get("batch_shape")
+    for layer in layers:
+        if keras_graph.is_model(layer):
+            yield from _inputs(layer)
+
+
+def _paths(model: Mapping[str, Any], base: str = "", prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(group, path in the graph) of every layer of a model and of the models in it."""
+    layers = model["config"].get("layers", [])
+    kinds = [keras_config.snake_case(layer["class_name"]) for layer in layers]
+    for group, layer in zip(keras_config.groups(kinds), layers, strict=True):
+        name = keras_graph.layer_name(layer)
+        yield f"{base}layers/{group}", f"{prefix}{name}"
+        if keras_graph.is_model(layer):
+            yield from _paths(layer, f"{base}layers/{group}/", f"{prefix}{name}/")
+
+
+def _by_layer(content: Content, layers: Mapping[str, str], ours: Collection[str], where: str) -> dict[str, Stored]:
+    """{"conv2d_85/kernel": array} from `layers/conv2d_92/vars/0`; what has no such name keeps its path.
+
+    layers: {group: layer}; ours: the layers that are InceptionV3's.
+    """
     tensors: dict[str, Stored] = {}
     for path, stored in content.tensors.items():
         if "/seed_generator/" in path:  # state of a dropout layer
             continue
-        name = _named(path, base, content, layer_names, where)
+        name = _named(path, content, layers, ours, where)
         if name in tensors:
-            raise CorruptFile(f"{where} has two layers called {name.split('/')[0]}; save it again.")
+            raise CorruptFile(f"{where} has two layers called {name.rpartition('/')[0]}; save it again.")
         tensors[name] = stored
-    said = content.attributes.get(VARIANT)
-    like = _rules(content, base) if said is None else written_variant(said, where)
-    return keras_layers.gather(tensors, source, like, written_picture(said, where, "keras"))
+    return tensors
 
 
-def _named(path: str, base: str, content: Content, layer_names: Mapping[str, str], where: str) -> str:
-    """`layers/conv2d_92/vars/0` -> `conv2d_85/kernel`; what is not the base's own keeps its path."""
+def _named(path: str, content: Content, layers: Mapping[str, str], ours: Collection[str], where: str) -> str:
     variable = _VARIABLE.fullmatch(path)
-    if not variable or not path.startswith(base) or "/" in variable["group"][len(base) :]:
+    layer = layers.get(variable["group"]) if variable else None
+    if not variable or layer is None:
         return path
-    kind = re.sub(r"_\d+$", "", variable["group"][len(base) :])
     count = sum(f"{variable['group']}/vars/{i}" in content.tensors for i in range(8))
-    weights = _WEIGHTS.get(kind, {}).get(count, ())
-    name = layer_names.get(variable["group"], "")
-    if not weights and _UNIT.fullmatch(name):
+    weights = _WEIGHTS.get(_kind(variable["group"]), {}).get(count, ())
+    if not weights and layer in ours:
         # Left aside as an extra, a bias would be missing from the numbers.
-        raise UnsupportedFeature(f"{where}: {name} has {count} arrays; InceptionV3's convolutions have no bias.")
-    if not name or int(variable["index"]) >= len(weights):
-        return path
-    return f"{name}/{weights[int(variable['index'])]}"
+        raise UnsupportedFeature(f"{where}: {layer} has {count} arrays; InceptionV3's convolutions have no bias.")
+    index = int(variable["index"])
+    return f"{layer}/{weights[index]}" if index < len(weights) else path
+
+
+def _kind(group: str) -> str:
+    """`layers/conv2d_92` -> `conv2d`."""
+    return re.sub(r"_\d+$", "", group.rpartition("/")[2])
+
+
+# ---- a `.weights.h5`, which neither names layers nor says how they are linked
+
+
+def _gather_values(content: Content, source: Source) -> Weights:
+    where = f"{source.path} ({source.format})"
+    found = Counter(match["base"] for match in map(_CONV.fullmatch, content.tensors) if match)
+    whole_ones = [base for base, count in found.items() if count >= keras_layers.CONVOLUTIONS]
+    if len(whole_ones) > 1:
+        raise keras_graph.two([base.removesuffix("/layers/") for base in whole_ones], where)
+    base = max(found, key=lambda each: found[each], default="layers/")  # of models within models, the one like ours
+    layers = _names_by_depth(content, base, where)
+    said = content.attributes.get(VARIANT)
+    if said is not None:
+        like, whole = written_variant(said, where), True
+    else:
+        like, whole, notes = keras_layers.told(_census(content), where)
+        source = dataclasses.replace(source, notes=notes)
+    dense = sorted(group for group in content.groups if _LAYER.fullmatch(group) and _kind(group) == "dense")
+    if whole and len(dense) == 1:
+        layers |= {dense[0]: names.KERAS_LOGITS}
+    elif dense and not whole:
+        layers = {group: name for group, name in layers.items() if group not in dense}
+        note = f"whether a Dense layer ({', '.join(dense[:3])}) is the classifier is not in such a file"
+        source = dataclasses.replace(source, notes=(*source.notes, note))
+    ours = set(layers.values())
+    tensors = _by_layer(content, layers, ours, where)
+    return keras_layers.gather(
+        tensors, source, like, {layer: layer for layer in ours}, written_picture(said, where, "keras")
+    )
+
+
+def _census(content: Content) -> Counter[str]:
+    """How many layers of each kind there are, in all models within models together."""
+    groups = [group for group in content.groups if _LAYER.fullmatch(group) and f"{group}/layers" not in content.groups]
+    return Counter(map(_kind, groups))
 
 
 def _names_by_depth(content: Content, base: str, where: str) -> dict[str, str]:
-    """{group: layer name} by the model's order; Dense layers that are more than the classifiers stay without names."""
+    """{group: our layer} by the model's order; Dense layers that are more than the classifiers stay without names."""
     groups = {path[len(base) :].split("/")[0] for path in (*content.groups, *content.tensors) if path.startswith(base)}
-    count = Counter(re.sub(r"_\d+$", "", group) for group in groups)
-    aux = count["conv2d"] > 94
+    count = Counter(map(_kind, groups))
+    aux = count["conv2d"] > keras_layers.CONVOLUTIONS
     model = keras_config.describe(Variant(num_classes=1, aux_logits=aux), count["dropout"])
     weighted = [layer for layer in model.by_depth() if layer.kind in keras_config.WEIGHTED]
-    expected = Counter(_snake_case(layer.kind) for layer in weighted)
+    expected = Counter(keras_config.snake_case(layer.kind) for layer in weighted)
     if any(count[kind] != expected[kind] for kind in ("conv2d", "batch_normalization")):
         has, wants = (f"{each['conv2d']} and {each['batch_normalization']}" for each in (count, expected))
         raise UnsupportedFeature(
@@ -169,18 +231,8 @@ def _names_by_depth(content: Content, base: str, where: str) -> dict[str, str]:
             "so which are InceptionV3's cannot be told; save the model as .keras, or the InceptionV3 in it alone."
         )
     ours = [layer for layer in weighted if layer.kind != "Dense" or count["dense"] == expected["dense"]]
-    found = keras_config.groups(_snake_case(layer.kind) for layer in ours)
+    found = keras_config.groups(keras_config.snake_case(layer.kind) for layer in ours)
     return {f"{base}{group}": layer.name for group, layer in zip(found, ours, strict=True)}
-
-
-def _rules(content: Content, base: str) -> Variant:
-    """What the layers without weights tell: a border before average pools, a maximum pool in Mixed_7c."""
-    groups = [re.sub(r"_\d+$", "", path[len(base) :]) for path in content.groups if path.startswith(base)]
-    return dataclasses.replace(
-        KERAS,
-        border="include" if "zero_padding2d" in groups else "exclude",
-        last_pool="max" if groups.count("max_pooling2d") > 4 else "avg",
-    )
 
 
 # ---- writing
@@ -218,13 +270,13 @@ def _fill(weights: Weights, file: Any) -> None:
     for canonical, (layer, weight) in names.keras_variables(weights.variant).items():
         array = keras_layers.layout(layer, weight).to_file(weights.arrays[canonical])
         of_layer.setdefault(layer, {})[weight] = array
-    group_names = keras_config.groups(_snake_case(layer.kind) for layer in layers)
+    group_names = keras_config.groups(keras_config.snake_case(layer.kind) for layer in layers)
     file.attrs[VARIANT] = np.bytes_(variant_json(weights).encode())
     _group(file, "vars", "inception_v3")
     for group, made in zip(group_names, layers, strict=True):
         variables = _group(file, f"layers/{group}/vars", made.name)
         arrays = of_layer.get(made.name, {})
-        for i, weight in enumerate(_WEIGHTS.get(_snake_case(made.kind), {}).get(len(arrays), ())):
+        for i, weight in enumerate(_WEIGHTS.get(keras_config.snake_case(made.kind), {}).get(len(arrays), ())):
             hdf5.create_dataset(variables, str(i), arrays[weight])
 
 

@@ -6,6 +6,7 @@ Nothing here imports Keras. A test compares all of it with the models that
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -80,6 +81,17 @@ def groups(kinds: Iterable[str]) -> list[str]:
     return found
 
 
+def snake_case(kind: str) -> str:
+    """MaxPooling2D -> max_pooling2d, by Keras's own rule."""
+    words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
+
+
+def border_of(pool: str) -> str:
+    """The name of the zero padding before an average pool that counts its border."""
+    return f"{pool}_border"
+
+
 def config(variant: Variant, picture: Picture = pictures.KERAS) -> dict[str, Any]:
     """What `config.json` of a `.keras` file says of the model."""
     model = describe(variant, picture=picture)
@@ -125,14 +137,15 @@ class _Layers(Ops[str]):
             **_initializer(node),
         )
         normalization, activation = names.keras_unit(layer)
-        x = self.add(normalization, "BatchNormalization", (layer,), axis=3, epsilon=1e-3, scale=self._variant.gamma)
+        rules: dict[str, Any] = {"epsilon": self._variant.epsilon, "scale": self._variant.gamma}
+        x = self.add(normalization, "BatchNormalization", (layer,), axis=3, **rules)
         return self.add(activation, "Activation", (x,), activation="relu")
 
     def pool(self, node: Pool, x: str, path: str) -> str:
         name, padding = self._names[path], node.padding
         if node.kind == "avg" and padding == "SAME" and self._variant.border == "include":
             sides = [(side // 2, side // 2) for side in node.kernel]
-            x = self.add(f"{name}_border", "ZeroPadding2D", (x,), padding=sides, **_CHANNELS_LAST)
+            x = self.add(border_of(name), "ZeroPadding2D", (x,), padding=sides, **_CHANNELS_LAST)
             padding = "VALID"
         return self.add(
             name,

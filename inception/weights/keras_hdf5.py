@@ -7,14 +7,19 @@ read. Files of `model.save("x.h5")` hold the same under `model_weights`.
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from typing import Any
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from inception import names
-from inception.variants import KERAS
-from inception.weights import hdf5, keras_layers
+from inception import names, pictures
+from inception.pictures import Picture
+from inception.variants import KERAS, Variant
+from inception.weights import hdf5, keras_config, keras_graph, keras_layers
 from inception.weights.atomic import replacing
 from inception.weights.canonical import (
     VARIANT,
@@ -27,9 +32,12 @@ from inception.weights.canonical import (
     written_picture,
     written_variant,
 )
+from inception.weights.stored import Stored
 
 FORMAT = "keras-h5"
 TITLE = "Keras HDF5 (legacy)"
+_WHOLE = "model_weights/"  # holds them in files of `model.save`
+_BORDER = re.compile(keras_config.border_of(r"average_pooling2d_\d+"))
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
@@ -43,12 +51,29 @@ def read(path: str | os.PathLike[str]) -> Weights:
 
 def gather(content: hdf5.Content, path: str | os.PathLike[str]) -> Weights:
     """The weights in what a legacy file holds; `path` is its name. Raises as `read` does."""
-    tensors = {_plain(name): stored for name, stored in content.tensors.items() if not name.startswith("optimizer_")}
-    said = content.attributes.get(VARIANT)
-    like = KERAS if said is None else written_variant(said, os.fspath(path))
     integrity: Integrity = "checksum" if content.checksummed else "structure"
-    picture = written_picture(said, os.fspath(path), "keras")
-    return keras_layers.gather(tensors, Source(os.fspath(path), TITLE, integrity), like, picture)
+    source = Source(os.fspath(path), TITLE, integrity)
+    where = f"{source.path} ({source.format})"
+    model = _model(content, where)
+    said = content.attributes.get(VARIANT)
+    picture = written_picture(said, source.path, "keras") if said is not None else _picture(content)
+    layers = keras_layers.by_number(model.network, where)
+    layers = {f"{model.home}{layer}": ours for layer, ours in layers.items()}
+    tensors = {f"{model.home}{name}": stored for name, stored in model.network.items()} | model.others
+    if said is not None:
+        return keras_layers.gather(tensors, source, written_variant(said, source.path), layers, picture)
+    kinds = _kinds(content, model)
+    like, whole, notes = keras_layers.told(kinds, where, border=_counts_borders(content))
+    if model.home:  # its own layers are not listed, those around it are
+        whole = kinds == {"global_average_pooling2d": 1, "dense": 1}
+    return keras_layers.gather(tensors, *_with_classifier(tensors, source, notes, whole, like, layers), picture)
+
+
+def _picture(content: hdf5.Content) -> Picture | str:
+    """The way that the name of an input layer says, of a file that Keras wrote; its own where none does."""
+    layers = (group.removeprefix(_WHOLE) for group in sorted(content.groups))
+    said = (pictures.from_input_name(layer, None) for layer in layers if "/" not in layer)
+    return next((picture for picture in said if picture), "keras")
 
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
@@ -82,7 +107,83 @@ def _write_layer(group: Any, layer: str, arrays: list[tuple[str, np.ndarray]]) -
         hdf5.create_dataset(group, name, array)
 
 
-def _plain(dataset: str) -> str:
-    """`model_weights/conv2d_1/conv2d_1/kernel:0` -> `conv2d_1/kernel`."""
-    parts = dataset.split("/")
-    return "/".join(parts[-2:]).removesuffix(":0")
+# ---- which layers there are
+
+
+class _Model(NamedTuple):
+    """home: "" or the model ("inception_v3/") that holds the network; network, others: {layer/weight: array}."""
+
+    home: str
+    network: dict[str, Stored]
+    others: dict[str, Stored]
+
+
+def _model(content: hdf5.Content, where: str) -> _Model:
+    """The arrays by layers; those of a model within the model apart, where they are the network's."""
+    homes: dict[str, dict[str, Stored]] = {}
+    for name, stored in content.tensors.items():
+        if not name.startswith("optimizer_"):
+            owner, *inner = name.removeprefix(_WHOLE).removesuffix(":0").split("/")
+            layer = "/".join([owner, *inner][-2:])
+            homes.setdefault("" if layer.split("/")[0] == owner else f"{owner}/", {})[layer] = stored
+    networks = [home for home, arrays in homes.items() if sum(map(_is_kernel, arrays)) >= keras_layers.CONVOLUTIONS]
+    if len(networks) > 1:
+        raise keras_graph.two([home.removesuffix("/") or "the model itself" for home in networks], where)
+    if not networks or networks == [""]:
+        return _Model("", {name: stored for arrays in homes.values() for name, stored in arrays.items()}, {})
+    others = {name: stored for home, arrays in homes.items() if home != networks[0] for name, stored in arrays.items()}
+    return _Model(networks[0], homes[networks[0]], others)
+
+
+def _is_kernel(name: str) -> bool:
+    return bool(re.fullmatch(r"conv2d(_\d+)?/kernel", name))
+
+
+def _listed(content: hdf5.Content) -> set[str]:
+    """The names of all layers, of those without arrays too."""
+    groups = {group.removeprefix(_WHOLE) for group in content.groups if group != _WHOLE[:-1]}
+    return {group for group in groups if "/" not in group} - {"top_level_model_weights"}
+
+
+def _counts_borders(content: hdf5.Content) -> bool:
+    """Whether all zero paddings are there, by name, that our builder puts before average pools."""
+    model = keras_config.describe(dataclasses.replace(KERAS, border="include", last_pool="max"))
+    return {name for name in model.layers if _BORDER.fullmatch(name)} <= _listed(content)
+
+
+def _kinds(content: hdf5.Content, model: _Model) -> Counter[str]:
+    """How many layers of each kind the file lists, by their names; a Dense layer also by its arrays."""
+    arrays = model.network | model.others
+    kinds = Counter(_kind(name, arrays) for name in _listed(content) if f"{name}/" != model.home)
+    return Counter({kind: count for kind, count in kinds.items() if kind not in ("input", "input_layer", "dropout")})
+
+
+def _kind(name: str, arrays: Mapping[str, Stored]) -> str:
+    kernel = arrays.get(f"{name}/kernel")
+    if kernel is not None and len(kernel.shape) == 2 and f"{name}/bias" in arrays:
+        return "dense"
+    if re.fullmatch(r"mixed\d+(_\d+)?", name):
+        return "concatenate"
+    if name in ("avg_pool", names.KERAS_AUX_POOL):
+        return "global_average_pooling2d"
+    kind = re.sub(r"_\d+$", "", name)
+    return "zero_padding2d" if _BORDER.fullmatch(name) else kind
+
+
+def _with_classifier(
+    tensors: Mapping[str, Stored],
+    source: Source,
+    notes: tuple[str, ...],
+    whole: bool,
+    like: Variant,
+    layers: dict[str, str],
+) -> tuple[Source, Variant, dict[str, str]]:
+    """What `gather` takes, with a Dense layer of another name as the classifier where nothing else can be."""
+    if names.KERAS_LOGITS not in layers.values():
+        dense = [name.removesuffix("/kernel") for name in tensors if name.endswith("/kernel")]
+        dense = [name for name in dense if _kind(name, tensors) == "dense" and layers.get(name) is None]
+        if names.KERAS_LOGITS in dense or (whole and len(dense) == 1):
+            layers = layers | {names.KERAS_LOGITS if names.KERAS_LOGITS in dense else dense[0]: names.KERAS_LOGITS}
+        elif dense:
+            notes = (*notes, f"whether a Dense layer ({', '.join(dense[:3])}) is the classifier is not in such a file")
+    return dataclasses.replace(source, notes=notes), like, layers

@@ -87,7 +87,8 @@ class Published:
 
     def variant_of(self, found: Variant) -> Variant:
         """What the shapes told, completed by what they cannot tell."""
-        return dataclasses.replace(found, border=self.variant.border, last_pool=self.variant.last_pool)
+        rules = ("border", "last_pool", "epsilon")
+        return dataclasses.replace(found, **{name: getattr(self.variant, name) for name in rules})
 
     @property
     def recipe(self) -> str:

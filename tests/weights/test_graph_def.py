@@ -236,10 +236,27 @@ def test_the_graph_of_2015_without_its_classifier(tmp_path):
         graph_def.read(saved(tmp_path / "g.pb", graph))
 
 
-def test_another_epsilon_is_refused(tmp_path):
+def test_another_epsilon_is_read(tmp_path):
     weights = random_weights(OF_2015)
-    with pytest.raises(UnsupportedFeature, match=r"adds 0\.01 to the variance; expected 0\.001"):
-        graph_def.read(saved(tmp_path / "g.pb", frozen.Graph2015(weights, epsilon=0.01).graph))
+    again = graph_def.read(saved(tmp_path / "g.pb", frozen.Graph2015(weights, epsilon=0.01).graph))
+    assert_same(again, weights)
+    assert again.variant == dataclasses.replace(OF_2015, epsilon=0.01)
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, float("nan"), float("inf")])
+def test_an_epsilon_that_is_none_is_refused(tmp_path, epsilon):
+    graph = frozen.Graph2015(random_weights(OF_2015), epsilon=epsilon).graph
+    with pytest.raises(UnsupportedFeature, match="to the variance"):
+        graph_def.read(saved(tmp_path / "g.pb", graph))
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 0.001234567891])
+def test_another_epsilon_comes_back(tmp_path, epsilon):
+    weights = random_weights(dataclasses.replace(NARROW, epsilon=epsilon))
+    graph_def.write(tmp_path / "g.pb", weights)
+    again = graph_def.read(tmp_path / "g.pb")
+    assert_same(again, weights)
+    assert np.float32(again.variant.epsilon) == np.float32(epsilon)
 
 
 def test_what_is_missing_left_over_or_misshapen_is_named(tmp_path):
@@ -302,7 +319,7 @@ def test_slims_graph_with_batch_norm_written_out(tmp_path):
     epsilons = [n for n in graph.node if n.name.endswith("/add/y")]
     assert len(epsilons) == 94
     epsilons[50].attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.float32(0.002)))
-    with pytest.raises(UnsupportedFeature, match=r"adds 0\.002"):
+    with pytest.raises(UnsupportedFeature, match=r"adds 0\.002 to the variance, that of .* adds 0\.001"):
         graph_def.read(saved(tmp_path / "g.pb", graph))
 
 
@@ -350,7 +367,7 @@ def test_the_epsilon_of_every_batch_norm_counts(tmp_path, slim_graph):
             del norm.attr["epsilon"]  # TensorFlow's default is 0.0001
         else:
             norm.attr["epsilon"].f = epsilon
-        with pytest.raises(UnsupportedFeature, match=r"expected 0\.001"):
+        with pytest.raises(UnsupportedFeature, match=r"adds 0\.0\d*1 to the variance, that of .* adds 0\.001"):
             graph_def.read(saved(tmp_path / "g.pb", graph))
 
 

@@ -46,7 +46,8 @@ def test_every_readable_format_into_every_writable_one(sources, tmp_path, source
 @pytest.mark.parametrize("rules", [TORCHVISION, GOOGLE_2015], ids=["torchvision", "google_2015"])
 def test_gamma_and_rules_go_everywhere_or_are_warned_of(tmp_path, rules):
     classes = rules.num_classes if rules is GOOGLE_2015 else 5
-    variant = dataclasses.replace(rules, num_classes=classes, depth_multiplier=0.01, min_depth=2, aux_kernel=(1, 1))
+    variant = dataclasses.replace(rules, num_classes=classes, depth_multiplier=0.01, min_depth=2, aux_kernel=(1, 1),
+                                  epsilon=0.01)  # fmt: skip
     weights = random_weights(variant)
     for target in WRITABLE:
         with warnings.catch_warnings(record=True) as caught:
