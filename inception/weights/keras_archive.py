@@ -92,7 +92,7 @@ def _read_archive(path: str | os.PathLike[str]) -> Weights:
         graph, paths = keras_graph.of_config(model), dict(_paths(model))
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CorruptFile(f"{archive.name}: {CONFIG} describes no model as Keras does; save it again.") from error
-    if not graph:  # of a model that is a class
+    if "layers" not in model["config"]:  # of a model that is a class
         return _gather_values(content, source)
     where = f"{source.path} ({source.format})"
     network = keras_graph.network(graph, where)

@@ -128,7 +128,7 @@ def _model(content: hdf5.Content, where: str) -> _Model:
             homes.setdefault("" if layer.split("/")[0] == owner else f"{owner}/", {})[layer] = stored
     networks = [home for home, arrays in homes.items() if sum(map(_is_kernel, arrays)) >= keras_layers.CONVOLUTIONS]
     if len(networks) > 1:
-        raise keras_graph.two([home.removesuffix("/") or "the model itself" for home in networks], where)
+        raise keras_graph.two(sorted(home.removesuffix("/") or "the model itself" for home in networks), where)
     if not networks or networks == [""]:
         return _Model("", {name: stored for arrays in homes.values() for name, stored in arrays.items()}, {})
     others = {name: stored for home, arrays in homes.items() if home != networks[0] for name, stored in arrays.items()}
