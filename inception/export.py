@@ -6,13 +6,12 @@ ONNX, TensorFlow's SavedModel, LiteRT (.tflite) and OpenVINO IR: one input `imag
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,12 +28,13 @@ from inception.inference_plan import Plan
 from inception.networks import network_of
 from inception.quantization import Agreement
 from inception.verify import Difference
-from inception.weights import Weights, atomic
+from inception.weights import Weights, atomic, formats
 
 KINDS = {".onnx": "ONNX", ".tflite": "LiteRT", ".xml": "OpenVINO IR", "": "SavedModel"}
 RELATIVE = 1e-5  # to the Keras builder, of an end point's largest number
 ABSOLUTE = 1e-4  # of a probability
 _SIGNATURE = "serving_default"
+_SAID = Path("assets.extra", "inception.json")  # of a SavedModel: what it is, and all that was written
 _CHECKED = 2  # images that every file is run with
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 _MOST_PICTURES = 500
@@ -77,6 +77,7 @@ def export(
     pixels: bool = False,
     calibration: np.ndarray | Sequence[np.ndarray] | None = None,
     lowest_agreement: float = 0.0,
+    overwrite: bool = True,
 ) -> Export:
     """Writes `target` and proves it. Its ending names the format: .onnx, .tflite, .xml, or none: a SavedModel folder.
 
@@ -89,6 +90,8 @@ def export(
         calibration: images [h, w, c] as the file will get them; then it is written in int8
             (.onnx and .xml), and every fifth image measures how far it agrees with float32.
         lowest_agreement: below it nothing is written (`quantization.ENOUGH` is a good one).
+        overwrite: a file that is there may be replaced, and a folder as long as it holds what was
+            written here and nothing else. The file that the weights came from never is.
 
     Before the file takes its name it is run in its own runtime on fixed images. Raises
     `Unproven`, a ValueError, and leaves what was there before, when it is farther from the Keras
@@ -97,15 +100,16 @@ def export(
     that names the extra a format needs.
     """
     target = Path(target)
-    kind = _kind(target, calibration is not None)
     size, batch = arguments.sides("image_size", image_size), arguments.count_or_none("batch", batch)
     found = network_of(network)
     weights = found.inception
+    kind = check_target(target, int8=calibration is not None, overwrite=overwrite, source=weights.source.path)
+    place = Path(os.path.realpath(target)) if target.is_symlink() else target
     points = tuple(end_points or (("Predictions",) if weights.variant.num_classes else ("PreLogits",)))
     plan = plans.plan(weights, points, pixels=pixels, image_size=size)
     unnamed = names.numbered(weights.variant.num_classes)
     task = _Task(weights, plan, batch, size, None if found.labels in (None, unnamed) else found.labels)
-    with _folder_beside(target) as folder:
+    with atomic.beside(place.absolute().parent) as folder:
         made = folder / (target.name if target.suffix else "saved_model")
         if calibration is not None:
             _check_calibration(calibration, plan)
@@ -117,7 +121,7 @@ def export(
             _WRITERS[kind](task, made)
             agreement, differences = None, compare(task, _READERS[kind](made))
             _refuse_differences(differences, target)
-        _put(made, target)
+        _put(made, place, overwrite)
     return Export(target, kind, plan, differences, agreement)
 
 
@@ -127,22 +131,59 @@ def _check_calibration(calibration: np.ndarray | Sequence[np.ndarray], plan: Pla
         ways.check_range(ends, plan.picture, "calibration images", beyond=ways.OVERSHOOT, stacklevel=4)
 
 
-def _kind(target: Path, int8: bool) -> str:
+def check_target(
+    target: str | os.PathLike[str],
+    *,
+    int8: bool = False,
+    overwrite: bool = True,
+    source: str | os.PathLike[str] | None = None,
+) -> str:
+    """Which of `KINDS` will be written. ValueError, before any work, where the target cannot be written or replaced."""
+    target = Path(target)
     kind = KINDS.get(target.suffix)
     if kind is None:
         expected = ", ".join(f"{ending} ({name})" for ending, name in KINDS.items() if ending)
         raise ValueError(f"{target.name} has no ending of a format; expected {expected}, or none for a SavedModel.")
     if int8 and kind not in ("ONNX", "OpenVINO IR"):
         raise ValueError(f"{kind} is not written in int8 here; take .onnx or .xml.")
-    if not target.absolute().parent.is_dir():
-        raise ValueError(f"The folder {target.parent} does not exist; make it first.")
-    if target.is_dir() and (kind != "SavedModel" or not _replaceable(target)):
-        raise ValueError(f"{target} is a folder with other things in it; give another name.")
+    if kind == "SavedModel":
+        _check_folder(target, overwrite)
+        return kind
+    sources = formats.files_of(source) if source is not None else ()
+    files = [target.with_suffix(".bin"), target] if kind == "OpenVINO IR" else [target]
+    for file in files:
+        atomic.check_target(file, overwrite, sources, follow_links=len(files) == 1)
     return kind
 
 
-def _replaceable(folder: Path) -> bool:
-    return (folder / "saved_model.pb").is_file() or not any(folder.iterdir())
+def _check_folder(target: Path, overwrite: bool) -> None:
+    place = Path(os.path.realpath(target))
+    if not place.parent.is_dir():
+        raise ValueError(f"The folder {place.parent} does not exist; make it first.")
+    atomic.recover(place)
+    if not os.path.lexists(place):
+        return
+    if not place.is_dir():
+        raise ValueError(f"{target} is no folder, which a SavedModel is; give another name.")
+    if any(place.iterdir()) and not _is_ours(place):
+        raise ValueError(f"{target} is a folder with other things in it than an export; give another name.")
+    if any(place.iterdir()) and not overwrite:
+        raise ValueError(f"{target} is there already; --force (overwrite=True) replaces it, or give another name.")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds what was exported, to the last byte, and nothing else."""
+    try:
+        return bool(json.loads((folder / _SAID).read_bytes())["files"] == _contents(folder))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """{path in the folder: SHA-256 of the file, or nothing for what is no file}, but for the file that says it."""
+    there = sorted(path for path in folder.rglob("*") if path != folder / _SAID)
+    digest = {path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in there}
+    return {path.relative_to(folder).as_posix(): digest[path] for path in there}
 
 
 def pictures(
@@ -246,9 +287,9 @@ def _write_saved_model(task: _Task, made: Path) -> None:
         autograph=False,
     )
     tf.saved_model.save(module, os.fspath(made), signatures={_SIGNATURE: module.serve})
-    extra = made / "assets.extra"
-    extra.mkdir()
-    (extra / "inception.json").write_text(json.dumps(_metadata(task), indent=1), encoding="utf-8")
+    said = made / _SAID
+    said.parent.mkdir()
+    said.write_text(json.dumps(_metadata(task) | {"files": _contents(made)}, indent=1), encoding="utf-8")
 
 
 def _read_saved_model(made: Path) -> Files:
@@ -343,21 +384,15 @@ _READERS: dict[str, Callable[[Path], Files]] = {
 # --- Whole or not at all ---------------------------------------------------------------
 
 
-@contextmanager
-def _folder_beside(target: Path) -> Iterator[Path]:
-    """A folder on the target's own disk, gone at the end."""
-    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=f".{target.name}.making-") as folder:
-        yield Path(folder)
-
-
-def _put(made: Path, target: Path) -> None:
+def _put(made: Path, target: Path, overwrite: bool) -> None:
     """What was made takes its place: a file, the two of OpenVINO's IR, or a folder."""
     if made.is_dir():
-        if target.is_dir():
-            target.rename(made.with_name("old"))
-        made.rename(target)
+        with atomic.taking_turns(target):
+            _check_folder(target, overwrite)
+            atomic.put_folder(made, target)
         return
     files = [made.with_suffix(".bin"), made] if made.suffix == ".xml" else [made]
-    with atomic.replacing(*(target.with_name(file.name) for file in files)) as temporary:
+    targets = [target.with_name(file.name) for file in files]
+    with atomic.replacing(*targets, together=len(files) > 1) as temporary:
         for file, place in zip(files, temporary, strict=True):
             file.rename(place)

@@ -1,12 +1,15 @@
 """The command line, as a user meets it."""
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from made import assert_same
+from made import assert_same, random_weights
+from typer.testing import CliRunner
 
 from inception import classify as classification
 from inception import cli, load_weights
@@ -104,6 +107,117 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(inception, sample, tmp_path, 
     assert sentence in text.replace("\n", " ")
     assert "Traceback" not in text and len(text.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+# --- Nothing of the user's is lost ---------------------------------------------------------
+
+
+def refusal(*arguments):
+    """The sentence with which a verb refuses."""
+    run = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    assert isinstance(run.exception, ValueError), f"{run.output} {run.exception!r}"
+    return str(run.exception)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() if path.is_file() else os.lstat(path)[:3] for path in folder.iterdir()}
+
+
+def test_an_existing_file_is_replaced_by_force_alone(inception, tmp_path):
+    source, target = random_weights().save(tmp_path / "x.safetensors"), tmp_path / "x.npz"
+    target.write_text("mine")
+    text = inception("convert", source, target, code=2)
+    assert "is there already; --force (overwrite=True) replaces it" in text.replace("\n", " ")
+    assert target.read_text() == "mine"
+    inception("convert", source, target, "--force")
+    assert_same(load_weights(target), load_weights(source))
+
+
+@pytest.mark.parametrize(
+    "source, target, form",
+    [
+        ("x.npz", "x.npz", "npz"),
+        ("x.npz", "soft.npz", "safetensors"),
+        ("x.npz", "hard.pb", "graph-def"),
+        ("soft.npz", "x.npz", "npz"),
+        ("y.ckpt", "y.ckpt", "slim"),
+        ("y.ckpt", "y.ckpt.index", "npz"),
+        ("y.ckpt", "piece", "npz"),
+        ("y.ckpt.index", "y.ckpt.data-00000-of-00001", "npz"),
+    ],
+)
+def test_what_is_read_is_never_written_over(tmp_path, monkeypatch, source, target, form):
+    monkeypatch.chdir(tmp_path)
+    weights = random_weights()
+    for name in ("x.npz", "y.ckpt"):
+        weights.save(name)
+    os.symlink("x.npz", "soft.npz")
+    os.link("x.npz", "hard.pb")
+    os.symlink("y.ckpt.data-00000-of-00001", "piece")
+    before = contents(tmp_path)
+    text = refusal("convert", source, target, "--format", form, "--force")
+    assert "is what is read, and would be written over" in text
+    assert contents(tmp_path) == before
+
+
+ODD = {"folder": os.mkdir, "pipe": os.mkfifo, "link to a device": lambda path: os.symlink(os.devnull, path)}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+@pytest.mark.parametrize(
+    "verb, target", [("convert", "x.h5"), ("export", "x.onnx"), ("export", "x.bin"), ("export", "x")]
+)
+def test_only_a_file_is_replaced(sample, tmp_path, make, verb, target):
+    make(tmp_path / target)
+    if (tmp_path / target).is_dir():
+        (tmp_path / target / "thesis.txt").write_text("mine")
+    before = contents(tmp_path)
+    text = refusal(verb, sample, tmp_path / target.replace(".bin", ".xml"), "--force")
+    assert "only a file is ever replaced" in text or "no folder" in text or "with other things in it" in text
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "arguments, made",
+    [
+        (["convert", "SAMPLE", "x.npz"], "x.npz"),
+        (["export", "SAMPLE", "x.onnx"], "x.onnx"),
+        (["export", "SAMPLE", "x.xml"], "x.bin"),
+        (["activations", "DIGIT", "-o", "x.png"], "x.png"),
+        (["filters", "-o", "x.png"], "x.png"),
+        (["gradcam", "DIGIT", "-o", "x.png"], "x.png"),
+        (["dream", "DIGIT", "-o", "x.png"], "x.png"),
+        (["report", "DIGIT", "-o", "."], "index.html"),
+        (["evaluate", "DIGITS", "--errors", "x.csv"], "x.csv"),
+    ],
+)
+def test_every_target_is_looked_at_before_the_work(sample, repository, tmp_path, monkeypatch, arguments, made):
+    def work(*arguments, **options):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("weights", "export", "visualize", "training"):
+        monkeypatch.setattr(f"inception.cli.{name}.{'load' if name == 'weights' else 'network'}", work)
+    digits = repository / "checkpoints" / "sample-digits"
+    given = {"SAMPLE": sample, "DIGIT": digits / "digit-4.png", "DIGITS": digits.parent}
+    arguments = [given.get(each, each) for each in arguments]
+    Path(made).write_text("mine")
+    assert "is there already; --force" in refusal(*arguments)
+    assert Path(made).read_text() == "mine"
+    run = CliRunner().invoke(cli.app, [*map(str, arguments), "--force"])
+    assert isinstance(run.exception, AssertionError), run.exception
+    if made != "index.html":
+        Path(made).unlink()
+        target = next(each for each in arguments if str(each).startswith("x."))
+        elsewhere = [f"none/{each}" if each == target else each for each in arguments]
+        assert "The folder none does not exist; make it first" in refusal(*elsewhere)
+
+
+def test_a_picture_is_not_drawn_over_itself(repository, tmp_path):
+    shutil.copy(repository / "checkpoints" / "sample-digits" / "digit-4.png", tmp_path / "x.png")
+    before = contents(tmp_path)
+    text = refusal("dream", tmp_path / "x.png", "-o", tmp_path / "x.png", "--force")
+    assert "is what is read" in text and contents(tmp_path) == before
 
 
 def test_the_samples_accuracy_is_what_is_written_beside_it(sample, monkeypatch):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from inception import quantization, verify
 from inception.cli import app
 from inception.export import Unproven, export
 from inception.pictures import preprocess_input
-from inception.weights.canonical import written_variant
+from inception.weights.canonical import Source, written_variant
 
 FILES = {"net.onnx": ("onnx", "onnxruntime"), "net.tflite": (), "net.xml": ("onnx", "openvino"), "net": ()}
 
@@ -141,6 +144,76 @@ def test_what_cannot_be_written(target, options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         export(random_weights(), tmp_path / target, **options)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["full", "notes.txt"]
+
+
+# --- Nothing of the user's is lost -------------------------------------------------------
+
+
+def exported(folder, text="old"):
+    """A folder as `export` leaves it, with other bytes in it."""
+    (folder / "variables").mkdir(parents=True)
+    (folder / "assets.extra").mkdir()
+    for name in ("saved_model.pb", "variables/variables.index"):
+        (folder / name).write_text(text)
+    (folder / exports._SAID).write_text(json.dumps({"files": exports._contents(folder)}))
+    return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else "" for path in folder.rglob("*")}
+
+
+THEIRS = {
+    "of another program": lambda folder: (folder / exports._SAID).unlink(),
+    "with a thesis": lambda folder: (folder / "thesis.txt").write_text("mine"),
+    "with a folder": lambda folder: (folder / "notes").mkdir(),
+    "with a thesis deep inside": lambda folder: (folder / "assets.extra" / "thesis.txt").write_text("mine"),
+    "trained again": lambda folder: (folder / "variables/variables.index").write_text("new"),
+    "without a part": lambda folder: (folder / "variables/variables.index").unlink(),
+    "with a mark that says nothing": lambda folder: (folder / exports._SAID).write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("change", THEIRS.values(), ids=THEIRS)
+def test_a_folder_that_is_not_as_it_was_exported_stays(tmp_path, monkeypatch, change):
+    monkeypatch.setattr(exports.plans, "plan", None)  # no work before the refusal
+    change(exported(tmp_path / "net"))
+    (tmp_path / "link").symlink_to("net")
+    before = contents(tmp_path)
+    for target in ("net", "link"):
+        with pytest.raises(ValueError, match="is a folder with other things in it than an export; give another name"):
+            export(random_weights(), tmp_path / target)
+    made = exported(tmp_path / "made")
+    with pytest.raises(ValueError, match="with other things in it"):
+        exports._put(made, tmp_path / "net", True)
+    shutil.rmtree(made)
+    assert contents(tmp_path) == before
+
+
+def test_an_exported_folder_is_replaced_on_request_and_its_link_stays(tmp_path):
+    weights = random_weights()
+    export(weights, tmp_path / "far", image_size=SMALL)
+    assert exports._is_ours(tmp_path / "far")
+    (tmp_path / "link").symlink_to("far")
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"link is there already; --force \(overwrite=True\) replaces it"):
+        export(weights, tmp_path / "link", overwrite=False)
+    assert contents(tmp_path) == before
+    made = exported(tmp_path / "made", "new")
+    new = {path.relative_to(made): content for path, content in contents(made).items()}
+    exports._put(made, Path(os.path.realpath(tmp_path / "link")), True)
+    assert {path.relative_to(tmp_path / "far"): text for path, text in contents(tmp_path / "far").items()} == new
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_the_file_that_openvino_puts_beside_is_looked_at_too(tmp_path):
+    weights = random_weights()
+    (tmp_path / "net.bin").write_text("a torch model")
+    with pytest.raises(ValueError, match="net.bin is there already"):
+        exports.check_target(tmp_path / "net.xml", overwrite=False)
+    read = dataclasses.replace(weights, source=Source(str(tmp_path / "net.bin"), "torch"))
+    with pytest.raises(ValueError, match="net.bin is what is read, and would be written over"):
+        export(read, tmp_path / "net.xml")
 
 
 # --- int8 and the command ----------------------------------------------------------------

@@ -22,3 +22,8 @@ def test_killed_writers_leave_the_old_file_or_the_new(name):
 @pytest.mark.parametrize("name", ["x.h5", "x.keras", "x.ckpt", "x.safetensors"])
 def test_a_full_disk_leaves_the_old_file(name):
     assert set(torture_writers.full_disk(name, 5)) == {"old"}
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.ckpt", "x.pb", "x.h5"])
+def test_many_writers_of_one_target_all_succeed(name):
+    assert set(torture_writers.crowd(name, 12)) <= {"old", "new", "exit 0"}

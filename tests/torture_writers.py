@@ -1,11 +1,12 @@
 """The second half of `make torture`: writers killed at random moments, and writers whose disk is full.
 
-usage: python tests/torture_writers.py [--kills N] [--sizes N] [--only FORMAT]
+usage: python tests/torture_writers.py [--kills N] [--sizes N] [--writers N] [--only FORMAT]
 
 An old file stands at the target; a forked child overwrites it with another network's
 weights and is killed (SIGKILL), or may write only so many bytes a file (EFBIG, as a quota
 or a full disk). Afterwards the target must be read as the old network or the new one,
-whole, and after the next write nothing temporary may be left beside it.
+whole, and after the next write nothing temporary may be left beside it. In the end many
+children write two networks to one target at the same time; all must succeed.
 """
 
 from __future__ import annotations
@@ -112,10 +113,23 @@ def full_disk(name: str, count: int) -> dict[str, int]:
     return found
 
 
+def crowd(name: str, count: int) -> dict[str, int]:
+    """{what came of it: how often} where `count` processes write one target at the same time."""
+    old, new = random_weights(NET, 1), random_weights(NET, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        old.save(path)
+        children = [write_in_child(path, (old, new)[i % 2], None) for i in range(count)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        found = {state(path, old, new): 1} | left_over(path)
+    return found | {f"exit {code}": codes.count(code) for code in set(codes)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="of each format")
     parser.add_argument("--sizes", type=int, default=40, help="of each format")
+    parser.add_argument("--writers", type=int, default=64, help="of one target, at the same time")
     parser.add_argument("--only", help="one format's file name")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -124,9 +138,11 @@ def main() -> None:
         if arguments.only not in (None, name) or (name == "x.pth" and not importlib.util.find_spec("torch")):
             continue
         killed, full = kills(name, arguments.kills, rng), full_disk(name, arguments.sizes)
+        many = crowd(name, arguments.writers)
+        bad += sum(n for said, n in many.items() if said not in ("old", "new", "exit 0"))
         bad += sum(n for said, n in killed.items() if said not in ("old", "new"))
         bad += sum(n for said, n in full.items() if said != "old")
-        print(f"{name:<14} killed: {killed}   full disk: {full}", flush=True)
+        print(f"{name:<14} killed: {killed}   full disk: {full}   many: {many}", flush=True)
     print(f"{bad} broken")
     sys.exit(bool(bad))
 

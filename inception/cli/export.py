@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from inception.cli.terminal import FILES, Source, Way, app, err, network, out, working
+from inception.cli.terminal import FILES, Force, Source, Way, app, err, network, out, working
 from inception.cli.weights import differences_table
 
 
@@ -30,18 +30,21 @@ def export_file(
         Path | None, typer.Option(help="A folder of pictures for int8; every fifth measures the agreement.")
     ] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Write int8 even when less than 99 % agrees.")] = False,
+    force: Force = False,
 ) -> None:
     """Writes the inference network for another runtime, and proves the file in that runtime."""
     from inception import export, quantization, quiet
 
     if (precision == "int8") != (calibrate is not None) or precision not in ("float32", "int8"):
         raise ValueError(f"--precision is {precision}; expected float32, or int8 together with --calibrate FOLDER.")
+    export.check_target(target, int8=precision == "int8", overwrite=force, source=source)
     found = network(source, picture=picture)
     sizes = found.picture.sides if size is None else (size, size) if size else None
     quiet.import_tensorflow()
     pictures = export.pictures(calibrate, found, sizes, uint8) if calibrate else None
     lowest = 0.0 if accept else quantization.ENOUGH
     options: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}
+    options["overwrite"] = force
     try:
         with working(f"writing and proving {target}"):
             made = export.export(found, target, **options, calibration=pictures, lowest_agreement=lowest)

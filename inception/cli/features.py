@@ -41,6 +41,7 @@ def features(
     from inception.features import dataset
 
     extras.load("pyarrow")
+    dataset.described(target)  # a folder of other things is said before weights are fetched
     loaded = network(weights, picture=picture, size=size)
     if "tensorflow" in (engine, inference.preferred() if engine == "auto" else None):
         quiet.import_tensorflow()

@@ -42,6 +42,7 @@ Way = Annotated[
 Source = Annotated[
     str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there; without, it is refused.")]
 
 
 def fetched(known: Published) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import USE, Way, app, err, network, noted, out, working
+from inception.cli.terminal import USE, Force, Way, app, err, network, noted, out, working
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ def finetune(
     """Teaches the network the classes of a folder: first its classifier, then its last blocks."""
     from inception import quiet
     from inception.training import finetune as run
-    from inception.training import folders
+    from inception.training import finetuning, folders
 
     folders.read(folder)  # a wrong path is said before weights are fetched
+    finetuning.check_target(target, resume)
     loaded = network(weights)
     quiet.import_tensorflow()
     with noted():
@@ -121,13 +122,18 @@ def evaluate(
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line; those of the weights.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; results do not depend on it.")] = 32,
     errors: Annotated[Path | None, typer.Option(help="A CSV file to write all wrong pictures to.")] = None,
+    force: Force = False,
 ) -> None:
     """Says how often a classifier is right: top-1, top-5, and each class."""
     from inception import quiet
     from inception.training import evaluate as run
     from inception.training import folders
+    from inception.weights import atomic, formats
 
     folders.read(folder)
+    if errors:
+        sources = [*formats.files_of(weights), *([labels] if labels else [])]
+        atomic.check_target(errors, force, sources)
     found_network = network(weights, picture=picture, size=size, labels=labels)
     quiet.import_tensorflow()
     with working(f"classifying the pictures of {folder}"):

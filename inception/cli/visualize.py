@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from inception.cli.terminal import SEE, Way, app, err, network, out, working
+from inception.cli.terminal import SEE, Force, Way, app, err, network, out, working
 
 if TYPE_CHECKING:
     from inception.labels import Label
@@ -35,10 +35,11 @@ def activations(
     point: Annotated[list[str] | None, typer.Option(help="An end point; may be repeated.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Channels of each end point.")] = 64,
     seed: Unused = 0,
+    force: Force = False,
 ) -> None:
     """Draws what the channels of end points see in a picture."""
     began = time.perf_counter()
-    _checked(image, output)
+    _checked(image, output, force)
     found_network = _taken(weights, picture)
     from inception.visualize import activations as run
 
@@ -66,10 +67,11 @@ def filters(
     jitter: Annotated[int | None, typer.Option(min=0, help="Pixels that a step moves the picture; any.")] = None,
     blur: Annotated[float, typer.Option(min=0, help="Pixels, a blur of the picture on its way; 0: none.")] = 0.6,
     seed: Seed = 0,
+    force: Force = False,
 ) -> None:
     """Draws the pictures that most excite channels, by gradient ascent."""
     began = time.perf_counter()
-    _checked(image, output)
+    _checked(image, output, force)
     found_network = _taken(weights, picture)
     from inception.visualize import filters as run
     from inception.visualize import pictures
@@ -106,10 +108,11 @@ def gradcam(
     point: Point = "Mixed_7c",
     labels: Names = None,
     seed: Unused = 0,
+    force: Force = False,
 ) -> None:
     """Draws where in a picture the evidence for a class lies."""
     began = time.perf_counter()
-    _checked(image, output)
+    _checked(image, output, force)
     found = _taken(weights, picture, labels)
     table = _labels(found)
     from inception.visualize import gradcam as run
@@ -136,10 +139,11 @@ def dream(
     rate: Annotated[float, typer.Option(min=0, help="Of a step, in the network's range.")] = 0.01,
     tile: Annotated[int, typer.Option(min=150, help="Pixels; memory grows with its square.")] = 512,
     seed: Seed = 0,
+    force: Force = False,
 ) -> None:
     """Dreams: changes a picture towards what end points respond to, at several sizes."""
     began = time.perf_counter()
-    _checked(image, output)
+    _checked(image, output, force)
     from inception.visualize.deepdream import DEFAULT_LAYERS
 
     chosen = _recipe(recipe, dict(map(_weighted, point or DEFAULT_LAYERS)), octaves, steps, rate)
@@ -173,9 +177,13 @@ def report(
     point: Annotated[list[str] | None, typer.Option(help="End points whose activations are shown.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes with a heat map.")] = 3,
     labels: Names = None,
+    force: Force = False,
 ) -> None:
     """Writes one HTML page: predictions, heat maps, activations, layers."""
     began = time.perf_counter()
+    from inception.visualize.report import check_target
+
+    check_target(output, force)
     found = _taken(weights, picture, labels)
     from inception.visualize import report as write
     from inception.visualize.activations import DEFAULT_POINTS
@@ -198,12 +206,12 @@ def _taken(path: str, picture: str | None, labels: Path | None = None) -> Networ
     return found
 
 
-def _checked(image: Path | None, output: Path) -> None:
+def _checked(image: Path | None, output: Path, force: bool) -> None:
     """What is wrong with a picture, or with the place to write to, is said before the work."""
     from inception import images
     from inception.visualize import pictures
 
-    pictures.check_target(output)
+    pictures.check_target(output, force, [image] if image else [])
     if image is not None:
         images.read(image)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import FILES, Source, Way, app, load, network, noted, out, working
+from inception.cli.terminal import FILES, Force, Source, Way, app, load, network, noted, out, working
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
@@ -32,17 +32,18 @@ def convert(
     to: Annotated[str | None, typer.Option("--format", help="The format, where the ending does not tell.")] = None,
     moving_averages: Averages = False,
     exclude: Annotated[list[str] | None, typer.Option(help="A scope of a checkpoint to leave out.")] = None,
+    force: Force = False,
 ) -> None:
     """Converts a weight file into another format, every tensor exactly once."""
     from inception.weights import formats
 
-    to = to or formats.format_of(target)
+    to = formats.check_target(target, to, overwrite=force, source=source)
     started = time.perf_counter()
     weights = load(source, moving_averages, exclude or ())
     for name in step or []:
         weights = weights.step(name)
     with noted(), working(f"writing {target}"):
-        weights.save(target, to)
+        weights.save(target, to, overwrite=force)
     out.print(f"{source} -> {target}: {len(weights.arrays)} arrays, {weights.parameters:,} values, "
               f"{time.perf_counter() - started:.1f} s")  # fmt: skip
     for note in weights.source.notes:

@@ -106,7 +106,7 @@ def described(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
         if isinstance(found, dict) and found.keys() >= FIELDS.keys():
             return found
     except FileNotFoundError:
-        others = [name for name in _names(place) if not name.startswith("_")]
+        others = [name for name in _names(place) if not name.startswith("_") and not atomic.is_ours(name)]
         if others and not parts:
             raise ValueError(f"{place} holds other files ({others[0]}); give a new or an empty folder.") from None
     except ValueError:

@@ -130,10 +130,11 @@ def extract(
     workers = count_or_none("workers", workers)
     listing = sources.listed(source, column)
     folder = Path(out)
-    before = dataset.described(folder)
+    dataset.described(folder)  # a folder of other things is refused before a lock is put into it
     inner = "auto" if engine == "ray" else engine
     asked = task.made(weights, end_points, pool, picture, size, inner, batch, preprocess)
     with dataset.locked(folder), _quiet():
+        before = dataset.described(folder)
         asked, metadata, run = _settled(asked, listing, before, shard_rows)
         if before is not None:
             dataset.check_same(folder, before, metadata)

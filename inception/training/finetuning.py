@@ -16,6 +16,7 @@ The folder it writes:
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -23,7 +24,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,7 +46,7 @@ from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
 from inception.training.loop import Epoch, Stage, State
 from inception.training.network import AUGMENTATIONS, BatchNorm, Trunk
-from inception.weights import Weights
+from inception.weights import Weights, atomic, file_lock
 from inception.weights.atomic import replacing
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 HEAD, BLOCKS = "classifier", "blocks"
-_WORK, _SETTINGS = "work", "settings.json"
+_WORK, _SETTINGS, _LOCK = "work", "settings.json", "lock"
 _COMPARED = 64  # pictures on which training mode and inference mode are compared
 _NEAR, _NEAR_PART = 0.1, 0.25  # how far apart the two losses may be: in nats, and as part of the larger
 
@@ -205,14 +206,16 @@ def finetune(
     extras.load("pyarrow")
     extras.load("matplotlib")
     say = say or (lambda line: None)
+    place = Path(out)
+    check_target(place, resume)
     every, held_out = _listed(folder, plan)
     folders.weights_of_classes(every, plan.class_weights)
     trunk = trunks.trunk_of(weights, size, picture, end_point, preprocess)
     layers = trunk.from_block(unfreeze) if unfreeze else frozenset()
     trunks.augmentation(plan.augment, seed, trunk.network)
-    place = Path(out)
-    _begin(place, _settings(plan, trunk, every, held_out), resume)
-    return _Run(plan, trunk, layers, place, say).whole(every, held_out, engine)
+    with _locked(place):
+        _begin(place, _settings(plan, trunk, every, held_out), resume)
+        return _Run(plan, trunk, layers, place, say).whole(every, held_out, engine)
 
 
 def _listed(folder: Any, plan: Plan) -> tuple[Pictures, Pictures | None]:
@@ -265,29 +268,54 @@ def _settings(plan: Plan, trunk: Trunk, every: Pictures, held_out: Pictures | No
     return dict(json.loads(json.dumps(found, default=str)))
 
 
-def _begin(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
-    """Makes the folder; ValueError where it has another fine-tuning, other files, or one and nobody said resume."""
+def check_target(place: Path, resume: bool) -> None:
+    """ValueError where it cannot be written: a file, other files, or a fine-tuning there and nobody said resume."""
     if place.exists() and not place.is_dir():
         raise ValueError(f"{place} is a file; expected a folder for the fine-tuning.")
-    file = place / _WORK / _SETTINGS
-    if file.is_file():
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file} is damaged ({error}); delete {place}, or give another folder.") from error
+    if (place / _WORK / _SETTINGS).is_file():
         if not resume:
             raise ValueError(f"{place} has a fine-tuning already; resume it (--resume), or give another folder.")
-        for name, value in settings.items():
-            if before.get(name) != value:
-                raise ValueError(
-                    f"{place} has a fine-tuning with another {name} ({str(before.get(name))[:60]}, now "
-                    f"{str(value)[:60]}); resume it with the same, or give another folder."
-                )
         return
-    if place.is_dir() and (others := sorted(os.listdir(place))):
+    # What a run that was stopped before its settings were written can have left is no other file.
+    of_work = [f"{_WORK}/{name}" for name in _names(place / _WORK) if name != _LOCK]
+    if others := [name for name in _names(place) if name != _WORK] + of_work:
         raise ValueError(f"{place} holds other files ({others[0]}); give a new or an empty folder.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _write(file, json.dumps(settings, indent=1))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not atomic.is_ours(name)) if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """Holds the folder for this process. ValueError when another one has it; a killed one lets it go."""
+    (place / _WORK).mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(place / _WORK / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not file_lock.locks(descriptor):
+            raise ValueError(f"Another process is fine-tuning into {place}; wait for it, or give another folder.")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _begin(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
+    """Writes the settings; ValueError where the folder has another fine-tuning, looked at while nobody else writes."""
+    check_target(place, resume)
+    file = place / _WORK / _SETTINGS
+    if not file.is_file():
+        _write(file, json.dumps(settings, indent=1))
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); delete {place}, or give another folder.") from error
+    for name, value in settings.items():
+        if before.get(name) != value:
+            raise ValueError(
+                f"{place} has a fine-tuning with another {name} ({str(before.get(name))[:60]}, now "
+                f"{str(value)[:60]}); resume it with the same, or give another folder."
+            )
 
 
 def _write(path: Path, text: str) -> None:
@@ -461,12 +489,7 @@ class _Run:
             if layer.weights:
                 layer.set_weights(trained.get_layer(layer.name).get_weights())
         with replacing(self.out / f"{MODEL}.keras") as [temporary]:
-            beside = temporary.with_name(f"{temporary.name}.keras")  # the only ending that Keras writes to
-            try:
-                model.save(beside)
-                os.replace(beside, temporary)
-            finally:
-                beside.unlink(missing_ok=True)
+            model.save(temporary)
         weights, picture = self.trunk.weights, self.trunk.network.picture
         if weights is not None and self.trunk.whole:
             _canonical(model, weights).save(self.out / f"{MODEL}.ckpt")

@@ -55,11 +55,10 @@ class Pictures:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over classes, names and sizes in their order: another set has another digest."""
+        """SHA-256 over classes, names and contents in their order: another set has another digest."""
         whole = hashlib.sha256("\0".join(self.classes).encode())
-        for path, label in zip(self.paths, self.labels, strict=True):
-            size = os.path.getsize(path) if os.path.exists(path) else -1  # a link that leads nowhere
-            whole.update(os.fsencode(Path(path).name) + f"\0{label}\0{size}\n".encode())
+        for path, label, content in zip(self.paths, self.labels, self.contents, strict=True):
+            whole.update(os.fsencode(Path(path).name) + f"\0{label}\0{content.hex()}\n".encode())
         return whole.hexdigest()
 
 

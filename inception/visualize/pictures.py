@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from inception.weights.atomic import replacing
+from inception.weights import atomic
 
 ENDINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (120, 126, 134)
@@ -45,20 +45,21 @@ def colour(values: np.ndarray, anchors: Sequence[tuple[int, int, int]] = VIRIDIS
 
 
 def save(picture: np.ndarray, path: str | os.PathLike[str]) -> Path:
-    """Writes a picture whole or not at all; the ending says the format. The path. ValueError for other endings."""
+    """Writes a picture whole or not at all, in place of one that is there; the ending says the format. The path."""
     kind, path = check_target(path), Path(path)
-    with replacing(path) as (temporary,):
+    with atomic.replacing(path) as (temporary,):
         Image.fromarray(picture).save(temporary, format=kind, **({"quality": 92} if kind != "PNG" else {}))
     return path
 
 
-def check_target(path: str | os.PathLike[str]) -> str:
-    """Pillow's name of the format that a path to write says. ValueError for other endings, and without a folder."""
+def check_target(
+    path: str | os.PathLike[str], overwrite: bool = True, sources: Sequence[str | os.PathLike[str]] = ()
+) -> str:
+    """Pillow's name of the format that a path to write says. ValueError for other endings, and as `atomic` has it."""
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"{path} has no ending of a picture; expected one of {', '.join(ENDINGS)}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"The folder {path.parent} does not exist; make it first.")
+    atomic.check_target(path, overwrite, sources)
     return ENDINGS[path.suffix.lower()]
 
 

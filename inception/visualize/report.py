@@ -28,8 +28,7 @@ from inception.visualize import model_points, pictures
 from inception.visualize.activations import DEFAULT_POINTS, Activations, activations, network_input
 from inception.visualize.gradcam import GradCam, of_classes
 from inception.visualize.pictures import HEAT
-from inception.weights import Weights
-from inception.weights.atomic import replacing
+from inception.weights import Weights, atomic
 
 PAGE = "index.html"
 _PHOTO, _CELL, _GAP, _COLUMNS, _CHANNELS = 720, 64, 2, 8, 64
@@ -62,6 +61,7 @@ def report(
     ValueError for an unknown end point, or a picture that cannot be read.
     """
     say = progress or (lambda what: None)
+    target = check_target(folder)
     network = network_of(weights, picture=picture, labels=labels)
     photo = network.picture.read(image)
     name = os.path.basename(os.fspath(image)) if isinstance(image, str | os.PathLike) else "picture"
@@ -73,11 +73,20 @@ def report(
     parts.append(_activation_part(found))
     if network.weights is not None:
         parts.append(_table(network.weights, network.picture.sides))
-    target = Path(folder) / PAGE
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as (temporary,):
+    with atomic.replacing(target) as (temporary,):
         temporary.write_text(_page(name, photo, network, parts), encoding="utf-8")
     return target
+
+
+def check_target(folder: str | os.PathLike[str], overwrite: bool = True) -> Path:
+    """The page that a report in a folder is. ValueError where it cannot be written there, or must not be."""
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{place} is a file; expected a folder for the report.")
+    if place.is_dir():
+        atomic.check_target(place / PAGE, overwrite)
+    return place / PAGE
 
 
 # --- Parts -----------------------------------------------------------------------------

@@ -78,15 +78,16 @@ class Weights:
         """How many numbers the arrays hold, moving statistics included."""
         return sum(array.size for array in self.arrays.values())
 
-    def save(self, path: str | os.PathLike[str], format: str | None = None) -> Path:
+    def save(self, path: str | os.PathLike[str], format: str | None = None, *, overwrite: bool = True) -> Path:
         """Writes the weights in the format that the name asks for, or in `format` (see `formats.FORMATS`).
 
-        The target appears whole or not at all. Raises `UnsupportedFeature` for a name of
-        no known format.
+        The target appears whole or not at all; a file that is there is replaced, unless
+        overwrite=False refuses it. Raises `UnsupportedFeature` for a name of no known format,
+        ValueError for a target that is no regular file.
         """
         from inception.weights import formats
 
-        return formats.save(self, path, format)
+        return formats.save(self, path, format, overwrite=overwrite)
 
     def step(self, name: str) -> Weights:
         """These weights after one named, reported change (see `STEPS`)."""

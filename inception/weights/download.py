@@ -166,7 +166,7 @@ def _alone(known: Published, target: Path, patience: Patience) -> Iterator[None]
     """Holds the lock of a target; waits as long as its holder's download grows."""
     lock, part = target.with_name(f"{target.name}.lock"), _part(known, target)
     seen, since = -1, time.monotonic()
-    while (descriptor := _held(lock)) is None:
+    while (descriptor := file_lock.held(lock)) is None:
         if (length := _length(part)) != seen:
             seen, since = length, time.monotonic()
         if time.monotonic() - since > 2 * patience.tries * patience.seconds:
@@ -178,20 +178,6 @@ def _alone(known: Published, target: Path, patience: Patience) -> Iterator[None]
         with contextlib.suppress(OSError):  # Windows keeps a file that is open
             lock.unlink()
         os.close(descriptor)
-
-
-def _held(lock: Path) -> int | None:
-    """The lock file opened and locked, or None while another holds it."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        # A holder removes the file as it goes; a lock on the removed one is worth nothing.
-        if file_lock.locks(descriptor) and os.fstat(descriptor).st_nlink:
-            return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
 
 
 # --- Over the network ------------------------------------------------------------------

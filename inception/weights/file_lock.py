@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 if sys.platform == "win32":
     import msvcrt
 
-    def locks(descriptor: int) -> bool:
-        """Takes the lock of an open file without waiting; False while another holds it."""
+    def _lock(descriptor: int) -> None:
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            raise BlockingIOError(*error.args) from error
 
 else:
     import fcntl
 
-    def locks(descriptor: int) -> bool:
-        """Takes the lock of an open file without waiting; False while another holds it."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class NoLocks(OSError):
+    """The disk has no locks."""
+
+
+def locks(descriptor: int) -> bool:
+    """Takes the lock of an open file without waiting; False while another holds it. `NoLocks` where there are none."""
+    try:
+        _lock(descriptor)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise NoLocks(*error.args) from error
+    return True
+
+
+def held(lock: str | os.PathLike[str]) -> int | None:
+    """The lock file made, opened and locked; None while another holds it, or when its holder has just removed it."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        # A holder removes the file as it goes; a lock on the removed one is worth nothing.
+        if locks(descriptor) and os.fstat(descriptor).st_nlink:
+            return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import importlib
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from inception.weights import graph_nodes, published, sanity
+from inception.weights import atomic, graph_nodes, published, sanity
 from inception.weights.archive import Archive
 from inception.weights.canonical import Weights
 from inception.weights.errors import CheckpointError, UnsupportedFeature
@@ -139,14 +140,16 @@ def _in_archive(path: str) -> str | None:
     return "npz" if any(name.endswith(".npy") for name in members) else None
 
 
-def save(weights: Weights, path: str | os.PathLike[str], format: str | None = None) -> Path:
-    """Writes `weights` to `path` in the format its ending names, or in `format`."""
+def save(
+    weights: Weights, path: str | os.PathLike[str], format: str | None = None, *, overwrite: bool = True
+) -> Path:
+    """Writes `weights` to `path` in the format its ending names, or in `format`.
+
+    A file that is there is replaced, as `numpy.save` and Keras do: a script says itself what it
+    writes, and often the same name again. overwrite=False refuses, as the command line does.
+    """
     target = Path(path)
-    name = format or format_of(target)
-    if name not in FORMATS:
-        raise UnsupportedFeature(f"Unknown format {name!r}; expected one of {', '.join(FORMATS)}.")
-    if not target.parent.is_dir():
-        raise CheckpointError(f"The folder {target.parent} does not exist; make it first.")
+    name = check_target(target, format, overwrite=overwrite)
     if weights.extra:
         raise CheckpointError(
             f"{weights.source.path} holds {len(weights.extra)} arrays beyond InceptionV3 "
@@ -154,6 +157,54 @@ def save(weights: Weights, path: str | os.PathLike[str], format: str | None = No
         )
     _module(FORMATS[name].module).write(target, weights, **dict(FORMATS[name].options))
     return target
+
+
+def check_target(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    overwrite: bool = True,
+    source: str | os.PathLike[str] | None = None,
+) -> str:
+    """The format that `path` will be written in. Raises, before any work, what `save` would raise for the path.
+
+    overwrite: what is there may be replaced, unless it is a file of `source`.
+    """
+    target = Path(path)
+    name = format or format_of(target)
+    if name not in FORMATS:
+        raise UnsupportedFeature(f"Unknown format {name!r}; expected one of {', '.join(FORMATS)}.")
+    written = [target]
+    if name == "slim":
+        written = [Path(f"{target}.index"), *_data_files(target)]
+    elif name == "graph-def":
+        written.append(Path(f"{target}{graph_nodes.SIDE_FILE}"))
+    sources = files_of(source) if source is not None else ()
+    for file in written:
+        try:
+            atomic.check_target(file, overwrite, sources, follow_links=written == [target])
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+    return name
+
+
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that a path or id of weights stands for: one, or those of a checkpoint, a model or a folder."""
+    if isinstance(path, str) and not os.path.exists(path) and (known := published.find(path)):
+        path = published.cached(known) or path
+    place = Path(_checkpoint_in(path))
+    prefix = re.sub(r"\.index$|\.data-\d{5}-of-\d{5}$", "", os.fspath(place))
+    files = [place, Path(f"{place}{graph_nodes.SIDE_FILE}"), Path(f"{prefix}.index"), *_data_files(prefix)]
+    if place.suffix == ".json":
+        files += place.parent.glob("*shard*of*")
+    if os.path.isdir(path):
+        files += Path(path).iterdir()
+    return [file for file in files if file.is_file()]
+
+
+def _data_files(prefix: str | os.PathLike[str]) -> list[Path]:
+    place = Path(prefix)
+    return sorted(place.parent.glob(f"{glob.escape(place.name)}.data-?????-of-?????"))
 
 
 def format_of(path: Path) -> str:

@@ -74,7 +74,7 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
     """
     target = Path(path)
     side = target.with_name(target.name + SIDE_FILE)
-    with replacing(target, side) as [temporary, digest]:
+    with replacing(target, side, together=True) as [temporary, digest]:
         with open(temporary, "wb") as file:
             graph_def_writer.write(file, weights)
         again = read(temporary)
@@ -83,7 +83,6 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
         if wrong or again.variant != dataclasses.replace(weights.variant, epsilon=epsilon):
             raise CorruptFile(f"{target}: {', '.join(wrong[:4])} did not read back as written; check the disk.")
         digest.write_text(f"{_digest(temporary)}  {target.name}\n")
-        side.unlink(missing_ok=True)
 
 
 def _octets(array: np.ndarray) -> memoryview:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from inception.weights import wire
-from inception.weights.atomic import replacing
+from inception.weights.atomic import replacing, taking_turns
 from inception.weights.errors import CheckpointError, CorruptFile, UnsupportedFeature
 from inception.weights.sstable import RegularFile, masked_crc, read_table, write_table
 from inception.weights.stored import Shape, Stored
@@ -146,20 +146,21 @@ def write(prefix: _Path, arrays: Mapping[str, np.ndarray]) -> None:
     """
     prefix = os.fspath(prefix)
     tensors = writable(arrays, prefix)
-    count = _free_count(f"{prefix}.index")
-    shards = [_shard_name(prefix, number, count) for number in range(count)]
-    with replacing(*shards, f"{prefix}.index") as [*parts, index]:
-        for part in parts:
-            part.touch()
-        entries = _write_values(parts[0], tensors)
-        header = wire.encode_integer(1, count) + wire.encode_data(3, wire.encode_integer(1, 1))
-        with open(index, "wb") as file:
-            write_table(file, [(_HEADER, header), *entries])
-        check_written(read_files(index, parts), tensors, prefix)
-    folder, name = os.path.split(prefix)
-    for old in Path(folder).glob(f"{glob.escape(name)}.data-?????-of-?????"):
-        if old.name not in map(os.path.basename, shards):
-            old.unlink()
+    with taking_turns(Path(f"{prefix}.index")):
+        count = _free_count(f"{prefix}.index")
+        shards = [_shard_name(prefix, number, count) for number in range(count)]
+        with replacing(*shards, f"{prefix}.index") as [*parts, index]:
+            for part in parts:
+                part.touch()
+            entries = _write_values(parts[0], tensors)
+            header = wire.encode_integer(1, count) + wire.encode_data(3, wire.encode_integer(1, 1))
+            with open(index, "wb") as file:
+                write_table(file, [(_HEADER, header), *entries])
+            check_written(read_files(index, parts), tensors, prefix)
+        folder, name = os.path.split(prefix)
+        for old in Path(folder).glob(f"{glob.escape(name)}.data-?????-of-?????"):
+            if old.name not in map(os.path.basename, shards):
+                old.unlink()
 
 
 def _free_count(index: str) -> int:

@@ -17,9 +17,10 @@ from PIL import Image
 import inception
 from inception import features
 from inception import pictures as ways
-from inception.features import dataset
+from inception.features import dataset, task
 from inception.resize import resize
 from inception.variants import GOOGLE_2015, SLIM, TORCHVISION
+from inception.weights import atomic
 
 
 def files(out):
@@ -289,6 +290,31 @@ def test_two_at_once_are_refused(folder, extract, tmp_path):
     with dataset.locked(tmp_path / "out"), pytest.raises(ValueError, match="Another process is writing features into"):
         extract(folder, tmp_path / "out")
     assert extract(folder, tmp_path / "out").rows == 29
+
+
+def test_what_a_folder_holds_is_looked_at_under_the_lock(folder, extract, weights, tmp_path, monkeypatch):
+    """Another extraction begins and ends after the first look and before the lock."""
+    out, real = tmp_path / "out", task.made
+
+    def meanwhile(*arguments):
+        monkeypatch.undo()
+        extract(folder, out)
+        before.update(files(out))
+        return real(*arguments)
+
+    before = {}
+    monkeypatch.setattr(task, "made", meanwhile)
+    with pytest.raises(ValueError, match="holds features with a different weights"):
+        extract(folder, out, random_weights(weights.variant, 1))
+    assert files(out) == before
+
+
+def test_what_a_killed_writer_left_in_a_new_folder_is_no_other_file(folder, extract, tmp_path):
+    left = tmp_path / "out" / f"{atomic._HIDDEN}{atomic._HOST}-{'0' * 8}"
+    left.mkdir(parents=True)
+    assert dataset.described(tmp_path / "out") is None
+    extract(folder, tmp_path / "out")
+    assert not left.exists()
 
 
 def test_progress_counts_every_picture_once(folder, extract, tmp_path):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -19,9 +21,10 @@ from inception import classify
 from inception import pictures as pictures_
 from inception.cli import app
 from inception.networks import Network
-from inception.training import evaluate, finetune, folders, loop
+from inception.training import evaluate, finetune, finetuning, folders, loop
 from inception.training import network as networks
 from inception.training.finetuning import Diverged, Doubled, Result, compare_modes
+from inception.weights import atomic
 
 # The first rows of a narrow network, so that tracing takes no time.
 SMALL = {"size": 75, "end_point": "Mixed_5b", "unfreeze": "Conv2d_4a_3x3", "epochs": 2, "head_epochs": 4,
@@ -183,6 +186,45 @@ def test_a_run_killed_twice_resumes_to_the_numbers_of_another_process(run, pictu
     ]
     mine, theirs = arrays(run.out), arrays(out)
     assert all(np.array_equal(mine[place], theirs[place]) for place in mine)
+
+
+def test_a_folder_in_use_is_refused(run, pictures, weights, tmp_path):
+    out = tmp_path / "out"
+    with finetuning._locked(out), pytest.raises(ValueError, match="Another process is fine-tuning into .*out; wait"):
+        finetune(pictures, weights, out, **SMALL)
+    shutil.copytree(run.out, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with finetuning._locked(tmp_path / "run"), pytest.raises(ValueError, match="Another process is fine-tuning"):
+        finetune(pictures, weights, tmp_path / "run", **SMALL, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+@pytest.mark.parametrize("left", [".", "work", "work/lock", f"work/{atomic._HIDDEN}{atomic._HOST}-{'0' * 8}"])
+@pytest.mark.parametrize("resume", [True, False])
+def test_stopped_between_its_first_writes_it_begins_again(tmp_path, left, resume):
+    out = tmp_path / "out"
+    (out / left).mkdir(parents=True) if left != "work/lock" else out.joinpath("work").mkdir(parents=True)
+    if left == "work/lock":
+        (out / left).touch()
+    with finetuning._locked(out):
+        finetuning._begin(out, {"seed": 0}, resume)
+    assert sorted(path.name for path in (out / "work").iterdir()) == ["lock", "settings.json"]
+    (tmp_path / "mine" / "work").mkdir(parents=True)
+    (tmp_path / "mine" / "work" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files .work/thesis.txt."):
+        finetuning.check_target(tmp_path / "mine", resume)
+
+
+def test_resuming_notices_a_replaced_picture_by_its_content(run, pictures, weights, tmp_path):
+    """Of the same name, size and time."""
+    shutil.copytree(run.out, tmp_path / "run")
+    shutil.copytree(pictures, tmp_path / "pictures")
+    path = tmp_path / "pictures" / "red" / "damaged.jpg"
+    before = path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ValueError, match="has a fine-tuning with another pictures"):
+        finetune(tmp_path / "pictures", weights, tmp_path / "run", **SMALL, resume=True)
 
 
 def test_another_seed_gives_other_numbers(run, pictures, weights, tmp_path):

@@ -1,5 +1,7 @@
 """A folder per class: what is found, how it is split, what it weighs."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -113,7 +115,12 @@ def test_a_sample_has_its_part_of_every_class(tmp_path):
 def test_another_set_has_another_digest(animals):
     before = folders.read(animals).digest
     assert folders.read(animals).digest == before
-    (animals / "dog" / "1.JPG").write_bytes(b"another")
+    (animals / "dog" / "1.JPG").write_bytes(b"yy")  # of the same size
+    assert folders.read(animals).digest != before
+    (animals / "dog" / "1.JPG").write_bytes(b"xx")
+    assert folders.read(animals).digest == before
+    os.mkfifo(animals / "dog" / "3.jpg")  # which nobody may open, as it would wait
+    (animals / "dog" / "4.jpg").symlink_to("nowhere")
     assert folders.read(animals).digest != before
 
 

@@ -618,13 +618,13 @@ def test_a_killed_holder_of_the_lock_holds_nobody_up(site, a_file, tmp_path):
 def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path, monkeypatch):
     lock, true = tmp_path / "x.lock", file_lock.locks
     monkeypatch.setattr(file_lock, "locks", lambda descriptor: (lock.unlink(), true(descriptor))[1])
-    assert download._held(lock) is None
+    assert file_lock.held(lock) is None
     monkeypatch.setattr(file_lock, "locks", true)
-    os.close(download._held(lock))
+    os.close(file_lock.held(lock))
 
 
 def test_a_holder_that_does_nothing_is_not_waited_for_for_ever(a_file, tmp_path):
-    descriptor = download._held(tmp_path / "weights.h5.lock")
+    descriptor = file_lock.held(tmp_path / "weights.h5.lock")
     assert "Another process holds" in attempt(a_file, tmp_path, Patience(seconds=0.05))
     os.close(descriptor)
     assert attempt(a_file, tmp_path) is None
