@@ -217,7 +217,7 @@ def _clear(folder: Path) -> None:
 def _may_be_dead(entry: os.DirEntry[str]) -> bool:
     """Whether it is a hidden folder whose lock would be seen here."""
     found = _LEFT_OVER.fullmatch(entry.name)
-    return bool(found) and (found[1] == _HOST or time.time() - entry.stat().st_mtime > _DAY)
+    return found is not None and (found[1] == _HOST or time.time() - entry.stat().st_mtime > _DAY)
 
 
 def _clear_turn(lock: Path) -> None:

@@ -545,7 +545,7 @@ IMAGENET = [  # arguments, the words of ours where Keras raises a ValueError, No
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), IMAGENET, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("arguments", "words"), IMAGENET, ids=map(str, range(len(IMAGENET))))
 def test_imagenet_is_refused_where_keras_refuses_it_and_before_the_download(arguments, words, no_download):
     with pytest.raises(Fetched if words is None else ValueError) as caught:
         InceptionV3(weights="imagenet", **arguments)
