@@ -15,7 +15,7 @@ import numpy as np
 from inception import images, labels, names
 from inception.labels import Label
 from inception.variants import KERAS, Variant
-from inception.weights import CheckpointError, Weights, formats, hdf5, keras_config
+from inception.weights import CheckpointError, Weights, formats, hdf5, inert_json, keras_config
 from inception.weights.archive import Archive
 from inception.weights.canonical import written_variant
 
@@ -27,6 +27,9 @@ Preprocess = Callable[[np.ndarray], np.ndarray]
 MODEL = "model"  # a fine-tuned folder's files: model.keras, model.ckpt, model.json, model.labels.txt
 _UNSCALED = Variant(pixel_mean=(0.0, 0.0, 0.0), pixel_scale=(1.0, 1.0, 1.0))
 _BATCH = 16
+_SMALLEST, _LARGEST = 1, 1 << 14  # pixels of a side
+_DESCRIBED = {"network": str, "end_point": str, "size": int, "recipe": str, "upright": bool, "classes": list[str],
+              "variant": dict}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,13 @@ def _of_folder(folder: Path, source: Any, names_file: Any, recipe: str | None, s
         )
     if said["end_point"] == "PreLogits":
         file = folder / f"{MODEL}.keras" if Path(source).is_dir() else Path(source)
-        return Classifier(_model_of(formats.load(file), given.size), found, given)
+        weights = formats.load(file)
+        if weights.variant.num_classes != classes:
+            raise ValueError(
+                f"{file} has {weights.variant.num_classes} classes and {MODEL}.json beside it names {classes}; "
+                "run inception finetune again."
+            )
+        return Classifier(_model_of(weights, given.size), found, given)
     model = _cut(said["variant"], said["end_point"], given.size, classes)
     assign(model, folder / f"{MODEL}.keras")
     return Classifier(model, found, given)
@@ -192,18 +201,14 @@ def _of_folder(folder: Path, source: Any, names_file: Any, recipe: str | None, s
 def description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What a fine-tuned folder's model.json says: network, end_point, size, recipe, upright, variant, classes."""
     path = Path(folder) / f"{MODEL}.json"
-    kinds = {"network": str, "end_point": str, "size": int, "recipe": str, "upright": bool, "classes": list}
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        wrong = [name for name, wanted in kinds.items() if not isinstance(said[name], wanted)]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is {said[wrong[0]]!r}")
-        if not said["classes"] or not all(isinstance(name, str) for name in said["classes"]):
-            raise ValueError("classes are no names")
-        said["variant"] = written_variant(json.dumps(said["variant"]), os.fspath(path))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not say what was fine-tuned ({error}); run inception finetune again.") from error
-    return dict(said)
+    said = inert_json.side_file(path, _DESCRIBED, "run inception finetune again")
+    said["variant"] = written_variant(json.dumps(said["variant"]), os.fspath(path))
+    if not said["classes"] or not _SMALLEST <= said["size"] <= _LARGEST:
+        raise ValueError(
+            f"{path} says {len(said['classes'])} classes and pictures of {said['size']} pixels, which no fine-tuning "
+            "has; run inception finetune again."
+        )
+    return said
 
 
 def classifier(classes: int, seed: int = 0) -> Any:

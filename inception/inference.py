@@ -27,7 +27,7 @@ import numpy as np
 from inception import extras, images
 from inception import inference_plan as plans
 from inception.inference_plan import Plan
-from inception.weights import Weights, atomic, formats
+from inception.weights import Weights, atomic, formats, inert_json
 
 if TYPE_CHECKING:
     from inception.quantization import Agreement
@@ -288,9 +288,13 @@ def _quantized(weights: Weights, plan: Plan, settings: Settings, calibration: An
 # --- The fastest of them ---------------------------------------------------------------
 
 
-def cache_file() -> Path:
-    """Where the fastest engines are remembered: `inception/engines.json` in XDG_CACHE_HOME, else in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inception" / "engines.json"
+def cache_file() -> Path | None:
+    """Where the fastest engines are remembered: `inception/engines.json` in XDG_CACHE_HOME, else in ~/.cache.
+
+    None for a user who has no home folder.
+    """
+    folder = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return None if folder.startswith("~") else Path(folder) / "inception" / "engines.json"
 
 
 def _fastest(plan: Plan, settings: Settings) -> tuple[str, Runner]:
@@ -350,19 +354,22 @@ def measured(runners: Mapping[str, Runner], images: np.ndarray) -> dict[str, flo
 
 def _remembered() -> dict[str, str]:
     """What is in the cache; nothing where it is missing or no longer readable."""
-    try:
-        found = json.loads(cache_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if (file := cache_file()) is None:
         return {}
-    return found if isinstance(found, dict) else {}
+    try:
+        return inert_json.side_file(file, {})
+    except ValueError:
+        return {}
 
 
 def _remember(key: str, engine: str) -> None:
     """Adds to the cache; where it cannot be written, the next process measures again."""
+    if (file := cache_file()) is None:
+        return
     entries = list((_remembered() | {key: engine}).items())[-_MOST_REMEMBERED:]
     try:
-        cache_file().parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(cache_file()) as (temporary,):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(file) as (temporary,):
             temporary.write_text(json.dumps(dict(entries), indent=1), encoding="utf-8")
     except OSError:
         return

@@ -12,8 +12,8 @@ import inception
 PACKAGE = Path(inception.__file__).parent
 # A module may import from rooms of a lower number, and from its own.
 ROOMS = {"architecture": 0, "variants": 1, "names": 2, "weights": 3, "images": 3, "labels": 3, "builders": 4,
-         "extras": 0, "inference_plan": 3, "verify": 5, "classify": 5, "quiet": 5, "inference": 5, "quantization": 5,
-         "export": 5, "features": 5, "training": 5, "visualize": 5, "cli": 6}  # fmt: skip
+         "extras": 0, "foreign": 0, "inference_plan": 3, "verify": 5, "classify": 5, "quiet": 5, "inference": 5,
+         "quantization": 5, "export": 5, "features": 5, "training": 5, "visualize": 5, "cli": 6}  # fmt: skip
 NUMPY_AT_MOST = ("architecture.py", "variants.py", "names.py", "weights/plan.py", "weights/stored.py")
 HEAVY = {"tensorflow", "keras", "tf_slim", "h5py", "torch", "tf_keras", "onnx", "onnxruntime", "openvino", "nncf",
          "ai_edge_litert", "sklearn", "matplotlib", "pyarrow", "ray"}  # fmt: skip

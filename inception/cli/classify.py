@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from inception.cli.terminal import USE, app, imagenet, load, out, working
+from inception.foreign import LONGEST_NAME, safe
 
 
 @app.command(rich_help_panel=USE)
@@ -39,7 +40,8 @@ def classify(
         network = classifier_of(source, names_file=labels, recipe=recipe)
         scores = classify_with(network, pictures)
     for picture, row in zip(pictures, scores, strict=True):
-        out.print(f"\n{picture}")
+        out.print()
+        out.print(f"{picture}")
         out.print(predictions_table(names.top(row, network.labels, top)))
 
 
@@ -47,5 +49,5 @@ def predictions_table(best: list[Any]) -> Table:
     """The best classes of one picture, a bar each."""
     table = Table.grid(padding=(0, 2))
     for label, score in best:
-        table.add_row(f"{score:7.2%}", "#" * round(score * 40), label.name, label.wnid)
+        table.add_row(f"{score:7.2%}", "#" * round(score * 40), safe(label.name, LONGEST_NAME), label.wnid)
     return table

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from inception.cli.terminal import FILES, Source, app, err, load, out, working
+from inception.cli.terminal import FILES, Source, app, complain, load, out, working
 from inception.cli.weights import differences_table
 
 
@@ -46,7 +46,7 @@ def export_file(
         with working(f"writing and proving {target}"):
             made = export.export(weights, target, **options, calibration=pictures, lowest_agreement=lowest)
     except export.Unproven as error:
-        err.print(f"inception: {error}", style="red", markup=False)
+        complain(error)
         raise typer.Exit(1) from error
     out.print(f"{source} -> {target}: {made.kind}, {precision}, {', '.join(made.plan.end_points)}")
     if made.agreement:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import USE, app, err, imagenet, load, noted, out
+from inception.cli.terminal import USE, app, complain, err, imagenet, load, noted, out
 
 if TYPE_CHECKING:
     from inception.features import Summary
@@ -45,7 +45,8 @@ def features(
 
     extras.load("pyarrow")
     loaded = load(imagenet() if weights == "imagenet" else weights)
-    if engine == "tensorflow" or (engine == "auto" and not inference.cache_file().exists()):
+    remembered = inference.cache_file()
+    if engine == "tensorflow" or (engine == "auto" and not (remembered and remembered.exists())):
         quiet.import_tensorflow()
     options: dict[str, Any] = {"end_points": endpoint.split(","), "pool": pool, "recipe": recipe, "engine": engine}
     options |= {"size": size, "batch": batch, "threads": threads, "workers": workers, "upright": upright}
@@ -55,10 +56,10 @@ def features(
             summary = features.extract(source, target, loaded, **options, progress=progress)
     except KeyboardInterrupt:
         done, total = dataset.finished(target)
-        err.print(f"inception: stopped; {done:,} of {total:,} pictures are in {target}. The same command goes on.")
+        complain(f"stopped; {done:,} of {total:,} pictures are in {target}. The same command goes on.")
         raise typer.Exit(130) from None
     for line in _lines(summary):
-        out.print(line, markup=False)
+        out.print(line)
 
 
 @contextlib.contextmanager
@@ -69,9 +70,9 @@ def _bar() -> Iterator[Callable[[int, int, int], None]]:
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[speed]}", markup=False),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[errors]}", style="yellow"),
+        TextColumn("{task.fields[errors]}", style="yellow", markup=False),
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=None, speed="starting", errors="")

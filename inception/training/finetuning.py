@@ -41,7 +41,7 @@ from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
 from inception.training.loop import Epoch, Stage, State
 from inception.training.network import AUGMENTATIONS, BatchNorm, Network
-from inception.weights import Weights
+from inception.weights import Weights, inert_json
 from inception.weights.atomic import replacing
 
 if TYPE_CHECKING:
@@ -246,10 +246,7 @@ def _begin(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
         raise ValueError(f"{place} is a file; expected a folder for the fine-tuning.")
     file = place / _WORK / _SETTINGS
     if file.is_file():
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file} is damaged ({error}); delete {place}, or give another folder.") from error
+        before = inert_json.side_file(file, {}, f"delete {place}, or give another folder")
         if not resume:
             raise ValueError(f"{place} has a fine-tuning already; resume it (--resume), or give another folder.")
         for name, value in settings.items():

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from inception.weights import graph_nodes, published, sanity
+from inception.weights import graph_nodes, published, sanity, sstable
 from inception.weights.archive import Archive
 from inception.weights.canonical import Weights
-from inception.weights.errors import CheckpointError, UnsupportedFeature
+from inception.weights.errors import CheckpointError, ResourceLimit, UnsupportedFeature
 from inception.weights.sanity import DoubtfulWeights, UnverifiedFile
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -57,6 +57,16 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
     Raises `CheckpointError` (a ValueError) with one sentence for anything else.
     """
     place = _checkpoint_in(published.located(path))
+    try:
+        with sstable.one_version():
+            weights = _read(place, moving_averages, exclude)
+    except MemoryError as error:
+        raise ResourceLimit(f"{place}: there is not enough memory to read it; free some and try again.") from error
+    return _doubted(weights)
+
+
+def _read(place: str, moving_averages: bool, exclude: Sequence[str]) -> Weights:
+    """What `load` returns. What tells the format, what the digest is of and what is read are the same bytes."""
     module = recognise(place)
     options = {"moving_averages": moving_averages, "exclude": exclude} if moving_averages or exclude else {}
     if options and module.__name__ != f"{__package__}.slim_checkpoint":
@@ -68,7 +78,9 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
     if known is not None:
         source = dataclasses.replace(weights.source, integrity="digest", published=known.id)
         weights = dataclasses.replace(weights, variant=known.variant_of(weights.variant), source=source)
-    return _doubted(weights)
+    if os.path.isfile(place):
+        sstable.RegularFile(place).check()
+    return weights
 
 
 def _doubted(weights: Weights) -> Weights:
@@ -97,10 +109,8 @@ def recognise(path: str) -> ModuleType:
     if not Path(path).is_file():
         raise CheckpointError(f"{path} does not exist; give the path of a weight file, the prefix of a checkpoint, "
                               "or an id that `inception published` lists.")  # fmt: skip
-    with open(path, "rb") as file:
-        head = file.read(1024)
-        file.seek(max(0, os.path.getsize(path) - 8))
-        tail = file.read(8)
+    file = sstable.RegularFile(path)
+    head, tail = (b"".join(file.pieces(start, size)) for start, size in ((0, 1024), (max(0, file.size - 8), 8)))
     if head.startswith(_HDF5):
         return _module("keras_archive")  # the three HDF5 layouts differ inside only
     if tail == _TABLE_END:
@@ -168,8 +178,8 @@ def _checkpoint_in(path: str | os.PathLike[str]) -> str:
     state = Path(path) / "checkpoint"
     if not state.is_file():
         return os.fspath(path)
-    with open(state, "rb") as file:
-        line = re.search(rb'^model_checkpoint_path: "([^"]+)"', file.read(65_536))
+    head = b"".join(sstable.RegularFile(state).pieces(0, 65_536))
+    line = re.search(rb'^model_checkpoint_path: "([^"]+)"', head)
     if line is None:
         raise CheckpointError(f"{state} names no checkpoint; give the checkpoint's own path.")
     return os.fspath(Path(path) / Path(line[1].decode(errors="replace")).name)
