@@ -29,6 +29,7 @@ import numpy as np
 
 from inception import extras
 from inception.features.reading import Read, Stamp
+from inception.foreign import safe
 from inception.weights import atomic, file_lock, inert_json
 
 EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
@@ -156,7 +157,7 @@ def _short(was: Any, new: Any) -> tuple[str, str]:
         names = ["count"] if "count" in names else names
         was, new = ({name: values.get(name) for name in names} for values in (was, new))
     texts = [value if isinstance(value, str) else json.dumps(value) for value in (was, new)]
-    return texts[0][:80], texts[1][:80]
+    return safe(texts[0], 80), safe(texts[1], 80)
 
 
 @contextlib.contextmanager
@@ -328,7 +329,7 @@ def _whole(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
 
 def _sentence(path: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
+    reason = safe(" ".join(str(error).split()), 200)
     return f"{path} is damaged ({reason}); delete it and run the same extraction again."
 
 

@@ -34,6 +34,7 @@ import inception
 from inception import extras, features
 from inception.classify import MODEL, Classifier, Preprocess, classifier
 from inception.features.dataset import shown
+from inception.foreign import safe
 from inception.labels import Label
 from inception.training import evaluation, folders, loop
 from inception.training import network as networks
@@ -252,8 +253,8 @@ def _begin(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
         for name, value in settings.items():
             if before.get(name) != value:
                 raise ValueError(
-                    f"{place} has a fine-tuning with another {name} ({str(before.get(name))[:60]}, now "
-                    f"{str(value)[:60]}); resume it with the same, or give another folder."
+                    f"{place} has a fine-tuning with another {name} ({safe(before.get(name), 60)}, now "
+                    f"{safe(value, 60)}); resume it with the same, or give another folder."
                 )
         return
     if place.is_dir() and (others := sorted(os.listdir(place))):

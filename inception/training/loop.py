@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inception.classify import Input
+from inception.foreign import safe
 from inception.training.folders import Pictures
 from inception.weights import inert_json, npz
 from inception.weights.archive import Archive
@@ -178,7 +179,7 @@ def _restore(
         state = _state(npz.text(found["state"], "state", str(file), _LONGEST_STATE), file.stem)
         arrays = {name: found[name].read() for name in wanted}
     except ValueError as error:
-        told = reason(error, str(file))
+        told = safe(reason(error, str(file)), 500)
         raise ValueError(f"{file} is damaged ({told}); delete it, and the stage starts again.") from error
     _assign(everything, arrays)
     return state, {name: arrays[f"best {name}"] for name in moving}
