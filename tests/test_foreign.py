@@ -16,9 +16,9 @@ from inception.variants import Variant
 from inception.weights import CheckpointError
 
 PIECES = ["[/x]", "[red]", "[/red]", "[link=http://a.b]", "[bold", "\\[", ":smile:", "\x1b[31m", "\x1b]0;title\x07",
-          "\x9b2J", "\r", "\n", "\t", "\b", "\x7f", "\u202e", "\u2066", "\u200f", "\u061c", "\u2028", "\u200b", "\ufeff", "\U000e0041",
+          "\x9b2J", "\r", "\n", "\t", "\b", "\x7f", "\u202e", "\u2066", "\u200f", "\u061c", "\u2028", "\u200b",
           "<script>alert(1)</script>", '"><img src=x onerror=y>', "&amp;", "$\\frac{", "{0}", "%s", "é", "名", "שלום",
-          "a b"]  # fmt: skip
+          "a b", "\U000e0041", "\ufeff"]  # fmt: skip
 
 
 def names(count=200, *, file=False):

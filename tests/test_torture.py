@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torture
+import torture_sides
 import torture_writers
 
 
@@ -22,3 +23,10 @@ def test_killed_writers_leave_the_old_file_or_the_new(name):
 @pytest.mark.parametrize("name", ["x.h5", "x.keras", "x.ckpt", "x.safetensors"])
 def test_a_full_disk_leaves_the_old_file(name):
     assert set(torture_writers.full_disk(name, 5)) == {"old"}
+
+
+@pytest.mark.parametrize("name", list(torture_sides.FILES))
+def test_a_damaged_side_file_is_one_sentence_or_passed_over(name):
+    counts = torture_sides.torture(name, cases=60, seed=1)
+    assert counts["taken"] + counts["refused"] == 60, counts
+    assert counts["refused"] >= 10

@@ -92,7 +92,7 @@ def archive(members: dict[str, bytes], said: Any, chance: random.Random) -> byte
     if kind == 0:
         del found[name]
     elif kind == 1:
-        other = chance.choice(["x.npy", "", "../x.npy", "state", "state.npy\n", "best x.npy", "\x1b.npy"])
+        other = chance.choice(["x.npy", "x", "../x.npy", "state", "state.npy\n", "best x.npy", "\x1b.npy"])
         found[other] = found.pop(name)
     elif kind == 2:
         header = chance.choice(HEADERS).encode("latin-1")

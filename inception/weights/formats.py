@@ -60,9 +60,9 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
     try:
         with sstable.one_version():
             weights = _read(place, moving_averages, exclude)
+        return _doubted(weights)
     except MemoryError as error:
         raise ResourceLimit(f"{place}: there is not enough memory to read it; free some and try again.") from error
-    return _doubted(weights)
 
 
 def _read(place: str, moving_averages: bool, exclude: Sequence[str]) -> Weights:

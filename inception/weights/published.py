@@ -369,10 +369,10 @@ def _home(known: Published) -> Path | None:
 
 
 def _own_folder() -> Path | None:
-    own = os.environ.get("INCEPTION_WEIGHTS_DIR")
-    return Path(os.path.expanduser(own)) if own else None
+    own = os.path.expanduser(os.environ.get("INCEPTION_WEIGHTS_DIR", ""))
+    return None if own.startswith("~") or not own else Path(own)  # for a user without a home the ~ stays
 
 
 def _keras_cache() -> Path | None:
     base = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-    return None if base.startswith("~") else Path(base) / "models"  # a user without a home keeps the ~
+    return None if base.startswith("~") else Path(base) / "models"
