@@ -26,7 +26,7 @@ def names(count=200, *, file=False):
     chance = random.Random(0)
     pieces = [*PIECES, "\udc80", "\udcff"] if file else PIECES
     made = [f"{i}{''.join(chance.sample(pieces, 3))}" for i in range(count)]
-    made[7] = "7" + "x" * (150 if file else 100_000)
+    made[1] = "1" + "x" * (150 if file else 100_000)
     return [name.replace("/", "\\") for name in made] if file else made
 
 

@@ -188,6 +188,7 @@ def state(place: Path) -> tuple[Path, Callable[[random.Random], bytes], Callable
     def read() -> None:
         state, best = loop._restore(file, everything, moving)
         assert state.best <= len(state.history) and best.keys() == moving.keys()
+        assert all(isinstance(number, int | float) for row in state.history for number in dataclasses.astuple(row)[1:])
 
     read()
     return file, lambda chance: archive(members, said, chance), read

@@ -104,11 +104,6 @@ class RegularFile:
         for at in range(start, stop, _MEBIBYTE):
             yield self.fetch(at, (min(_MEBIBYTE, stop - at),), np.dtype(np.uint8), self.name).tobytes()
 
-    def check(self) -> None:
-        """Raises `CorruptFile` when the file is no longer the one that was read."""
-        with self._opened():
-            pass
-
     @contextlib.contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
         try:
