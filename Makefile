@@ -63,3 +63,4 @@ torture: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python tests/torture.py
 	PYTHONPATH=tests $(BIN)/python tests/torture_writers.py
 	PYTHONPATH=tests $(BIN)/python tests/torture_features.py
+	PYTHONPATH=tests $(BIN)/python tests/torture_sides.py

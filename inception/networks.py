@@ -27,13 +27,14 @@ from inception.brief import one_line
 from inception.labels import Label
 from inception.pictures import ImageLike, Picture, Preprocess
 from inception.variants import Variant
-from inception.weights import CheckpointError, Weights, formats, hdf5, keras_config
+from inception.weights import CheckpointError, Weights, formats, hdf5, inert_json, keras_config
 from inception.weights.archive import Archive
 from inception.weights.canonical import written_variant
 
 if TYPE_CHECKING:
     import keras
 
+_DESCRIBED = {"network": str, "end_point": str, "picture": dict, "classes": list[str], "variant": dict}
 MODEL = "model"  # a fine-tuned folder's files: model.keras, model.ckpt, model.json, model.labels.txt
 # Layers that leave the range of their input alone at inference.
 _PASSING = ("Dropout", "SpatialDropout", "Gaussian", "Alpha", "Identity", "Random", "InputLayer", "ActivityReg")
@@ -279,6 +280,11 @@ def _of_folder(folder: Path, path: Path) -> Network:
     picture: Picture = said["picture"]
     if said["end_point"] == "PreLogits":
         weights = formats.load(folder / f"{MODEL}.keras" if path.is_dir() else path)
+        if weights.variant.num_classes != len(labels):
+            raise ValueError(
+                f"{weights.source.path} has {weights.variant.num_classes} classes and {MODEL}.json beside it names "
+                f"{len(labels)}; run inception finetune again."
+            )
         return Network(os.fspath(path), picture, labels, weights)
     model = cut(said["variant"], said["end_point"], picture, len(labels))
     assign(model, folder / f"{MODEL}.keras")
@@ -288,19 +294,15 @@ def _of_folder(folder: Path, path: Path) -> Network:
 def description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What a fine-tuned folder's model.json says: network, end_point, picture, variant, classes."""
     path = Path(folder) / f"{MODEL}.json"
-    kinds = {"network": str, "end_point": str, "picture": dict, "classes": list}
+    said = inert_json.side_file(path, _DESCRIBED, "run inception finetune again")
+    said["variant"] = written_variant(json.dumps(said["variant"]), os.fspath(path))
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        wrong = [name for name, wanted in kinds.items() if not isinstance(said[name], wanted)]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is {said[wrong[0]]!r}")
-        if not said["classes"] or not all(isinstance(name, str) for name in said["classes"]):
-            raise ValueError("classes are no names")
-        said["variant"] = written_variant(json.dumps(said["variant"]), os.fspath(path))
         said["picture"] = pictures.from_json(said["picture"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not say what was fine-tuned ({error}); run inception finetune again.") from error
-    return dict(said)
+    except ValueError as error:
+        raise ValueError(f"{path} is not as it was written ({error}); run inception finetune again.") from error
+    if not said["classes"]:
+        raise ValueError(f"{path} says no classes, which no fine-tuning has; run inception finetune again.")
+    return said
 
 
 def classifier(classes: int, seed: int = 0) -> Any:

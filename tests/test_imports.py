@@ -11,10 +11,10 @@ import inception
 
 PACKAGE = Path(inception.__file__).parent
 # A module may import from rooms of a lower number, and from its own.
-ROOMS = {"architecture": 0, "arguments": 0, "brief": 0, "extras": 0, "quiet": 0, "resize": 0, "variants": 1,
-         "images": 1, "pictures": 2, "names": 2, "weights": 3, "labels": 3, "inference_plan": 3, "builders": 4,
-         "networks": 5, "inference": 6, "quantization": 6, "verify": 6, "classify": 6, "features": 7, "export": 7,
-         "training": 8, "visualize": 8, "cli": 9}  # fmt: skip
+ROOMS = {"architecture": 0, "arguments": 0, "brief": 0, "extras": 0, "foreign": 0, "quiet": 0, "resize": 0,
+         "variants": 1, "images": 1, "pictures": 2, "names": 2, "weights": 3, "labels": 3, "inference_plan": 3,
+         "builders": 4, "networks": 5, "inference": 6, "quantization": 6, "verify": 6, "classify": 6, "features": 7,
+         "export": 7, "training": 8, "visualize": 8, "cli": 9}  # fmt: skip
 NUMPY_AT_MOST = ("architecture.py", "variants.py", "names.py", "weights/plan.py", "weights/stored.py")
 HEAVY = {"tensorflow", "keras", "tf_slim", "h5py", "torch", "tf_keras", "onnx", "onnxruntime", "openvino", "nncf",
          "ai_edge_litert", "sklearn", "matplotlib", "pyarrow", "ray"}  # fmt: skip

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torture
+import torture_sides
 import torture_writers
 
 
@@ -27,3 +28,10 @@ def test_a_full_disk_leaves_the_old_file(name):
 @pytest.mark.parametrize("name", ["x.npz", "x.ckpt", "x.pb", "x.h5"])
 def test_many_writers_of_one_target_all_succeed(name):
     assert set(torture_writers.crowd(name, 12)) <= {"old", "new", "exit 0"}
+
+
+@pytest.mark.parametrize("name", list(torture_sides.FILES))
+def test_a_damaged_side_file_is_one_sentence_or_passed_over(name):
+    counts = torture_sides.torture(name, cases=60, seed=1)
+    assert counts["taken"] + counts["refused"] == 60, counts
+    assert counts["refused"] >= 10

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from inception.cli.terminal import USE, Way, app, network, out, working
+from inception.foreign import LONGEST_NAME, safe
 
 
 @app.command(rich_help_panel=USE)
@@ -35,7 +36,8 @@ def classify(
         classifier = classifier_of(found)
         scores = classify_with(classifier, pictures)
     for path, row in zip(pictures, scores, strict=True):
-        out.print(f"\n{path}")
+        out.print()
+        out.print(f"{path}")
         out.print(predictions_table(names.top(row, classifier.labels, top)))
 
 
@@ -43,5 +45,5 @@ def predictions_table(best: list[Any]) -> Table:
     """The best classes of one picture, a bar each."""
     table = Table.grid(padding=(0, 2))
     for label, score in best:
-        table.add_row(f"{score:7.2%}", "#" * round(score * 40), label.name, label.wnid)
+        table.add_row(f"{score:7.2%}", "#" * round(score * 40), safe(label.name, LONGEST_NAME), label.wnid)
     return table

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from inception.cli.terminal import FILES, Force, Source, Way, app, err, network, out, working
+from inception.cli.terminal import FILES, Force, Source, Way, app, complain, network, out, working
 from inception.cli.weights import differences_table
 
 
@@ -49,7 +49,7 @@ def export_file(
         with working(f"writing and proving {target}"):
             made = export.export(found, target, **options, calibration=pictures, lowest_agreement=lowest)
     except export.Unproven as error:
-        err.print(f"inception: {error}", style="red", markup=False)
+        complain(error)
         raise typer.Exit(1) from error
     out.print(f"{source} -> {target}: {made.kind}, {precision}, {', '.join(made.plan.end_points)}")
     if made.agreement:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import USE, Way, app, err, network, noted, out
+from inception.cli.terminal import USE, Way, app, complain, err, network, noted, out
 
 if TYPE_CHECKING:
     from inception.features import Summary
@@ -53,10 +53,10 @@ def features(
             summary = features.extract(source, target, loaded, **options, progress=progress)
     except KeyboardInterrupt:
         done, total = dataset.finished(target)
-        err.print(f"inception: stopped; {done:,} of {total:,} pictures are in {target}. The same command goes on.")
+        complain(f"stopped; {done:,} of {total:,} pictures are in {target}. The same command goes on.")
         raise typer.Exit(130) from None
     for line in _lines(summary):
-        out.print(line, markup=False)
+        out.print(line)
 
 
 @contextlib.contextmanager
@@ -67,9 +67,9 @@ def _bar() -> Iterator[Callable[[int, int, int], None]]:
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[speed]}", markup=False),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[errors]}", style="yellow"),
+        TextColumn("{task.fields[errors]}", style="yellow", markup=False),
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=None, speed="starting", errors="")

@@ -9,10 +9,13 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
+from rich.text import Text
+
+from inception.foreign import safe
 
 if TYPE_CHECKING:
     from inception.networks import Network
@@ -25,8 +28,31 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_WIDEST = 1000  # columns of a table in a pipe, where nobody's terminal is the limit
+
+
+class Plain(Console):
+    """A stream on which a text is shown and never obeyed: no markup, no emoji names, no controls (`foreign.safe`).
+
+    That holds for every string that is printed, a table's cells and headings included.
+    """
+
+    def __init__(self, stream: TextIO, **options: Any) -> None:
+        columns = None if stream.isatty() or "COLUMNS" in os.environ else _WIDEST
+        super().__init__(highlight=False, width=columns, **options)
+
+    def render_str(self, text: str, *, style: Any = "", justify: Any = None, overflow: Any = None, **_: Any) -> Text:
+        return Text(safe(text), style, justify=justify, overflow=overflow)
+
+
+out = Plain(sys.stdout, soft_wrap=not sys.stdout.isatty())
+err = Plain(sys.stderr, stderr=True, soft_wrap=True)
+
+
+def complain(error: object) -> None:
+    """What ends a command, as one sentence."""
+    err.print(f"inception: {error}", style="red")
+
 
 # The groups of verbs in the help.
 FILES, USE, SEE = "Weight files", "What people do with the network", "What the network sees"
@@ -51,7 +77,7 @@ def fetched(known: Published) -> Path:
 
     from inception.weights import download
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
     task, began = bar.add_task(known.file), time.perf_counter()
 
@@ -97,7 +123,7 @@ def noted() -> Iterator[None]:
         yield
     for warning in caught:
         if issubclass(warning.category, UserWarning):
-            err.print(f"note: {warning.message}", style="yellow", markup=False)
+            err.print(f"note: {warning.message}", style="yellow")
 
 
 @contextlib.contextmanager
@@ -106,5 +132,5 @@ def working(what: str) -> Iterator[None]:
     if not err.is_terminal:
         yield
         return
-    with err.status(what):
+    with err.status(Text(safe(what))):
         yield

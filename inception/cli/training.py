@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from inception.cli.terminal import USE, Force, Way, app, err, network, noted, out, working
+from inception.foreign import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def finetune(
             engine=engine,
             seed=seed,
             resume=resume,
-            say=lambda line: err.print(line, markup=False),
+            say=lambda line: err.print(line),
         )
     out.print(f"{target}: {result.accuracy:.1%} of {len(result.evaluation.pictures)} held-out pictures are right")
     out.print(
@@ -141,7 +142,7 @@ def evaluate(
     out.print(_summary(found))
     out.print(_classes(found))
     for path, reason in found.skipped:
-        err.print(f"skipped: {path}: {reason}", style="yellow", markup=False)
+        err.print(f"skipped: {path}: {reason}", style="yellow")
     if errors:
         _write_errors(found, errors)
 
@@ -169,7 +170,7 @@ def _classes(found: Evaluation) -> Table:
     if len(rows) > _MOST_CLASSES:
         rows.sort(key=lambda row: row[1][0] / row[1][1])
     for name, (right, count) in rows[:_MOST_CLASSES]:
-        table.add_row(name, str(right), str(count), f"{right / count:.1%}")
+        table.add_row(safe(name, LONGEST_NAME), str(right), str(count), f"{right / count:.1%}")
     if len(rows) > _MOST_CLASSES:
         table.add_row(f"and {len(rows) - _MOST_CLASSES} better ones", "", "", "")
     return table

@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inception.cli.terminal import SEE, Force, Way, app, err, network, out, working
+from inception.foreign import LONGEST_NAME, safe
 
 if TYPE_CHECKING:
     from inception.labels import Label
@@ -49,7 +50,7 @@ def activations(
     for name, maps in found.maps.items():
         height, width, depth = maps.shape
         dead = int(found.dead[name].sum())
-        out.print(f"{name:<16}{height} x {width} x {depth}, {dead} dead for this picture", markup=False)
+        out.print(f"{name:<16}{height} x {width} x {depth}, {dead} dead for this picture")
     _made(output, began)
 
 
@@ -93,7 +94,7 @@ def filters(
         sections.append(found.section())
         dead = f"dead: {', '.join(map(str, found.channels[found.dead]))}" if found.dead.any() else "none is dead"
         rise = f"mean value {found.losses[:, 0].mean():.3g} -> {found.losses[:, -1].mean():.3g}"
-        out.print(f"{name:<16}{len(found.channels)} channels, {rise}; {dead}", markup=False)
+        out.print(f"{name:<16}{len(found.channels)} channels, {rise}; {dead}")
     pictures.save(pictures.sheet(sections, 6, size), output)
     _made(output, began)
 
@@ -122,7 +123,7 @@ def gradcam(
         cam.save(output, table)
     peak = divmod(int(cam.heat.argmax()), cam.heat.shape[1])
     where = "nothing there speaks for it, so its map is zero" if cam.empty else f"most at pixel {peak[1]}, {peak[0]}"
-    out.print(f"{table[cam.label].name}: {cam.outputs[cam.label]:.2%} at {cam.point}; {where}", markup=False)
+    out.print(f"{safe(table[cam.label].name, LONGEST_NAME)}: {cam.outputs[cam.label]:.2%} at {cam.point}; {where}")
     _made(output, began)
 
 
@@ -157,7 +158,7 @@ def dream(
             label = f"octave {step.octave}/{step.octaves}, {step.size[1]} x {step.size[0]}, loss {step.loss:.4g}"
             move((step.octave - 1) * step.steps + step.step, step.octaves * step.steps, label)
             if not err.is_terminal and (step.step == step.steps or time.perf_counter() - last[0] > 10):
-                err.print(f"{label}, step {step.step}/{step.steps}", markup=False)
+                err.print(f"{label}, step {step.step}/{step.steps}")
                 last[0] = time.perf_counter()
 
         dreamt = deepdream(found, image, chosen, tile=tile, seed=seed, progress=show)
@@ -190,7 +191,7 @@ def report(
 
     with working("looking"):
         page = write(image, found, output, points=point or DEFAULT_POINTS, classes=top)
-    out.print(f"made {page}, {page.stat().st_size / 1e6:.1f} MB, in {time.perf_counter() - began:.1f} s", markup=False)
+    out.print(f"made {page}, {page.stat().st_size / 1e6:.1f} MB, in {time.perf_counter() - began:.1f} s")
 
 
 # --- Shared ----------------------------------------------------------------------------
@@ -259,10 +260,10 @@ class _bar:
     """A progress bar on a terminal; call it with (done, all, words)."""
 
     def __init__(self, what: str) -> None:
-        self._what = what
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        self._what = safe(what, LONGEST_NAME)
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
         self._bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-        self._task = self._bar.add_task(what, total=None)
+        self._task = self._bar.add_task(self._what, total=None)
 
     def __enter__(self) -> Callable[..., None]:
         self._bar.start()
@@ -280,4 +281,4 @@ def _made(path: Path, began: float) -> None:
 
     with Image.open(path) as picture:
         size = f"{picture.width} x {picture.height}"
-    out.print(f"made {path}, {size}, in {time.perf_counter() - began:.1f} s", markup=False)
+    out.print(f"made {path}, {size}, in {time.perf_counter() - began:.1f} s")

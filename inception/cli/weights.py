@@ -123,7 +123,8 @@ def verify(
             rows = verification.differences(verification.end_points(first, pixels, builder), theirs)
         else:
             rows = verification.compare(first, second, pixels)
-    out.print(f"a: {a} ({builder} builder)\nb: {b or a} ({other})")
+    out.print(f"a: {a} ({builder} builder)")
+    out.print(f"b: {b or a} ({other})")
     _verdict(rows, tolerance, verification.reasons(first, second))
 
 
@@ -165,17 +166,20 @@ def published_files(
 
     if id is None:
         out.print(_published_table(published.FILES))
-        out.print(_PUBLISHED_KEY)
+        out.print()
+        for line in _PUBLISHED_KEY:
+            out.print(line)
         return
     if (known := published.find(id)) is None:
         raise CheckpointError(f"{id} is no id of a published file; `inception published` lists them.")
     for name, value in _published_facts(known):
-        out.print(f"{name:<15}{value or 'unknown'}", markup=False, soft_wrap=True)
+        out.print(f"{name:<15}{value or 'unknown'}", soft_wrap=True)
 
 
-_PUBLISHED_KEY = """
-here     no: downloaded when it is asked for; by hand: fetch it and give its path; unread: no reader here takes it
-digest   sha256/8: only the first 8 digits are known; enough to recognise a file, not to tell a forgery"""
+_PUBLISHED_KEY = (
+    "here     no: downloaded when it is asked for; by hand: fetch it and give its path; unread: no reader takes it",
+    "digest   sha256/8: only the first 8 digits are known; enough to recognise a file, not to tell a forgery",
+)
 
 
 def _published_table(files: Iterable[Published]) -> Table:

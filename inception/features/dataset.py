@@ -17,7 +17,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,8 @@ import numpy as np
 from inception import extras
 from inception.brief import one_line
 from inception.features.reading import Read, Stamp
-from inception.weights import atomic, file_lock
+from inception.foreign import safe
+from inception.weights import atomic, file_lock, inert_json
 
 EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
 _SHARD = b"inception_shard"  # metadata of a shard's footer
@@ -47,6 +50,12 @@ FIELDS = {
     "shard_rows": "rows of a shard",
     "pictures": "list of pictures",
 }
+
+
+# What is read of it, and not compared alone.
+_KINDS = {"picture": dict, "end_points": list[str], "engine": str, "shard_rows": int, "pictures": dict,
+          "shapes": dict[str, list[int]]}  # fmt: skip
+_MOST_VALUES = 1 << 28  # of an end point of a picture
 
 
 class Damaged(ValueError):
@@ -100,21 +109,29 @@ def described(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     place = Path(folder)
     if place.exists() and not place.is_dir():
         raise ValueError(f"{place} is a file; expected a folder for the features.")
-    parts = sorted(place.glob("part-*.parquet"))
-    try:
-        found = json.loads((place / EXTRACTION).read_text(encoding="utf-8"))
-        if isinstance(found, dict) and found.keys() >= FIELDS.keys():
-            return found
-    except FileNotFoundError:
-        others = [name for name in _names(place) if not name.startswith("_") and not atomic.is_ours(name)]
-        if others and not parts:
-            raise ValueError(f"{place} holds other files ({others[0]}); give a new or an empty folder.") from None
-    except ValueError:
-        pass  # a torn or zeroed file: the shards say the same
-    for part in parts:
+    # The shards before the file beside them, which has no checksum.
+    for part in sorted(place.glob("part-*.parquet")):
         with contextlib.suppress(Damaged), _opened(part) as file:
             return _said(file, part)[0]
-    return None
+    if not (place / EXTRACTION).exists():
+        others = [name for name in _names(place) if not name.startswith("_") and not atomic.is_ours(name)]
+        if others:
+            raise ValueError(f"{place} holds other files ({others[0]}); give a new or an empty folder.")
+        return None
+    try:
+        return _checked(inert_json.side_file(place / EXTRACTION, {}))
+    except ValueError:
+        return None  # torn or zeroed, and no shard is whole: nothing that would be lost by beginning anew
+
+
+def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a folder's features are of, as JSON said it. ValueError where it is not what `begin` writes."""
+    inert_json.check_fields(found, dict.fromkeys(FIELDS, Any) | _KINDS)
+    inert_json.check_fields(found["pictures"], {"count": int, "digest": str})
+    sizes = [math.prod(max(side, 1) for side in shape) for shape in found["shapes"].values()]
+    if not found["shard_rows"] or found["shapes"].keys() != set(found["end_points"]) or max(sizes) > _MOST_VALUES:
+        raise ValueError("its shapes are of no extraction")
+    return dict(found)
 
 
 def _names(folder: Path) -> list[str]:
@@ -142,7 +159,7 @@ def _short(was: Any, new: Any) -> tuple[str, str]:
         names = ["count"] if "count" in names else names
         was, new = ({name: values.get(name) for name in names} for values in (was, new))
     texts = [value if isinstance(value, str) else json.dumps(value) for value in (was, new)]
-    return texts[0][:80], texts[1][:80]
+    return safe(texts[0], 80), safe(texts[1], 80)
 
 
 @contextlib.contextmanager
@@ -289,11 +306,12 @@ def _said(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     metadata = file.schema_arrow.metadata or {}
     try:
         found, said = (json.loads(metadata[key]) for key in (_WHAT, _SHARD))
-        if not {"start", "stop", "inputs", "errors"} <= said.keys() or not isinstance(found, dict):
-            raise ValueError("its footer is not complete")
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        inert_json.check_fields(said, {"start": int, "stop": int, "inputs": str, "errors": list[list[str]]})
+        if any(len(error) != 2 for error in said["errors"]):
+            raise ValueError("its list of errors is not complete")
+        return _checked(found), said
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(_sentence(path, error)) from error
-    return found, said
 
 
 def _whole(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -313,7 +331,7 @@ def _whole(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
 
 def _sentence(path: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
+    reason = safe(" ".join(str(error).split()), 200)
     return f"{path} is damaged ({reason}); delete it and run the same extraction again."
 
 
@@ -341,11 +359,15 @@ def errors_of(path: Path) -> list[tuple[str, str]]:
 def finished(folder: str | os.PathLike[str]) -> tuple[int, int]:
     """(pictures in whole shards, pictures in the list) of an extraction, finished or not."""
     metadata = described(folder)
-    if metadata is None:
-        return 0, 0
-    count = metadata["pictures"]["count"]
-    parts = shards(count, metadata["shard_rows"])
-    return sum(len(shard) for shard in parts if (Path(folder) / shard.name).exists()), count
+    return (0, 0) if metadata is None else (sum(map(len, _there(folder, metadata))), metadata["pictures"]["count"])
+
+
+def _there(folder: str | os.PathLike[str], metadata: Mapping[str, Any]) -> list[Shard]:
+    """The shards of an extraction that have a file."""
+    count, rows = metadata["pictures"]["count"], metadata["shard_rows"]
+    numbers = (re.fullmatch(r"part-(\d{5,9})\.parquet", name) for name in _names(Path(folder)))
+    found = [Shard(i, i * rows, min((i + 1) * rows, count)) for i in sorted(int(n[1]) for n in numbers if n)]
+    return [shard for shard in found if shard.start < count]
 
 
 def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:
@@ -358,15 +380,14 @@ def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:
     metadata = described(place)
     if metadata is None:
         raise ValueError(f"{place} holds no features; `inception features` writes them.")
-    wanted = shards(metadata["pictures"]["count"], metadata["shard_rows"])
-    there = [shard for shard in wanted if (place / shard.name).exists()]
-    if not partial and len(there) < len(wanted):
+    there, wanted = _there(place, metadata), -(-metadata["pictures"]["count"] // metadata["shard_rows"])
+    if not partial and len(there) < wanted:
         raise ValueError(
-            f"{place} is not finished ({len(there)} of {len(wanted)} shards are there); run the same extraction again."
+            f"{place} is not finished ({len(there)} of {wanted} shards are there); run the same extraction again."
         )
     shapes = {name: tuple(shape) for name, shape in metadata["shapes"].items()}
     rows = sum(len(shard) for shard in there)
-    arrays = {name: np.empty((rows, *shape), np.float32) for name, shape in shapes.items()}
+    arrays: dict[str, np.ndarray] = {}
     paths: list[str] = []
     digests: list[str] = []
     errors: list[tuple[str, str]] = []
@@ -375,13 +396,20 @@ def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:
         table, found, said = _whole(path)
         if found != metadata or (said["start"], said["stop"]) != (shard.start, shard.stop):
             raise Damaged(_sentence(path, ValueError("it is of another extraction")))
-        for name, array in arrays.items():
-            array[len(paths) : len(paths) + len(table)] = _values(table, name, shapes[name])
+        for name, shape in shapes.items():
+            values = _values(table, name, shape, path)  # before the array: rows of that shape are there
+            if name not in arrays:
+                arrays[name] = np.empty((rows, *shape), np.float32)
+            arrays[name][len(paths) : len(paths) + len(table)] = values
         paths += table["path"].to_pylist()
         digests += table["sha256"].to_pylist()
         errors += [(name, reason) for name, reason in said["errors"]]
-    return Features(paths, {name: array[: len(paths)] for name, array in arrays.items()}, errors, metadata, digests)
+    arrays = {name: arrays.get(name, np.empty((0, *shape), np.float32))[: len(paths)] for name, shape in shapes.items()}
+    return Features(paths, arrays, errors, metadata, digests)
 
 
-def _values(table: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    return _flat(table[name]).reshape(len(table), *shape)
+def _values(table: Any, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    try:
+        return _flat(table[name]).reshape(len(table), *shape)
+    except (KeyError, ValueError) as error:
+        raise Damaged(_sentence(path, error)) from error

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from inception import inference
 from inception.arguments import count_or_none
 from inception.features import dataset, reading, sources, task
 from inception.features.dataset import Shard
@@ -184,6 +185,8 @@ def _settled(
         engine = str(found) if asked.engine == "auto" else asked.engine
         if asked.layers:
             engine = "keras"
+        elif engine not in inference.ENGINES:
+            engine = "auto"  # a word that `check_same` then refuses
     else:
         engine, run = asked.compiled()
         shapes = task.shapes_of(run, asked.picture)
@@ -286,6 +289,11 @@ def computed(
         nonlocal filled
         if waiting:
             for name, values in run(np.stack(waiting)).items():
+                if values.shape[1:] != columns[name].shape[1:]:
+                    raise ValueError(
+                        f"{job.folder / dataset.EXTRACTION} says {shapes[name]} of {name}, which is "
+                        f"{list(values.shape[1:])}; delete that file and run the same extraction again."
+                    )
                 columns[name][filled : filled + len(waiting)] = values
             filled += len(waiting)
             waiting.clear()

@@ -37,6 +37,7 @@ from inception.arguments import count, count_or_none
 from inception.brief import one_line
 from inception.classify import Classifier
 from inception.features.dataset import shown
+from inception.foreign import safe
 from inception.labels import Label
 from inception.networks import MODEL, classifier
 from inception.pictures import Picture, Preprocess
@@ -46,7 +47,7 @@ from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
 from inception.training.loop import Epoch, Stage, State
 from inception.training.network import AUGMENTATIONS, BatchNorm, Trunk
-from inception.weights import Weights, atomic, file_lock
+from inception.weights import Weights, atomic, file_lock, inert_json
 from inception.weights.atomic import replacing
 
 if TYPE_CHECKING:
@@ -306,15 +307,12 @@ def _begin(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
     if not file.is_file():
         _write(file, json.dumps(settings, indent=1))
         return
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); delete {place}, or give another folder.") from error
+    before = inert_json.side_file(file, {}, f"delete {place}, or give another folder")
     for name, value in settings.items():
         if before.get(name) != value:
             raise ValueError(
-                f"{place} has a fine-tuning with another {name} ({str(before.get(name))[:60]}, now "
-                f"{str(value)[:60]}); resume it with the same, or give another folder."
+                f"{place} has a fine-tuning with another {name} ({safe(before.get(name), 60)}, now "
+                f"{safe(value, 60)}); resume it with the same, or give another folder."
             )
 
 

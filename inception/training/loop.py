@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-import zipfile
+import typing
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -19,9 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inception.foreign import safe
 from inception.networks import Network
 from inception.training.folders import Pictures
+from inception.weights import inert_json, npz
+from inception.weights.archive import Archive
 from inception.weights.atomic import replacing
+from inception.weights.errors import reason
 
 if TYPE_CHECKING:
     import keras
@@ -40,6 +44,8 @@ class Epoch:
     val_accuracy: float
 
 
+_LARGEST_ARRAY = 1 << 40  # bytes; the model that is there says what an array may have
+_LONGEST_STATE = 16 << 20  # bytes
 COLUMNS = tuple(Epoch.__dataclass_fields__)
 
 
@@ -161,18 +167,35 @@ def _save(file: Path, state: State, now: Mapping[str, np.ndarray], best: Mapping
 def _restore(
     file: Path, everything: Mapping[str, Any], moving: Mapping[str, Any]
 ) -> tuple[State, dict[str, np.ndarray]]:
+    like = _values(everything)
+    wanted = like | {f"best {name}": like[name] for name in moving}
     try:
-        with np.load(file, allow_pickle=False) as found:
-            said = json.loads(str(found["state"]))
-            now = {name: found[name] for name in everything}
-            best = {name: found[f"best {name}"] for name in moving}
-        rows = [Epoch(**row) for row in said["history"]]
-        if any(now[name].shape != tuple(variable.shape) for name, variable in everything.items()):
-            raise ValueError("its arrays have other shapes")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} is damaged ({error}); delete it, and the stage starts again.") from error
-    _assign(everything, now)
-    return State(rows, int(said["best"]), bool(said["done"])), best
+        found = npz.listed(Archive(file, _LARGEST_ARRAY))
+        if strange := found.keys() ^ (wanted.keys() | {"state"}):
+            raise ValueError(f"{min(strange)} is not in it or not in the network")
+        wrong = [n for n, array in wanted.items() if (found[n].shape, found[n].dtype) != (array.shape, array.dtype)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is of another shape or type")
+        state = _state(npz.text(found["state"], "state", str(file), _LONGEST_STATE), file.stem)
+        arrays = {name: found[name].read() for name in wanted}
+    except ValueError as error:
+        told = safe(reason(error, str(file)), 500)
+        raise ValueError(f"{file} is damaged ({told}); delete it, and the stage starts again.") from error
+    _assign(everything, arrays)
+    return state, {name: arrays[f"best {name}"] for name in moving}
+
+
+def _state(text: str, stage: str) -> State:
+    """How far a stage was, from its JSON. ValueError for what none can have been."""
+    said = inert_json.parse(text.encode(errors="replace"), _LONGEST_STATE, "state")
+    inert_json.check_fields(said, {"history": list[dict], "best": int, "done": bool})
+    for number, row in enumerate(said["history"], 1):
+        inert_json.check_fields(row, typing.get_type_hints(Epoch))
+        if (row["stage"], row["epoch"], len(row)) != (stage, number, len(COLUMNS)):
+            raise ValueError(f"row {number} of its history is another epoch's")
+    if said["best"] > len(said["history"]):
+        raise ValueError(f"its best epoch is {said['best']} of {len(said['history'])}")
+    return State([Epoch(**row) for row in said["history"]], said["best"], said["done"])
 
 
 # --- Batches ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from inception import extras
+from inception.foreign import safe
 from inception.training.evaluation import Evaluation
 from inception.training.loop import Epoch
 from inception.weights.atomic import replacing
@@ -88,8 +89,9 @@ def most_wrong(evaluation: Evaluation, path: Path) -> None:
 
 
 def _short(name: str) -> str:
-    name = name.replace("$", "\\$")  # which would begin a formula
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    name = safe(name)
+    name = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    return name.replace("$", "\\$")  # which would begin a formula
 
 
 def _figure(width: float, height: float) -> Any:

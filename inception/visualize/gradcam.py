@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from inception.brief import one_line
+from inception.foreign import safe
 from inception.labels import Label
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture, Preprocess
@@ -26,6 +27,7 @@ from inception.visualize.activations import network_input
 from inception.visualize.gradient import gradient
 from inception.visualize.pictures import FAINT, HEAT, INK, PAPER
 
+_LONGEST = 60  # characters of a class name
 _STRENGTH = 0.65  # how much of a colour at the heat 1 covers the picture
 
 
@@ -201,7 +203,8 @@ def _page(cam: GradCam, labels: Sequence[Label] | None, top: int) -> np.ndarray:
     else:
         _legend(page, pen, right, below, max(wide, 300))
     pen.text((_GAP, below), f"Grad-CAM of {_name(cam.label, labels)}", INK, pictures.font(17))
-    pen.text((_GAP, below + 23), f"at {cam.point}, {' x '.join(map(str, cam.maps.shape))}", FAINT, pictures.font(12))
+    where = f"at {safe(cam.point, _LONGEST)}, {' x '.join(map(str, cam.maps.shape))}"
+    pen.text((_GAP, below + 23), where, FAINT, pictures.font(12))
     for i, number in enumerate(rows):
         y = below + 52 + 22 * i
         strong = INK if number == cam.label else FAINT
@@ -221,4 +224,4 @@ def _legend(page: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int, width: 
 def _name(number: int, labels: Sequence[Label] | None) -> str:
     if labels is None or labels[number].name == str(number):
         return f"class {number}"
-    return f"{labels[number].name} ({number})"
+    return f"{safe(labels[number].name, _LONGEST)} ({number})"

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from inception.foreign import safe
 from inception.weights import atomic
 
 ENDINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -109,7 +110,7 @@ def sheet(sections: Sequence[Section], columns: int, cell: int, gap: int = 3) ->
     pen = ImageDraw.Draw(page)
     top = margin
     for section, each in zip(sections, grids, strict=True):
-        pen.text((margin, top), section.title, INK, font(18))
+        pen.text((margin, top), safe(section.title), INK, font(18))
         pen.text((margin, top + 23), section.note, FAINT, font(12))
         page.paste(Image.fromarray(each), (margin, top + head))
         top += head + each.shape[0] + between

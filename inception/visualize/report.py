@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from inception import architecture
+from inception.foreign import LONGEST_NAME, safe
 from inception.labels import Label, top
 from inception.networks import Network, network_of
 from inception.pictures import ImageLike, Picture
@@ -121,7 +122,7 @@ def _point(network: Network, opened: model_points.Points) -> str:
 
 def _bars(scores: np.ndarray, labels: Sequence[Label]) -> str:
     rows = [
-        f'<li><span class="name">{escape(label.name)}</span><span class="score">{score:.1%}</span>'
+        f'<li><span class="name">{_text(label.name)}</span><span class="score">{score:.1%}</span>'
         f'<span class="bar"><i style="width:{max(score, 0):.2%}"></i></span></li>'
         for label, score in top(scores, labels, 5)
     ]
@@ -131,7 +132,7 @@ def _bars(scores: np.ndarray, labels: Sequence[Label]) -> str:
 def _heats(heats: Sequence[GradCam], labels: Sequence[Label]) -> str:
     figures = []
     for cam in heats:
-        name = escape(labels[cam.label].name)
+        name = _text(labels[cam.label].name)
         caption = f"<b>{name}</b> {cam.outputs[cam.label]:.1%}"
         if cam.empty:
             caption += "; nothing here speaks for it, so its map is zero everywhere"
@@ -139,7 +140,7 @@ def _heats(heats: Sequence[GradCam], labels: Sequence[Label]) -> str:
     height, width, depth = cam.maps.shape[0], cam.maps.shape[1], len(heats)
     colours = ", ".join(f"rgb{anchor}" for anchor in HEAT)
     return (
-        f"<p>Grad-CAM of the best {depth} at <code>{escape(cam.point)}</code> ({height} &times; {width}): "
+        f"<p>Grad-CAM of the best {depth} at <code>{_text(cam.point)}</code> ({height} &times; {width}): "
         "which places speak for the class.</p>"
         f'<div class="cards">{"".join(figures)}</div>'
         f'<div class="legend"><i style="background:linear-gradient(90deg, {colours})"></i>'
@@ -157,8 +158,8 @@ def _activation_part(found: Activations) -> _Part:
         grid = _open_ended(
             pictures.grid(found.tiles(name, _CHANNELS, _CELL), _COLUMNS, _CELL, _GAP, _GAP_COLOUR), shown
         )
-        caption = f"<b>{escape(name)}</b> {height} &times; {width}, {which}; {silent}"
-        blocks.append(_figure(grid, f"Activations of {escape(name)}", caption, "grid"))
+        caption = f"<b>{_text(name)}</b> {height} &times; {width}, {which}; {silent}"
+        blocks.append(_figure(grid, f"Activations of {_text(name)}", caption, "grid"))
     words = "Each square is a channel on its own scale, dark to light. Crossed squares are dead."
     return _Part("What the channels see", f'<p>{words}</p><div class="grids">{"".join(blocks)}</div>')
 
@@ -183,7 +184,7 @@ def _table(weights: Weights, sides: tuple[int, int]) -> _Part:
         parameters = sum(p.parameters(variant.gamma) for p in inside)
         operations = sum(p.multiply_adds or 0 for p in inside)
         cells = f"<td>{shape}</td><td>{parameters:,}</td><td>{operations / 1e6:,.1f}</td>"
-        rows.append(f"<tr><th scope=row>{escape(name)}</th>{cells}</tr>")
+        rows.append(f"<tr><th scope=row>{_text(name)}</th>{cells}</tr>")
     head = "<tr><th>End point</th><th>Output</th><th>Parameters</th><th>Multiply-adds, millions</th></tr>"
     words = f"For pictures of {sides[0]} &times; {sides[1]} pixels; names are slim's, below <code>{SCOPE}/</code>."
     table = f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
@@ -191,6 +192,11 @@ def _table(weights: Weights, sides: tuple[int, int]) -> _Part:
 
 
 # --- HTML ------------------------------------------------------------------------------
+
+
+def _text(foreign: str) -> str:
+    """Somebody else's words as a part of no markup."""
+    return escape(safe(foreign, LONGEST_NAME))
 
 
 def _figure(picture: np.ndarray, alt: str, caption: str, kind: str = "card") -> str:
@@ -214,14 +220,14 @@ def _small(picture: np.ndarray, most: int) -> np.ndarray:
 
 def _page(name: str, photo: np.ndarray, network: Network, parts: Sequence[_Part]) -> str:
     multiplier = network.weights.variant.depth_multiplier if network.weights is not None else 1
-    title = f"What InceptionV3 sees in {escape(name)}"
+    title = f"What InceptionV3 sees in {_text(name)}"
     classes = f"{len(network.labels)} classes" if network.labels else "no classifier"
     width = "" if multiplier == 1 else f", width {multiplier:g}"
-    source = f"{escape(os.path.basename(network.name))}, {classes}{width}"
-    way = escape(str(network.picture))
+    source = f"<bdi>{_text(os.path.basename(network.name))}</bdi>, {classes}{width}"
+    way = _text(str(network.picture))
     facts = f"{photo.shape[1]} &times; {photo.shape[0]} pixels, brought in as {way}; weights: {source}"
     first, *rest = parts
-    photo_figure = _figure(_small(photo, _PHOTO), "The picture", escape(name))
+    photo_figure = _figure(_small(photo, _PHOTO), "The picture", _text(name))
     sections = "".join(f"<section><h2>{part.title}</h2>{part.body}</section>" for part in rest)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -248,7 +254,7 @@ section { margin-top: 32px; padding-top: 20px; border-top: 1px solid var(--line)
 .first { display: grid; gap: 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)) }
 figure { margin: 0 } img { display: block; width: 100%; height: auto; border-radius: 6px }
 figcaption { color: var(--faint); font-size: .875rem; margin-top: 6px; overflow-wrap: anywhere }
-figcaption b { color: var(--ink) }
+figcaption b { color: var(--ink) } figcaption b, .name { unicode-bidi: isolate }
 .bars { list-style: none; margin: 0; padding: 0 }
 .bars li { display: grid; grid-template-columns: 1fr auto; gap: 2px 12px; margin-bottom: 12px }
 .bars .name { overflow-wrap: anywhere } .bars .score { font-variant-numeric: tabular-nums }

@@ -20,7 +20,7 @@ import numpy as np
 
 from inception.weights.errors import ResourceLimit, UnsafeFile, UnsupportedFeature
 from inception.weights.sstable import RegularFile
-from inception.weights.wire import allocate, damaged
+from inception.weights.wire import LARGEST, allocate, damaged
 
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _DESCRIPTOR, _UTF8 = 1 << 0, 1 << 3, 1 << 11
@@ -57,8 +57,9 @@ class Archive:
     more than weights can be.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], largest: int = LARGEST) -> None:
         self._file = RegularFile(path)
+        self._largest = largest  # bytes of a member that is read whole
         self.name = self._file.name
         count, start, size = _directory(self._file)
         if count > _MOST_MEMBERS:
@@ -84,7 +85,8 @@ class Archive:
 
     def octets(self, name: str) -> np.ndarray:
         """A member whole and checked, as fresh uint8; `ResourceLimit` when it is larger than any tensor."""
-        result = allocate((self.members[name].size,), np.dtype(np.uint8), f"{self.name}: {name}")
+        shape = (self.members[name].size,)
+        result = allocate(shape, np.dtype(np.uint8), f"{self.name}: {name}", self._largest)
         position = 0
         for piece in self.chunks(name):
             result[position : position + len(piece)] = piece

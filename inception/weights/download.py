@@ -10,12 +10,14 @@ member is taken, and nothing is ever extracted to a path that an archive names.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import http.client
 import json
 import os
 import re
 import socket
+import stat
 import tarfile
 import threading
 import time
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from inception.weights import atomic, file_lock, published
+from inception.weights import atomic, file_lock, inert_json, published
 from inception.weights.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile
 from inception.weights.published import MOST_BYTES, Published
 
@@ -155,7 +157,30 @@ def _part(known: Published, target: Path) -> Path:
 
 
 def _length(part: Path) -> int:
-    return part.stat().st_size if part.is_file() else 0
+    try:
+        state = os.lstat(part)
+    except FileNotFoundError:
+        return 0
+    return state.st_size if stat.S_ISREG(state.st_mode) else 0
+
+
+def _open(path: Path, flags: int) -> int:
+    """A descriptor of a regular file of this name, made if need be; nobody's link is followed, no pipe waited for."""
+    careful = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | careful, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise _strange(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _strange(path)
+    return descriptor
+
+
+def _strange(path: Path) -> UnsafeFile:
+    return UnsafeFile(f"{path} is a link or no regular file, and is not written to; move it away and try again.")
 
 
 # --- One at a time ---------------------------------------------------------------------
@@ -279,7 +304,8 @@ def _copy(
     """The answer's bytes to the end of the part. `_Again` when they stop, crawl or end before `total`."""
     host, done = urlsplit(answer.url).hostname, start
     since, then = time.monotonic(), start
-    with open(part, "ab" if start else "wb") as file:
+    with os.fdopen(_open(part, os.O_WRONLY | os.O_APPEND), "ab") as file:
+        file.truncate(start)
         while block := _read(answer):
             done += len(block)
             if done > (total or MOST_BYTES):
@@ -313,19 +339,25 @@ def _reason(error: BaseException | str) -> str:
 
 def _begin(part: Path, begun: _Begun) -> None:
     """An empty part, and beside it what its bytes will be of."""
-    part.write_bytes(b"")
-    _beside(part).write_text(json.dumps(asdict(begun)))
+    _put(part, b"")
+    _put(_beside(part), json.dumps(asdict(begun)).encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    with os.fdopen(_open(path, os.O_WRONLY), "wb") as file:
+        file.truncate(0)
+        file.write(content)
 
 
 def _begun(part: Path, url: str) -> _Begun | None:
     """What a part's bytes are of, if that is written beside it and they can be gone on with."""
     try:
-        with open(_beside(part), encoding="utf-8") as file:
-            begun = _Begun(**json.loads(file.read(10_000)))
-        usable = bool(re.fullmatch(r"[ -~]{1,500}", begun.validator)) and type(begun.size) in (int, type(None))
-    except (OSError, ValueError, TypeError, RecursionError):
+        said = inert_json.side_file(_beside(part), {"url": str, "validator": str, "size": int | None})
+        begun = _Begun(said["url"], said["validator"], said["size"])
+    except ValueError:
         return None
-    return begun if usable and begun.url == url and _length(part) else None
+    usable = begun.url == url and re.fullmatch(r"[ -~]{1,500}", begun.validator)
+    return begun if usable and _length(part) else None
 
 
 def _validator(answer: http.client.HTTPResponse) -> str:

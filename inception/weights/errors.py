@@ -5,9 +5,22 @@ always `CorruptFile`, never `MissingTensor`: a reader that cannot trust the file
 does not know what is missing from it.
 """
 
+from inception import foreign
+
 
 class CheckpointError(ValueError):
-    """A weight file that cannot be read, matched or written as asked."""
+    """A weight file that cannot be read, matched or written as asked.
+
+    Its sentence may quote the file, and is made safe to show (`foreign.safe`).
+    """
+
+    def __init__(self, sentence: object) -> None:
+        super().__init__(foreign.safe(sentence))
+
+
+def reason(error: BaseException, where: str) -> str:
+    """What is wrong, without the file's name in front and the advice behind: a part of another sentence."""
+    return (str(error) or type(error).__name__).removeprefix(f"{where}: ").partition("; ")[0]
 
 
 class CorruptFile(CheckpointError):

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from inception.weights import atomic, graph_nodes, published, sanity
+from inception.weights import atomic, graph_nodes, published, sanity, sstable
 from inception.weights.archive import Archive
 from inception.weights.canonical import Weights
-from inception.weights.errors import CheckpointError, UnsupportedFeature
+from inception.weights.errors import CheckpointError, ResourceLimit, UnsupportedFeature
 from inception.weights.sanity import AssumedPicture, DoubtfulWeights, UnverifiedFile
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -58,6 +58,16 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
     Raises `CheckpointError` (a ValueError) with one sentence for anything else.
     """
     place = _checkpoint_in(published.located(path))
+    try:
+        with sstable.one_version():
+            weights = _read(place, moving_averages, exclude)
+        return _doubted(weights)
+    except MemoryError as error:
+        raise ResourceLimit(f"{place}: there is not enough memory to read it; free some and try again.") from error
+
+
+def _read(place: str, moving_averages: bool, exclude: Sequence[str]) -> Weights:
+    """What `load` returns. What tells the format, what the digest is of and what is read are the same bytes."""
     module = recognise(place)
     options = {"moving_averages": moving_averages, "exclude": exclude} if moving_averages or exclude else {}
     if options and module.__name__ != f"{__package__}.slim_checkpoint":
@@ -72,7 +82,7 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
         weights = dataclasses.replace(weights, variant=variant, source=source, picture=known.picture)
     elif weights.source.assumed:
         warnings.warn(f"{weights.source.path}: {weights.source.assumed}.", AssumedPicture, stacklevel=2)
-    return _doubted(weights)
+    return weights
 
 
 def _doubted(weights: Weights) -> Weights:
@@ -101,10 +111,8 @@ def recognise(path: str) -> ModuleType:
     if not Path(path).is_file():
         raise CheckpointError(f"{path} does not exist; give the path of a weight file, the prefix of a checkpoint, "
                               "or an id that `inception published` lists.")  # fmt: skip
-    with open(path, "rb") as file:
-        head = file.read(1024)
-        file.seek(max(0, os.path.getsize(path) - 8))
-        tail = file.read(8)
+    file = sstable.RegularFile(path)
+    head, tail = (b"".join(file.pieces(start, size)) for start, size in ((0, 1024), (max(0, file.size - 8), 8)))
     if head.startswith(_HDF5):
         return _module("keras_archive")  # the three HDF5 layouts differ inside only
     if tail == _TABLE_END:
@@ -222,8 +230,8 @@ def _checkpoint_in(path: str | os.PathLike[str]) -> str:
     state = Path(path) / "checkpoint"
     if not state.is_file():
         return _only_checkpoint(Path(path)) if Path(path).is_dir() else os.fspath(path)
-    with open(state, "rb") as file:
-        line = re.search(rb'^model_checkpoint_path: "([^"]+)"', file.read(65_536))
+    head = b"".join(sstable.RegularFile(state).pieces(0, 65_536))
+    line = re.search(rb'^model_checkpoint_path: "([^"]+)"', head)
     if line is None:
         raise CheckpointError(f"{state} names no checkpoint; give the checkpoint's own path.")
     return os.fspath(Path(path) / Path(line[1].decode(errors="replace")).name)

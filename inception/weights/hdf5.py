@@ -9,6 +9,7 @@ has no sandbox.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -20,10 +21,10 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -82,9 +83,17 @@ def read(path: str | os.PathLike[str], *, trusted: bool = False, called: str | N
     called = called or path
     file = RegularFile(path)
     request = {"path": path, "attributes": _ATTRIBUTES, "libraries": _libraries()}
-    found = hdf5_worker.listing(request) if trusted else _listed_by_a_child(request, called)
-    if "refused" in found:
-        raise _refusal(found["refused"], called)
+    try:
+        found = hdf5_worker.listing(request) if trusted else _listed_by_a_child(request, called)
+        if "refused" in found:
+            raise _refusal(found["refused"], called)
+    except (CorruptFile, ResourceLimit) as error:
+        if trusted or (memory := _memory()) is None:
+            raise
+        raise ResourceLimit(
+            f"{called}: listing what is in an HDF5 file takes {hdf5_worker.MEMORY >> 20} MB of address space, and a "
+            f"process may have {memory >> 20} MB here; raise that limit (ulimit -v)."
+        ) from error
     try:
         return _content(found, file, called)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -143,7 +152,7 @@ def _listed_by_a_child(request: Mapping[str, Any], called: str) -> dict[str, Any
     """Has a child list the file. Raises `CorruptFile` when it crashes, hangs or is killed at its limits."""
     # Without the site module and the user's settings, the child is up in half the time and runs nobody's hooks.
     command = [sys.executable or "", "-I", "-S", str(_WORKER), json.dumps(request)]
-    with tempfile.TemporaryFile() as output:  # unlike a pipe, a file has a limit
+    with _scratch(called) as output:  # unlike a pipe, a file has a limit
         try:
             ended = subprocess.run(
                 command,
@@ -158,6 +167,13 @@ def _listed_by_a_child(request: Mapping[str, Any], called: str) -> dict[str, Any
             raise CorruptFile(f"{called}: listing it took more than {WALL_SECONDS} s{_ADVICE['corrupt']}") from error
         except OSError as error:
             raise CheckpointError(f"{called}: the process that reads HDF5 cannot be started ({error})") from error
+        if ended == hdf5_worker.NO_ROOM:
+            raise _no_room(called)
+        if ended == -9:
+            raise ResourceLimit(
+                f"{called}: the process that lists it was killed; the machine may be out of memory: free some and "
+                "try again. A hostile file, too, can need more than it is given."
+            )
         if ended:
             raise CorruptFile(f"{called}: listing it ended the HDF5 library ({_ending(ended)}){_ADVICE['corrupt']}")
         size = output.seek(0, os.SEEK_END)
@@ -167,6 +183,33 @@ def _listed_by_a_child(request: Mapping[str, Any], called: str) -> dict[str, Any
         return inert_json.parse(text, hdf5_worker.LARGEST_LISTING, called)
     except CheckpointError as error:
         raise _nonsense(called) from error
+
+
+@contextlib.contextmanager
+def _scratch(called: str) -> Iterator[BinaryIO]:
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError as error:
+        raise _no_room(called) from error
+    with file:
+        yield file
+
+
+def _no_room(called: str) -> CheckpointError:
+    return CheckpointError(
+        f"{called}: the list of what is in it cannot be written, for want of a temporary folder with room; "
+        "set TMPDIR to one."
+    )
+
+
+def _memory() -> int | None:
+    """The bytes of address space that a child can have, where somebody's limit leaves it less than it may take."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    _, hardest = resource.getrlimit(resource.RLIMIT_AS)
+    return hardest if 0 <= hardest < hdf5_worker.MEMORY else None
 
 
 def _ending(code: int) -> str:

@@ -12,6 +12,7 @@ but hard ones, opens no other file, and neither reads nor decodes a value.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import math
@@ -35,6 +36,7 @@ CPU_SECONDS = 60
 STEP_SECONDS = 4  # of CPU for one group or dataset; longer is an endless loop in the file
 LARGEST_LISTING = 32 << 20
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # HDF5's numbers for the filters that we undo
+NO_ROOM = 75  # the exit code where the listing does not fit on the disk
 CRC = "crc32"  # the attribute in which our own files say the CRC32 of a dataset's values
 _SKIPPED = ("optimizer", "optimizer_weights")  # of a training file: larger than the weights, and none
 
@@ -55,6 +57,8 @@ def listing(request: dict[str, Any], step: Callable[[], object] = lambda: None) 
         return {"refused": [refused.kind, str(refused)]}
     except MemoryError:
         return {"refused": ["limit", "asks for more memory than the names of weights can need"]}
+    except ImportError as error:
+        return {"refused": ["unreadable", f"needs h5py, which does not start here ({error})"]}
     except Exception as error:  # h5py has a dozen types for one fact
         return {"refused": ["corrupt", f"{type(error).__name__}: {error}"]}
 
@@ -264,8 +268,11 @@ def main() -> None:
     _limit()
     _step()
     text = json.dumps(listing(request, _step))
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os._exit(NO_ROOM if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)) else 1)
     os._exit(0)  # the interpreter's and HDF5's clean-up would only take time
 
 

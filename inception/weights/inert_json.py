@@ -6,10 +6,64 @@ The result is plain data and is never turned into objects.
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+import typing
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Union
 
-from inception.weights.errors import ResourceLimit
+from inception.weights.errors import CorruptFile, ResourceLimit, reason
+from inception.weights.sstable import RegularFile
 from inception.weights.wire import damaged
+
+_LARGEST_SIDE_FILE = 16 << 20
+
+
+def side_file(path: str | os.PathLike[str], kinds: Mapping[str, Any], advice: str = "write it again") -> dict[str, Any]:
+    """The object in a small JSON file that we wrote beside something, with all fields of `kinds`.
+
+    kinds: {field: its type}, as `is_a` takes them; other fields are kept as they are. Raises
+    `CheckpointError` with one sentence, which ends in the advice, for anything else than such
+    a file: none, a pipe, another text.
+    """
+    where = os.fspath(path)
+    file = RegularFile(path)
+    try:
+        if file.size > _LARGEST_SIDE_FILE:
+            raise ValueError(f"it has {file.size} bytes, {_LARGEST_SIDE_FILE} at most")
+        found = parse(b"".join(file.pieces()), _LARGEST_SIDE_FILE, where)
+        check_fields(found, kinds)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise CorruptFile(f"{where} is not as it was written ({reason(error, where)}); {advice}.") from error
+    return found
+
+
+def check_fields(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """ValueError that names the first field of `kinds` that is missing or of another type."""
+    for name, kind in kinds.items():
+        if name not in found:
+            raise ValueError(f"it has no {name}")
+        if not is_a(found[name], kind):
+            raise ValueError(f"its {name} is {str(found[name])[:40]!r}")
+
+
+def is_a(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of a type: str, bool, None, Any, or a union, list or dict of such types.
+
+    int is a whole number from 0 on, float any number, NaN included.
+    """
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, UnionType):
+        return any(is_a(value, part) for part in parts)
+    if origin is list:
+        return isinstance(value, list) and all(is_a(item, parts[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(is_a(item, parts[1]) for item in value.values())
+    if kind is float:
+        return type(value) in (int, float)
+    if kind is int:
+        return type(value) is int and value >= 0
+    return kind is Any or type(value) is (type(None) if kind is None else kind)
 
 
 def parse(text: bytes, at_most: int, where: str) -> dict[str, Any]:

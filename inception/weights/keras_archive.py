@@ -41,6 +41,7 @@ from inception.weights.canonical import (
 )
 from inception.weights.errors import CorruptFile, MissingTensor, UnsupportedFeature
 from inception.weights.hdf5 import Content
+from inception.weights.sstable import RegularFile
 from inception.weights.stored import Stored
 
 WEIGHTS_TITLE = "Keras 3 weights"
@@ -69,9 +70,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     `ShapeMismatch` when it holds part of one or more than one, `CorruptFile` when it is
     damaged. Layers around the network become `Weights.extra`.
     """
-    with open(path, "rb") as file:
-        zipped = file.read(2) == b"PK"
-    if zipped:
+    if b"".join(RegularFile(path).pieces(0, 2)) == b"PK":
         return _read_archive(path)
     content = hdf5.read(path)
     if not any(_VARIABLE.fullmatch(name) for name in content.tensors):

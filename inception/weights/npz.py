@@ -11,7 +11,6 @@ import functools
 import io
 import math
 import os
-import tokenize
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,8 +42,6 @@ TITLE = "NumPy archive (canonical names)"
 _LONGEST_HEADER = 4096
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _LONGEST_TEXT = 4 * 4096
-# What NumPy raises for headers of all kinds of nonsense, which it evaluates as Python literals.
-_UNREADABLE = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, RecursionError, tokenize.TokenError)
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
@@ -55,11 +52,11 @@ def read(path: str | os.PathLike[str]) -> Weights:
     `CorruptFile` for damage.
     """
     archive = Archive(path)
-    tensors = _tensors(archive)
+    tensors = listed(archive)
     said = tensors.pop(VARIANT, None)
-    text = None if said is None else _text(said, archive.name)
-    like = None if text is None else written_variant(text, archive.name)
-    picture = written_picture(text, archive.name, "")
+    written = None if said is None else text(said, VARIANT, archive.name)
+    like = None if written is None else written_variant(written, archive.name)
+    picture = written_picture(written, archive.name, "")
     integrity: Integrity = "checksum" if archive.checksummed else "structure"
     return gather(tensors, Source(archive.name, TITLE, integrity), like, picture)
 
@@ -70,7 +67,7 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
     with replacing(path) as [temporary]:
         with open(temporary, "wb") as file:
             np.savez(file, **arrays)
-        check_written(_tensors(Archive(temporary)), arrays, os.fspath(path))
+        check_written(listed(Archive(temporary)), arrays, os.fspath(path))
 
 
 def has_canonical_names(tensors: Mapping[str, Stored]) -> bool:
@@ -93,7 +90,8 @@ def gather(
     return assemble(claims, tensors, source, like or KERAS, picture or "keras")
 
 
-def _tensors(archive: Archive) -> dict[str, Stored]:
+def listed(archive: Archive) -> dict[str, Stored]:
+    """The arrays of plain numbers and texts in a NumPy archive, by name; none is read yet."""
     strange = [name for name in archive.members if not name.endswith(".npy")]
     if strange:
         raise UnsupportedFeature(f"{archive.name}: holds {strange[0]!r}; expected a NumPy archive, .npy members alone.")
@@ -107,7 +105,7 @@ def _stored(archive: Archive, member: str) -> Stored:
     shape, fortran, dtype = _header(start, where)
     if dtype.hasobject:
         raise UnsafeFile(f"{where}: holds pickled Python objects, which may be code; such files are not read")
-    if dtype.kind not in "fiSU" or dtype.subdtype or len(shape) > MOST_DIMENSIONS:
+    if dtype.kind not in "fiuSU" or dtype.subdtype or len(shape) > MOST_DIMENSIONS:
         raise UnsupportedFeature(f"{where}: is a {dtype} array of {len(shape)} dimensions; expected plain numbers")
     if not inert_json.is_shape(list(shape)) or start.tell() + math.prod(shape) * dtype.itemsize != size:
         raise damaged(where, f"{shape} of {dtype} do not make a member of {size} bytes")
@@ -121,7 +119,7 @@ def _header(start: io.BytesIO, where: str) -> tuple[tuple[int, ...], bool, np.dt
         if reader:
             shape, fortran, dtype = reader(start, max_header_size=_LONGEST_HEADER)
             return shape, fortran, dtype
-    except _UNREADABLE as error:
+    except Exception as error:  # NumPy evaluates headers as Python literals, and nonsense raises a dozen types there
         raise damaged(where, f"its .npy header cannot be read ({_first_line(error)})") from error
     raise UnsupportedFeature(f"{where}: is of .npy version {version}; expected 1.0 or 2.0")
 
@@ -133,15 +131,15 @@ def _values(
     return values.reshape(shape, order="F" if fortran else "C")
 
 
-def _text(stored: Stored, where: str) -> str:
-    """The variant's JSON, which NumPy keeps as text or bytes of no dimension."""
-    if stored.shape or stored.dtype.kind not in "SU" or stored.dtype.itemsize > _LONGEST_TEXT:
-        raise damaged(where, f"{VARIANT} is a {stored.dtype} array of shape {stored.shape} where a text belongs")
+def text(stored: Stored, name: str, where: str, at_most: int = _LONGEST_TEXT) -> str:
+    """A text of at most so many bytes, which NumPy keeps as an array of no dimension. `CorruptFile` for another."""
+    if stored.shape or stored.dtype.kind not in "SU" or stored.dtype.itemsize > at_most:
+        raise damaged(where, f"{name} is a {stored.dtype} array of shape {stored.shape} where a text belongs")
     try:
         value = stored.read()[()]
         return value.decode() if isinstance(value, bytes) else str(value)
     except ValueError as error:
-        raise damaged(where, f"{VARIANT} is no text ({_first_line(error)})") from error
+        raise damaged(where, f"{name} is no text ({_first_line(error)})") from error
 
 
 def _first_line(error: BaseException) -> str:

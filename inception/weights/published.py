@@ -21,6 +21,7 @@ from inception import pictures
 from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION, Variant
 from inception.weights.errors import CheckpointError, UnsupportedFeature
+from inception.weights.sstable import RegularFile
 
 
 @dataclass(frozen=True)
@@ -282,10 +283,12 @@ def recognise(path: str | os.PathLike[str]) -> Published | None:
     Files of a size that none has are not read; of others each kind of digest is computed
     at most once.
     """
-    if not os.path.isfile(path) or not LEAST_BYTES <= (size := os.path.getsize(path)) <= MOST_BYTES:
+    if not os.path.isfile(path):
         return None
-    with open(path, "rb") as file:
-        is_hdf5 = file.read(len(_HDF5)) == _HDF5
+    file = RegularFile(path)
+    if not LEAST_BYTES <= (size := file.size) <= MOST_BYTES:
+        return None
+    is_hdf5 = b"".join(file.pieces(0, len(_HDF5))) == _HDF5
     able = [known for known in FILES if known.digest and known.file.endswith(".h5") == is_hdf5]
     candidates = [known for known in able if known.size in (size, None)]
     found = digests(path, {known.algorithm for known in candidates})
@@ -295,13 +298,9 @@ def recognise(path: str | os.PathLike[str]) -> Published | None:
 def digests(path: str | os.PathLike[str], algorithms: Iterable[str]) -> dict[str, str]:
     """{"md5": hex digits, ...} of a file, read once; `CheckpointError` if it cannot be read."""
     running = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
-    try:
-        with open(path, "rb") as file:
-            while running and (block := file.read(1 << 20)):
-                for digest in running.values():
-                    digest.update(block)
-    except OSError as error:
-        raise CheckpointError(f"{os.fspath(path)} cannot be read ({error.strerror}).") from error
+    for block in RegularFile(path).pieces() if running else ():
+        for digest in running.values():
+            digest.update(block)
     return {name: digest.hexdigest() for name, digest in running.items()}
 
 
@@ -310,8 +309,13 @@ def digests(path: str | os.PathLike[str], algorithms: Iterable[str]) -> dict[str
 
 def home_of(known: Published) -> Path:
     """The folder that a file is downloaded to: for Keras's files the one Keras itself uses."""
-    own = _own_folder()
-    return own if own and not shared_with_keras(known) else _keras_cache()
+    home = _home(known)
+    if home is None:
+        raise CheckpointError(
+            f"There is no place for {known.file}: this user has no home folder. Set KERAS_HOME "
+            "or INCEPTION_WEIGHTS_DIR to a folder, or give the path of a weight file."
+        )
+    return home
 
 
 def shared_with_keras(known: Published) -> bool:
@@ -321,7 +325,7 @@ def shared_with_keras(known: Published) -> bool:
 
 def cached(known: Published, folder: str | os.PathLike[str] | None = None) -> Path | None:
     """Where the file is, by name and right digest: in `folder`, else INCEPTION_WEIGHTS_DIR or its home. Or None."""
-    folders = [Path(folder)] if folder else [_own_folder(), home_of(known)]
+    folders = [Path(folder)] if folder else [_own_folder(), _home(known)]
     paths = (place / known.file for place in folders if place)
     return next((path for path in paths if known.matches(path)), None)
 
@@ -361,10 +365,16 @@ def _imagenet(include_top: bool) -> Published:
     return FILES[0] if include_top else FILES[1]
 
 
+def _home(known: Published) -> Path | None:
+    own = _own_folder()
+    return own if own and not shared_with_keras(known) else _keras_cache()
+
+
 def _own_folder() -> Path | None:
-    own = os.environ.get("INCEPTION_WEIGHTS_DIR")
-    return Path(own).expanduser() if own else None
+    own = os.path.expanduser(os.environ.get("INCEPTION_WEIGHTS_DIR", ""))
+    return None if own.startswith("~") or not own else Path(own)  # for a user without a home the ~ stays
 
 
-def _keras_cache() -> Path:
-    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+def _keras_cache() -> Path | None:
+    base = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    return None if base.startswith("~") else Path(base) / "models"

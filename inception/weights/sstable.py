@@ -16,6 +16,7 @@ import math
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
@@ -55,18 +56,32 @@ def masked_crc(*parts: bytes | memoryview) -> int:
 # ---- files
 
 
+Identity = tuple[int, ...]
+_IDENTITIES: ContextVar[dict[str, Identity] | None] = ContextVar("identities", default=None)
+
+
+@contextlib.contextmanager
+def one_version() -> Iterator[None]:
+    """In it every `RegularFile` of a path has to be the file that the first one was: none is replaced between two."""
+    token = _IDENTITIES.set({})
+    try:
+        yield
+    finally:
+        _IDENTITIES.reset(token)
+
+
 class RegularFile:
     """A file read by byte ranges, opened anew for each so that none stays open.
 
     Refused with `UnsafeFile` when it is a pipe, a device or, on request, a link;
-    with `CorruptFile` when it changes between two reads.
+    with `CorruptFile` when it changes between two reads, or within `one_version`.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, follow_links: bool = True) -> None:
         self.name = os.fspath(path)
         # A pipe would make a plain open wait for ever; O_NONBLOCK means nothing to a regular file.
         self._flags = getattr(os, "O_NONBLOCK", 0) | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0))
-        self._seen: tuple[int, ...] | None = None
+        self._seen: Identity | None = None
         with self._opened() as file:
             self.size = os.fstat(file.fileno()).st_size
 
@@ -82,6 +97,12 @@ class RegularFile:
         if got != size:
             raise damaged(where, f"{got} of {size} bytes could be read from {offset} on")
         return result
+
+    def pieces(self, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+        """`size` bytes from `start` on, or all of them, a mebibyte at a time."""
+        stop = self.size if size is None else min(start + size, self.size)
+        for at in range(start, stop, _MEBIBYTE):
+            yield self.fetch(at, (min(_MEBIBYTE, stop - at),), np.dtype(np.uint8), self.name).tobytes()
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
@@ -100,7 +121,9 @@ class RegularFile:
         if not stat.S_ISREG(state.st_mode):
             raise UnsafeFile(f"{self.name}: is not a regular file; give the path of one")
         identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-        if self._seen not in (None, identity):
+        shared = _IDENTITIES.get()
+        first = identity if shared is None else shared.setdefault(os.path.abspath(self.name), identity)
+        if self._seen not in (None, identity) or first != identity:
             raise CorruptFile(f"{self.name}: was changed while it was being read; read it again")
         self._seen = identity
 

@@ -257,13 +257,13 @@ def check_version(message: Message) -> None:
         )
 
 
-def allocate(sides: Shape, kind: np.dtype, where: str) -> np.ndarray:
+def allocate(sides: Shape, kind: np.dtype, where: str, at_most: int = LARGEST) -> np.ndarray:
     """An empty array, refused with `ResourceLimit` when it is larger than any part of an InceptionV3."""
     # A side of 0 is counted as 1: numpy refuses (0, 2^62) with an error of its own.
     size = math.prod(max(side, 1) for side in sides) * kind.itemsize
+    if size > at_most:
+        raise ResourceLimit(f"{where}: asks for {size} bytes; expected {at_most} at most")
     try:
-        if size <= LARGEST:
-            return np.empty(sides, kind)
-    except MemoryError:
-        pass
-    raise ResourceLimit(f"{where}: asks for {size} bytes; expected {LARGEST} at most, and so many free")
+        return np.empty(sides, kind)
+    except MemoryError as error:
+        raise ResourceLimit(f"{where}: there is not enough memory for its {size} bytes; free some") from error

@@ -755,3 +755,26 @@ def test_weights_are_loaded_by_their_id_from_an_archive(site, tmp_path, monkeypa
     assert (loaded.variant.border, loaded.picture) == ("include", way)
     assert load_weights("made").source.path == str(tmp_path / "weights" / "made.ckpt")
     assert len(site.asked) == 1
+
+
+# --- Whose files are written -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["weights.h5.part", "weights.h5.part.json", "weights.h5.lock"])
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_nothing_is_written_through_what_is_no_file_of_ours(name, kind, a_file, tmp_path):
+    mine = tmp_path / "mine"
+    if kind != "link to nothing":
+        mine.write_bytes(b"precious")
+    place = tmp_path / "cache"
+    place.mkdir()
+    if kind == "pipe":
+        os.mkfifo(place / name)
+    elif kind == "folder":
+        (place / name).mkdir()
+    else:
+        (place / name).symlink_to(mine)
+    sentence = attempt(a_file, place)
+    assert "is a link or no regular file" in sentence and name in sentence
+    assert mine.read_bytes() == b"precious" if mine.exists() else kind == "link to nothing"
+    assert not (place / "weights.h5").exists()

@@ -1,10 +1,13 @@
 """Finding out what a file is, and where it cannot go."""
 
+import os
+import pwd
+
 import pytest
 from made import NARROW, random_weights
 
-from inception import load_weights
-from inception.weights import CheckpointError, UnsupportedFeature
+from inception import inference, load_weights
+from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsupportedFeature, formats, plan, published
 
 
 def test_a_missing_file(tmp_path):
@@ -44,3 +47,84 @@ def test_moving_averages_of_a_file_that_has_none(tmp_path):
     random_weights(NARROW).save(tmp_path / "x.h5")
     with pytest.raises(CheckpointError, match="no moving averages"):
         load_weights(tmp_path / "x.h5", moving_averages=True)
+
+
+# ---- one file, one version of it
+
+
+ENDINGS = (".npz", ".h5", ".weights.h5", ".safetensors", ".keras", ".pb", ".v1.ckpt")
+
+
+@pytest.fixture(params=ENDINGS)
+def two(tmp_path, request):
+    """A file, and another one of the same size and format."""
+    paths = tmp_path / f"x{request.param}", tmp_path / f"other{request.param}"
+    for seed, path in enumerate(paths):
+        random_weights(NARROW, seed).save(path)
+    return paths
+
+
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::inception.weights.{name}")
+    for name in ("sanity.UnverifiedFile", "canonical.OtherRules")
+]
+
+
+def test_a_file_replaced_after_its_digest_was_taken_is_refused(two, monkeypatch):
+    path, other = two
+    recognise = published.recognise
+    monkeypatch.setattr(published, "recognise", lambda place: (recognise(place), os.replace(other, path))[0])
+    with pytest.raises(CorruptFile, match="was changed while it was being read"):
+        load_weights(path)
+    monkeypatch.undo()
+    load_weights(path)
+
+
+def test_a_file_replaced_while_it_is_read_and_put_back_is_refused(two, monkeypatch):
+    path, other = two
+    module = formats.recognise(os.fspath(path))
+
+    def read(place, read=module.read):
+        os.rename(path, f"{path}.aside")
+        os.rename(other, path)
+        try:
+            return read(place)
+        finally:
+            os.rename(path, other)
+            os.rename(f"{path}.aside", path)
+
+    monkeypatch.setattr(module, "read", read)
+    with pytest.raises(CorruptFile, match="was changed while it was being read"):
+        load_weights(path)
+
+
+# ---- a machine that lacks something
+
+
+def test_no_memory_is_one_sentence(two, monkeypatch):
+    def none_left(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(plan, "load", none_left)
+    with pytest.raises(ResourceLimit, match=r"x\..*: there is not enough memory to read it"):
+        load_weights(two[0])
+
+
+def test_a_user_without_a_home(tmp_path, monkeypatch):
+    """As in a container that runs under a number which no user has."""
+
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "KERAS_HOME", "XDG_CACHE_HOME", "INCEPTION_WEIGHTS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    assert inference.cache_file() is None and inference._remembered() == {}
+    inference._remember("key", "openvino")
+    assert published.cached_imagenet() is None
+    with pytest.raises(CheckpointError, match=r"no home folder. Set KERAS_HOME or INCEPTION_WEIGHTS_DIR"):
+        load_weights("imagenet")
+    monkeypatch.setenv("INCEPTION_WEIGHTS_DIR", "~/weights")
+    assert published.cached_imagenet() is None
+    assert list(tmp_path.iterdir()) == []

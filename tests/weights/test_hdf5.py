@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -816,3 +817,38 @@ def test_no_room_to_unpack(path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
     with pytest.raises(CheckpointError, match="inside: cannot be unpacked.*TMPDIR"):
         hdf5.read_pieces([b"x"], "inside")
+
+
+def test_no_room_for_the_list(path, monkeypatch):
+    with made(path) as file:
+        file["w"] = np.ones(3, np.float32)
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(CheckpointError, match="x.h5: the list .* cannot be written.*set TMPDIR") as caught:
+        hdf5.read(path)
+    assert not isinstance(caught.value, CorruptFile)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_full_temporary_folder_is_not_the_files_fault(path, monkeypatch):
+    with made(path) as file:
+        file["w"] = np.ones(3, np.float32)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "w+b", buffering=0))  # noqa: SIM115
+    with pytest.raises(CheckpointError, match="x.h5: the list .* cannot be written.*set TMPDIR") as caught:
+        hdf5.read(path)
+    assert not isinstance(caught.value, CorruptFile)
+
+
+def test_a_killed_child_may_be_a_machine_without_memory(child, path):
+    child("import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(ResourceLimit, match="was killed; the machine may be out of memory"):
+        hdf5.read(path)
+
+
+def test_a_limit_of_memory_is_named(child, path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    child("raise MemoryError")
+    with pytest.raises(CorruptFile, match="listing it ended the HDF5 library"):
+        hdf5.read(path)
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (64 << 20, 64 << 20))
+    with pytest.raises(ResourceLimit, match=r"takes 512 MB of address space, .* may have 64 MB here.*ulimit"):
+        hdf5.read(path)

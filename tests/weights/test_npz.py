@@ -196,6 +196,8 @@ MEMBERS = {
     "records": npy(described(descr="[('a', '<f4')]"), content=bytes(16)),
     "arrays within": npy(described(descr="('<f4', (2,))"), content=bytes(32)),
     "unknown type": npy(described(descr="'<x9'")),
+    "an empty tuple of a type": npy(described(descr="()"), content=bytes(16)),
+    "a list of an empty tuple": npy(described(descr="[()]"), content=bytes(16)),
     "empty type": npy(described(descr="''")),
     "a type of 2^40 bytes": npy(described(descr=f"'|S{1 << 40}'")),
     "text": npy(described(descr="'<U4'"), content=bytes(64)),
