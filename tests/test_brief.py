@@ -1,6 +1,7 @@
 """Reprs of records that hold arrays: one short line, whatever they hold."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ RECORDS = [
     EVALUATION,
     Result(Path("out"), ("a", "b"), (), EVALUATION, 0.1, 0.1, ()),
     NETWORK,
-    Classifier(None, imagenet(1000), NETWORK),
+    Classifier(SimpleNamespace(weights=[]), imagenet(1000), NETWORK),
     Features(MANY, {"PreLogits": np.zeros([1000, 2048], np.float32)}, [], {"inception": "1"}, MANY),
     Activations({"Mixed_5b": np.zeros([35, 35, 256], np.float32)}, {"Mixed_5b": np.zeros(256, bool)}),
     GradCam(MAP, MAP, PHOTO, 3, np.zeros(1000, np.float32), "Mixed_7c"),

@@ -130,19 +130,23 @@ def evaluate(
 
 
 def _labelled(folder: str | os.PathLike[str], known: tuple[Label, ...]) -> Pictures:
-    """The pictures with the classifier's class numbers; each folder is called by a class's name or WordNet id."""
+    """The pictures with the classifier's class numbers; each folder is called by a class's name or WordNet id.
+
+    The name may be spelled as Keras does, where no other class has that very name.
+    """
     places: dict[str, list[int]] = {}
-    for spelling in ([label.name for label in known], [label.wnid for label in known]):
-        for i, name in enumerate(spelling):
-            if name and i not in places.setdefault(name, []):
-                places[name].append(i)
+    for spelling in ("name", "keras_name", "wnid"):
+        found: dict[str, list[int]] = {}
+        for i, label in enumerate(known):
+            found.setdefault(getattr(label, spelling), []).append(i)
+        places |= {name: of for name, of in found.items() if name and name not in places}
     pictures = folders.read(folder, tuple(places))
     numbers = list(places.values())
-    for label in np.unique(pictures.labels):
-        if len(of := numbers[label]) > 1:
+    for place in np.unique(pictures.labels):
+        if len(of := numbers[place]) > 1:
             spelled = " and ".join(known[i].wnid or f"number {i}" for i in of)
             raise ValueError(
-                f"{os.fspath(folder)} has the folder {pictures.classes[label]!r}, the name of {len(of)} classes "
+                f"{os.fspath(folder)} has the folder {pictures.classes[place]!r}, the name of {len(of)} classes "
                 f"({spelled}); call it by the class's WordNet id, or give labels that differ."
             )
     own = tuple(

@@ -8,10 +8,10 @@ from made import random_weights, with_nan
 from PIL import Image
 
 from inception import classify, images
-from inception.labels import imagenet
+from inception.labels import Label, imagenet
 from inception.pictures import NAMED
 from inception.training import evaluate
-from inception.training.evaluation import Evaluation, scored
+from inception.training.evaluation import Evaluation, _labelled, scored
 from inception.training.folders import Pictures
 from inception.variants import Variant
 
@@ -59,6 +59,18 @@ def test_another_way_of_a_picture_gives_other_numbers(digits, sample, tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match="Unknown way of a picture 'crop'; expected one of keras, slim"):
         evaluate(digits, sample, picture="crop")
+
+
+@pytest.mark.parametrize("folder", ["African elephant", "African_elephant", "n02504458"])
+def test_a_folder_may_be_called_as_keras_spells_it(digits, tmp_path, folder):
+    shutil.copytree(digits / "0", tmp_path / folder)
+    assert _labelled(tmp_path, imagenet(1000)).labels.tolist() == [386]
+
+
+def test_a_name_comes_before_another_name_in_keras_spelling(digits, tmp_path):
+    shutil.copytree(digits / "0", tmp_path / "my_cat")
+    found = _labelled(tmp_path, (Label("", "my cat"), Label("", "my_cat")))
+    assert (found.labels.tolist(), found.classes) == ([1], ("my cat", "my_cat"))
 
 
 @pytest.mark.parametrize(("classes", "tench"), [(1000, 0), (1001, 1), (1008, 449)])
