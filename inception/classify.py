@@ -11,7 +11,7 @@ import numpy as np
 
 from inception.brief import one_line
 from inception.labels import Label
-from inception.networks import Network, network_of
+from inception.networks import Network, network_of, scores_of
 from inception.pictures import ImageLike, Picture, Preprocess
 from inception.weights import CheckpointError
 
@@ -95,8 +95,8 @@ def classifier_of(
     if network.labels is None:
         raise CheckpointError(f"{network.name} has no classifier; give weights with top.")
     model = network.built()
-    if isinstance(model.output, dict):  # beside an auxiliary head
+    if len(model.outputs) > 1:  # an auxiliary head
         import keras
 
-        model = keras.Model(model.inputs[0], model.output["predictions"])
+        model = keras.Model(model.inputs[0], scores_of(model))
     return Classifier(model, network.labels, network)

@@ -188,15 +188,17 @@ def _of_weights(weights: Weights) -> Network:
 def _classes(network: Network) -> int:
     if network.loaded is not None:
         return network.loaded.variant.num_classes
-    output = getattr(network.model, "output", None)
-    output = output.get("predictions") if isinstance(output, dict) else output
-    shape: tuple[int | None, ...] = tuple(getattr(output, "shape", ()))
-    return int(shape[1] or 0) if len(shape) == 2 and _is_classifier(network.model, output) else 0
+    output = scores_of(network.model)
+    if output is None or len(output.shape) != 2 or "Pool" in type(output._keras_history.operation).__name__:
+        return 0  # maps, or pooled features
+    return int(output.shape[1] or 0)
 
 
-def _is_classifier(model: keras.Model, output: Any) -> bool:
-    """Whether a vector [n, c] is scores: it comes from a layer with weights, or an activation, not from a pool."""
-    return "Pool" not in type(output._keras_history.operation).__name__
+def scores_of(model: Any) -> Any:
+    """What a Keras model ends in; beside an auxiliary head, the predictions. None for other models of several ends."""
+    if len(model.outputs) == 1:
+        return model.outputs[0]
+    return model.output.get("predictions") if isinstance(model.output, dict) else None
 
 
 # --- Keras models ----------------------------------------------------------------------
@@ -237,8 +239,9 @@ def inception_in(model: keras.Model) -> keras.Model | None:
         found = inception_in(inside)
         return model if found is inside else found
     tensor = model.inputs[0]
+    nodes = [node for level in model._nodes_by_depth.values() for node in level]
     while True:
-        readers = [node for node in model._nodes if any(each is tensor for each in node.input_tensors)]
+        readers = [node for node in nodes if any(each is tensor for each in node.input_tensors)]
         if len(readers) != 1:
             return None
         [reader] = readers

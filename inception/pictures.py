@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import os
 import sys
 import warnings
@@ -20,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inception import images
+from inception import arguments, images
 from inception import resize as operators
 
 ImageLike = str | os.PathLike[str] | np.ndarray  # a file, or pixels uint8 [height, width, 3]
@@ -72,7 +71,10 @@ class Picture:
 
     def at(self, size: int | tuple[int, int] | None) -> Picture:
         """The same way to another size; None for this one."""
-        return self if size is None else dataclasses.replace(self, size=whole(size))
+        sides = arguments.sides("a picture's size", size)
+        if sides is None:
+            return self
+        return dataclasses.replace(self, size=sides[0] if sides[0] == sides[1] else sides)
 
     # --- Pixels to input ---------------------------------------------------------------
 
@@ -289,16 +291,6 @@ def from_input_name(name: str, size: int | tuple[int, int] | None) -> Picture | 
         return named(",".join([words[0], *(f"{field}={value}" for field, value in values.items())]), KERAS.at(size))
     except ValueError:
         return None
-
-
-def whole(size: Any) -> int | tuple[int, int]:
-    """A size, of any kind of whole number, as an int or (height, width). ValueError for anything else."""
-    try:
-        if isinstance(size, list | tuple | np.ndarray) and len(size) == 2:
-            return operator.index(size[0]), operator.index(size[1])
-        return operator.index(size)
-    except TypeError:
-        raise ValueError(f"A size is {size!r}; expected pixels, as 299 or (299, 299).") from None
 
 
 # --- Cutting ---------------------------------------------------------------------------

@@ -109,19 +109,30 @@ def described(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     place = Path(folder)
     if place.exists() and not place.is_dir():
         raise ValueError(f"{place} is a file; expected a folder for the features.")
-    # The shards before the file beside them, which has no checksum.
+    # Neither a footer nor the file beside the shards has a checksum: what two of them say is what was written.
+    beside = _beside(place)
+    said = [beside] if beside else []
     for part in sorted(place.glob("part-*.parquet")):
         with contextlib.suppress(Damaged), _opened(part) as file:
-            return _said(file, part)[0]
+            found = _said(file, part)[0]
+            if found in said:
+                return found
+            said.append(found)
+    if said:
+        return said[-1]
     if not (place / EXTRACTION).exists():
         others = [name for name in _names(place) if not name.startswith("_") and not atomic.is_ours(name)]
         if others:
             raise ValueError(f"{place} holds other files ({others[0]}); give a new or an empty folder.")
-        return None
+    return None  # or torn or zeroed, and no shard is whole: nothing that would be lost by beginning anew
+
+
+def _beside(place: Path) -> dict[str, Any] | None:
+    """What the file beside the shards says; None where it is not there, or torn."""
     try:
         return _checked(inert_json.side_file(place / EXTRACTION, {}))
     except ValueError:
-        return None  # torn or zeroed, and no shard is whole: nothing that would be lost by beginning anew
+        return None
 
 
 def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
