@@ -191,7 +191,7 @@ def _alone(known: Published, target: Path, patience: Patience) -> Iterator[None]
     """Holds the lock of a target; waits as long as its holder's download grows."""
     lock, part = target.with_name(f"{target.name}.lock"), _part(known, target)
     seen, since = -1, time.monotonic()
-    while (descriptor := file_lock.held(lock)) is None:
+    while (descriptor := file_lock.held(lock, _open)) is None:
         if (length := _length(part)) != seen:
             seen, since = length, time.monotonic()
         if time.monotonic() - since > 2 * patience.tries * patience.seconds:

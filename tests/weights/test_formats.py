@@ -6,7 +6,7 @@ import pwd
 import pytest
 from made import NARROW, random_weights
 
-from inception import inference, load_weights
+from inception import load_weights
 from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsupportedFeature, formats, plan, published
 
 
@@ -23,7 +23,7 @@ def test_a_file_of_no_format(tmp_path, content):
 
 
 def test_a_folder_without_a_checkpoint(tmp_path):
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with pytest.raises(CheckpointError, match="is a folder without a weight file of its own: it holds no checkpoint"):
         load_weights(tmp_path)
 
 
@@ -74,10 +74,12 @@ def test_a_file_replaced_after_its_digest_was_taken_is_refused(two, monkeypatch)
     path, other = two
     recognise = published.recognise
     monkeypatch.setattr(published, "recognise", lambda place: (recognise(place), os.replace(other, path))[0])
-    with pytest.raises(CorruptFile, match="was changed while it was being read"):
+    # A graph's own digest file, which was made for the first one, speaks before.
+    with pytest.raises(CorruptFile, match="was changed while it was being read|is not the file that .* was made for"):
         load_weights(path)
     monkeypatch.undo()
-    load_weights(path)
+    if path.suffix != ".pb":
+        load_weights(path)
 
 
 def test_a_file_replaced_while_it_is_read_and_put_back_is_refused(two, monkeypatch):
@@ -120,8 +122,6 @@ def test_a_user_without_a_home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("HOME", "KERAS_HOME", "XDG_CACHE_HOME", "INCEPTION_WEIGHTS_DIR"):
         monkeypatch.delenv(name, raising=False)
-    assert inference.cache_file() is None and inference._remembered() == {}
-    inference._remember("key", "openvino")
     assert published.cached_imagenet() is None
     with pytest.raises(CheckpointError, match=r"no home folder. Set KERAS_HOME or INCEPTION_WEIGHTS_DIR"):
         load_weights("imagenet")
