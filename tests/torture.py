@@ -63,6 +63,8 @@ def unchecked_weights_h5(weights: Weights, path: Path) -> None:
         def copy(name: str, item: object) -> None:
             if isinstance(item, h5py.Dataset):
                 plain.create_dataset(name, data=item[()])
+            else:  # of a layer without weights too, as Keras's own files have them
+                plain.require_group(name)
 
         ours.visititems(copy)
     os.replace(f"{path}.plain", path)

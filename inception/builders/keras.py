@@ -222,9 +222,11 @@ def side_of(image: Any) -> int | tuple[int, int] | None:
 
 def picture_of(model: keras.Model) -> Picture:
     """The way of a picture that the name of a model's input says, or Keras's, at the model's own size."""
-    [image] = model.inputs
-    size = side_of(image)
-    return pictures.from_input_name(image.name, size) or pictures.KERAS.at(size)
+    inputs = getattr(model, "inputs", None) or ()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        return pictures.KERAS
+    size = side_of(inputs[0])
+    return pictures.from_input_name(inputs[0].name, size) or pictures.KERAS.at(size)
 
 
 def _inputs(image: Any) -> Any:

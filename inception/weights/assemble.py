@@ -40,14 +40,14 @@ def assemble(
     spare = [name for name in tensors if name not in claimed]
     rows = plan.match(expected, claims, {name: tensors[name].shape for name in claimed}, where, spare)
     arrays = plan.load(rows, expected, tensors)
-    extra = {name: tensors[name].read() for name in spare}
-    if extra:
-        more = f" and {len(extra) - _SHOWN} more" if len(extra) > _SHOWN else ""
-        note = f"{len(extra)} arrays beyond InceptionV3 kept aside: {', '.join(list(extra)[:_SHOWN])}{more}"
-        source = dataclasses.replace(source, notes=(*source.notes, note))
     if isinstance(picture, str):
         picture = canonical.usual_picture(picture, variant)
         if picture.size != 299:
             note = f"made for {picture.size}x{picture.size} pixels, as the auxiliary head's kernel says"
             source = dataclasses.replace(source, notes=(*source.notes, note))
+    extra = {name: tensors[name].read() for name in spare}
+    if extra:
+        more = f" and {len(extra) - _SHOWN} more" if len(extra) > _SHOWN else ""
+        note = f"{len(extra)} arrays beyond InceptionV3 kept aside: {', '.join(list(extra)[:_SHOWN])}{more}"
+        source = dataclasses.replace(source, notes=(*source.notes, note))
     return Weights(arrays, variant, source, extra, picture)

@@ -185,6 +185,7 @@ def _gather_values(content: Content, source: Source) -> Weights:
     where = f"{source.path} ({source.format})"
     found = Counter(match["base"] for match in map(_CONV.fullmatch, content.tensors) if match)
     whole_ones = [base for base, count in found.items() if count >= keras_layers.CONVOLUTIONS]
+    whole_ones.sort(key=lambda base: (len(base), base))
     if len(whole_ones) > 1:
         raise keras_graph.two([base.removesuffix("/layers/") for base in whole_ones], where)
     base = max(found, key=lambda each: found[each], default="layers/")  # of models within models, the one like ours
