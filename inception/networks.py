@@ -101,8 +101,13 @@ class Network:
         weights = self.inception
         weights = weights.step("drop-extra") if weights.extra else weights
         weights = weights.step("drop-aux") if weights.variant.aux_logits else weights
-        shape = (*self.picture.sides, weights.variant.channels)
-        return model_of(weights, **{"input_shape": shape, **arguments})
+        shape = arguments.pop("input_shape", (*self.picture.sides, weights.variant.channels))
+        if None not in shape:
+            return model_of(weights, input_shape=shape, **arguments)
+        import keras
+
+        image = keras.Input(shape, name=pictures.input_name(self.picture, None))
+        return model_of(weights, input_tensor=image, **arguments)
 
 
 def network_of(
