@@ -222,7 +222,7 @@ def side_of(image: Any) -> int | tuple[int, int] | None:
 
 def picture_of(model: keras.Model) -> Picture:
     """The way of a picture that the name of a model's input says, or Keras's, at the model's own size."""
-    inputs = getattr(model, "inputs", None) or ()
+    inputs: list[Any] = list(getattr(model, "inputs", None) or ())
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         return pictures.KERAS
     size = side_of(inputs[0])
