@@ -444,7 +444,8 @@ def taking(picture="keras", preprocess=None):
                                      taking(preprocess=keras.applications.vgg16.preprocess_input)],
                          ids=["keras", "torchvision", "halved", "bgr"])  # fmt: skip
 @pytest.mark.parametrize("own", [keras.layers.RandomBrightness(0.4), keras.layers.RandomSaturation(0.5),
-                                 keras.layers.RandomInvert(1.0), keras.layers.RandAugment()])  # fmt: skip
+                                 keras.layers.RandomInvert(1.0), keras.layers.RandomHue(0.3),
+                                 keras.layers.RandAugment()])  # fmt: skip
 def test_own_layers_see_pixels(network, own):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (3, 20, 20, 3)).astype(np.uint8)
