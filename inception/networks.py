@@ -306,7 +306,7 @@ def description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     said["variant"] = written_variant(json.dumps(said["variant"]), os.fspath(path))
     try:
         said["picture"] = pictures.from_json(said["picture"])
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not as it was written ({error}); run inception finetune again.") from error
     if not said["classes"]:
         raise ValueError(f"{path} says no classes, which no fine-tuning has; run inception finetune again.")

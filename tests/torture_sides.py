@@ -35,7 +35,7 @@ from inception.training import finetuning, loop
 from inception.variants import Variant
 
 NASTY: list[Any] = [
-    None, True, False, 0, 1, -1, 3, 2**31, 2**61, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "0",
+    None, True, False, 0, 1, -1, 3, 2**31, 2**61, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "0",
     "\x1b[31mred\u202e", "[/red]", "\udc80", "x" * 100_000, [], {}, [None], [[]], [1, 2], ["a"], {"a": 1}, {"": []},
 ]  # fmt: skip
 TEXTS = [b"", b"\0" * 64, b"null", b"[]", b"{}", b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"a": ' * 50_000, b"1" * 9000,

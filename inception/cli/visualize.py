@@ -233,7 +233,7 @@ def _number(text: str, table: Sequence[Label]) -> int:
         raise ValueError(f"No class is called {text!r}; give one of the names, or a number, 0 to {len(table) - 1}.")
     if text.isdecimal() and named != [int(text)] and any(label.name.isdecimal() for label in table):
         how = "a name" if named else "a number, for no class has that name"
-        err.print(f"note: {text} is taken as {how}: class {number}, called {table[number].name}", markup=False)
+        err.print(f"note: {text} is taken as {how}: class {number}, called {table[number].name}")
     return number
 
 

@@ -31,7 +31,7 @@ from inception import extras
 from inception.brief import one_line
 from inception.features.reading import Read, Stamp
 from inception.foreign import safe
-from inception.weights import atomic, file_lock, inert_json
+from inception.weights import atomic, file_lock, inert_json, regular
 
 EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
 _SHARD = b"inception_shard"  # metadata of a shard's footer
@@ -177,7 +177,7 @@ def _short(was: Any, new: Any) -> tuple[str, str]:
 def locked(folder: Path) -> Iterator[None]:
     """Holds the folder for this process. ValueError when another one has it; a killed one lets it go."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = regular.opened(folder / LOCK, os.O_RDWR)
     try:
         if not file_lock.locks(descriptor):
             raise ValueError(f"Another process is writing features into {folder}; wait for it, or give another folder.")

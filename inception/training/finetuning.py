@@ -47,7 +47,7 @@ from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
 from inception.training.loop import Epoch, Stage, State
 from inception.training.network import AUGMENTATIONS, BatchNorm, Trunk
-from inception.weights import Weights, atomic, file_lock, inert_json
+from inception.weights import Weights, atomic, file_lock, inert_json, regular
 from inception.weights.atomic import replacing
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def _names(folder: Path) -> list[str]:
 def _locked(place: Path) -> Iterator[None]:
     """Holds the folder for this process. ValueError when another one has it; a killed one lets it go."""
     (place / _WORK).mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(place / _WORK / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = regular.opened(place / _WORK / _LOCK, os.O_RDWR)
     try:
         if not file_lock.locks(descriptor):
             raise ValueError(f"Another process is fine-tuning into {place}; wait for it, or give another folder.")

@@ -197,13 +197,14 @@ def _page(cam: GradCam, labels: Sequence[Label] | None, top: int) -> np.ndarray:
     for picture, x in ((cam.photo, _GAP), (cam.overlay(), right)):
         page.paste(Image.fromarray(picture).resize((wide, tall), Image.Resampling.LANCZOS), (x, _GAP))
     below = _GAP + tall + 10
+    point = safe(cam.point, _LONGEST)
     if cam.empty:
-        pen.text((right, below), f"Nothing at {cam.point} speaks for this class:", INK, pictures.font(14))
+        pen.text((right, below), f"Nothing at {point} speaks for this class:", INK, pictures.font(14))
         pen.text((right, below + 23), "its map is zero everywhere. Try another end point.", FAINT, pictures.font(12))
     else:
         _legend(page, pen, right, below, max(wide, 300))
     pen.text((_GAP, below), f"Grad-CAM of {_name(cam.label, labels)}", INK, pictures.font(17))
-    where = f"at {safe(cam.point, _LONGEST)}, {' x '.join(map(str, cam.maps.shape))}"
+    where = f"at {point}, {' x '.join(map(str, cam.maps.shape))}"
     pen.text((_GAP, below + 23), where, FAINT, pictures.font(12))
     for i, number in enumerate(rows):
         y = below + 52 + 22 * i

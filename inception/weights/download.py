@@ -10,7 +10,6 @@ member is taken, and nothing is ever extracted to a path that an archive names.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gzip
 import http.client
 import json
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from inception.weights import atomic, file_lock, inert_json, published
+from inception.weights import atomic, file_lock, inert_json, published, regular
 from inception.weights.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile
 from inception.weights.published import MOST_BYTES, Published
 
@@ -164,25 +163,6 @@ def _length(part: Path) -> int:
     return state.st_size if stat.S_ISREG(state.st_mode) else 0
 
 
-def _open(path: Path, flags: int) -> int:
-    """A descriptor of a regular file of this name, made if need be; nobody's link is followed, no pipe waited for."""
-    careful = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
-    try:
-        descriptor = os.open(path, flags | os.O_CREAT | careful, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise _strange(path) from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _strange(path)
-    return descriptor
-
-
-def _strange(path: Path) -> UnsafeFile:
-    return UnsafeFile(f"{path} is a link or no regular file, and is not written to; move it away and try again.")
-
-
 # --- One at a time ---------------------------------------------------------------------
 
 
@@ -191,7 +171,7 @@ def _alone(known: Published, target: Path, patience: Patience) -> Iterator[None]
     """Holds the lock of a target; waits as long as its holder's download grows."""
     lock, part = target.with_name(f"{target.name}.lock"), _part(known, target)
     seen, since = -1, time.monotonic()
-    while (descriptor := file_lock.held(lock, _open)) is None:
+    while (descriptor := file_lock.held(lock)) is None:
         if (length := _length(part)) != seen:
             seen, since = length, time.monotonic()
         if time.monotonic() - since > 2 * patience.tries * patience.seconds:
@@ -304,7 +284,7 @@ def _copy(
     """The answer's bytes to the end of the part. `_Again` when they stop, crawl or end before `total`."""
     host, done = urlsplit(answer.url).hostname, start
     since, then = time.monotonic(), start
-    with os.fdopen(_open(part, os.O_WRONLY | os.O_APPEND), "ab") as file:
+    with os.fdopen(regular.opened(part, os.O_WRONLY | os.O_APPEND), "ab") as file:
         file.truncate(start)
         while block := _read(answer):
             done += len(block)
@@ -339,14 +319,8 @@ def _reason(error: BaseException | str) -> str:
 
 def _begin(part: Path, begun: _Begun) -> None:
     """An empty part, and beside it what its bytes will be of."""
-    _put(part, b"")
-    _put(_beside(part), json.dumps(asdict(begun)).encode())
-
-
-def _put(path: Path, content: bytes) -> None:
-    with os.fdopen(_open(path, os.O_WRONLY), "wb") as file:
-        file.truncate(0)
-        file.write(content)
+    regular.put(part, b"")
+    regular.put(_beside(part), json.dumps(asdict(begun)).encode())
 
 
 def _begun(part: Path, url: str) -> _Begun | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
+
+from inception.weights import regular
 
 if sys.platform == "win32":
     import msvcrt
@@ -38,12 +38,9 @@ def locks(descriptor: int) -> bool:
     return True
 
 
-def held(lock: Path, opened: Callable[[Path, int], int] | None = None) -> int | None:
-    """The lock file made, opened and locked; None while another holds it, or when its holder has just removed it.
-
-    opened: opens it for writing, where not any file will do.
-    """
-    descriptor = opened(lock, os.O_RDWR) if opened else os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+def held(lock: str | os.PathLike[str]) -> int | None:
+    """The lock file made, opened and locked; None while another holds it, or when its holder has just removed it."""
+    descriptor = regular.opened(lock, os.O_RDWR)
     try:
         # A holder removes the file as it goes; a lock on the removed one is worth nothing.
         if locks(descriptor) and os.fstat(descriptor).st_nlink:

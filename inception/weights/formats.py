@@ -81,7 +81,7 @@ def _read(place: str, moving_averages: bool, exclude: Sequence[str]) -> Weights:
         variant = known.variant_of(weights.variant)
         weights = dataclasses.replace(weights, variant=variant, source=source, picture=known.picture)
     elif weights.source.assumed:
-        warnings.warn(f"{weights.source.path}: {weights.source.assumed}.", AssumedPicture, stacklevel=2)
+        warnings.warn(f"{weights.source.path}: {weights.source.assumed}.", AssumedPicture, stacklevel=3)
     return weights
 
 
