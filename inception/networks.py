@@ -24,6 +24,7 @@ import numpy as np
 from inception import images, names, pictures
 from inception import labels as class_names
 from inception.brief import one_line
+from inception.foreign import safe
 from inception.labels import Label
 from inception.pictures import ImageLike, Picture, Preprocess
 from inception.variants import Variant
@@ -307,7 +308,8 @@ def description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         said["picture"] = pictures.from_json(said["picture"])
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is not as it was written ({error}); run inception finetune again.") from error
+        told = safe(error, 300)
+        raise ValueError(f"{path} is not as it was written ({told}); run inception finetune again.") from error
     if not said["classes"]:
         raise ValueError(f"{path} says no classes, which no fine-tuning has; run inception finetune again.")
     return said

@@ -306,7 +306,7 @@ def _opened(path: Path) -> Iterator[Any]:
     parquet = extras.load("pyarrow.parquet")
     try:
         file = parquet.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, ValueError, MemoryError) as error:
+    except Exception as error:  # what damage makes of pyarrow has many names
         raise Damaged(_sentence(path, error)) from error
     with file:
         yield file
@@ -314,14 +314,14 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _said(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the extraction, the shard) that a footer tells of."""
-    metadata = file.schema_arrow.metadata or {}
     try:
+        metadata = file.schema_arrow.metadata or {}
         found, said = (json.loads(metadata[key]) for key in (_WHAT, _SHARD))
         inert_json.check_fields(said, {"start": int, "stop": int, "inputs": str, "errors": list[list[str]]})
         if any(len(error) != 2 for error in said["errors"]):
             raise ValueError("its list of errors is not complete")
         return _checked(found), said
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except Exception as error:  # pyarrow's, and of whatever JSON says
         raise Damaged(_sentence(path, error)) from error
 
 
