@@ -200,13 +200,13 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     """The files that a path or id of weights stands for: one, or those of a checkpoint, a model or a folder."""
     if isinstance(path, str) and not os.path.exists(path) and (known := published.find(path)):
         path = published.cached(known) or path
-    place = Path(_checkpoint_in(path))
+    if os.path.isdir(path):
+        return [file for file in Path(path).iterdir() if file.is_file()]
+    place = Path(path)
     prefix = re.sub(r"\.index$|\.data-\d{5}-of-\d{5}$", "", os.fspath(place))
     files = [place, Path(f"{place}{graph_nodes.SIDE_FILE}"), Path(f"{prefix}.index"), *_data_files(prefix)]
     if place.suffix == ".json":
         files += place.parent.glob("*shard*of*")
-    if os.path.isdir(path):
-        files += Path(path).iterdir()
     return [file for file in files if file.is_file()]
 
 

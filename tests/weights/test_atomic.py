@@ -105,6 +105,7 @@ def test_files_that_belong_together_are_those_of_one_writer(tmp_path):
     def one(i):
         together.wait()
         with replacing(tmp_path / "a", tmp_path / "b", together=True) as temporary:
+            assert file_lock.held(atomic._named(atomic._TURN, tmp_path / "b")) is None  # the others wait
             for path in temporary:
                 path.write_text(str(i))
 
