@@ -134,6 +134,9 @@ def compile(
     """
     import keras
 
+    from inception.builders.keras import refuse_keras_2
+
+    refuse_keras_2(model, f"The model {model.name}")
     heads = _heads(model)
     losses = {head: _loss(model.name, end, recipe) for head, end in heads.items()}
     for layer in below(model):

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 
-from inception import architecture, names
+from inception import architecture, names, training
 from inception.architecture import END_POINTS
 from inception.builders.keras import InceptionV3, end_points, model_of, to_weights
 from inception.networks import network_of
@@ -608,6 +608,7 @@ def test_keras_2_is_called_so(said, monkeypatch):
         (lambda: to_weights(theirs), "The model old"),
         (lambda: end_points(theirs), "The model old"),
         (lambda: network_of(theirs), "The model"),
+        (lambda: training.compile(theirs), "The model old"),
     ]:
         with pytest.raises(ValueError, match=rf"{what} is of Keras 2 \({which}\); expected one of Keras 3"):
             call()
