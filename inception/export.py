@@ -192,8 +192,8 @@ def pictures(
     """The pictures in a folder (by their endings; at most 500, evenly spread) as calibration images [h, w, c].
 
     Brought to `image_size`, or the size of the network's picture, as that says; floats in the
-    network's range, or uint8 where
-    `pixels` says so. Raises ValueError for a folder without pictures and for one that cannot be read.
+    network's range, or uint8 where `pixels` says so. Raises ValueError for a folder without
+    pictures and for one that cannot be read.
     """
     found = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in PICTURES)
     if not found:

@@ -86,10 +86,10 @@ class Inference:
 
         Files come in as the weights' `picture` has it. Floats are taken as the network's range
         (`preprocess_input`), uint8 as pixels 0..255, which are scaled first. Maps come back as
-        [n, h, w, c], heads as [n, c]. With a
-        fixed batch, any number of images runs in pieces of that size, the last one filled up
-        and cut. Raises ValueError for another shape or type, and for floats far outside the
-        network's range; warns (`pictures.SuspiciousRange`) of what looks like pixels / 255.
+        [n, h, w, c], heads as [n, c]. With a fixed batch, any number of images runs in pieces
+        of that size, the last one filled up and cut. Raises ValueError for another shape or
+        type, and for floats far outside the network's range; warns
+        (`pictures.SuspiciousRange`) of what looks like pixels / 255.
         """
         if isinstance(batch, str | os.PathLike) or (isinstance(batch, list | tuple) and _are_files(batch)):
             files = [batch] if isinstance(batch, str | os.PathLike) else batch
