@@ -21,6 +21,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from inception import extras
 from inception.brief import one_line
 from inception.features.reading import Read, Stamp
 from inception.foreign import safe
-from inception.weights import atomic, file_lock, inert_json, regular
+from inception.weights import atomic, file_lock, inert_json
 
 EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
 _SHARD = b"inception_shard"  # metadata of a shard's footer
@@ -173,17 +174,11 @@ def _short(was: Any, new: Any) -> tuple[str, str]:
     return safe(texts[0], 80), safe(texts[1], 80)
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> AbstractContextManager[None]:
     """Holds the folder for this process. ValueError when another one has it; a killed one lets it go."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = regular.opened(folder / LOCK, os.O_RDWR)
-    try:
-        if not file_lock.locks(descriptor):
-            raise ValueError(f"Another process is writing features into {folder}; wait for it, or give another folder.")
-        yield
-    finally:
-        os.close(descriptor)
+    busy = f"Another process is writing features into {folder}; wait for it, or give another folder."
+    return file_lock.holding(folder / LOCK, busy)
 
 
 def begin(folder: Path, metadata: Mapping[str, Any], paths: Sequence[str]) -> None:

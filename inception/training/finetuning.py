@@ -16,7 +16,6 @@ The folder it writes:
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -24,7 +23,8 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,7 +47,7 @@ from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
 from inception.training.loop import Epoch, Stage, State
 from inception.training.network import AUGMENTATIONS, BatchNorm, Trunk
-from inception.weights import Weights, atomic, file_lock, inert_json, regular
+from inception.weights import Weights, atomic, file_lock, inert_json
 from inception.weights.atomic import replacing
 
 if TYPE_CHECKING:
@@ -287,17 +287,11 @@ def _names(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if not atomic.is_ours(name)) if folder.is_dir() else []
 
 
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
+def _locked(place: Path) -> AbstractContextManager[None]:
     """Holds the folder for this process. ValueError when another one has it; a killed one lets it go."""
     (place / _WORK).mkdir(parents=True, exist_ok=True)
-    descriptor = regular.opened(place / _WORK / _LOCK, os.O_RDWR)
-    try:
-        if not file_lock.locks(descriptor):
-            raise ValueError(f"Another process is fine-tuning into {place}; wait for it, or give another folder.")
-        yield
-    finally:
-        os.close(descriptor)
+    busy = f"Another process is fine-tuning into {place}; wait for it, or give another folder."
+    return file_lock.holding(place / _WORK / _LOCK, busy)
 
 
 def _begin(place: Path, settings: Mapping[str, Any], resume: bool) -> None:

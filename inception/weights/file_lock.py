@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 from inception.weights import regular
 
@@ -50,3 +52,15 @@ def held(lock: str | os.PathLike[str]) -> int | None:
         raise
     os.close(descriptor)
     return None
+
+
+@contextlib.contextmanager
+def holding(lock: str | os.PathLike[str], busy: str) -> Iterator[None]:
+    """Holds the lock file, which stays, for this process. ValueError, saying `busy`, while another one has it."""
+    descriptor = regular.opened(lock, os.O_RDWR)
+    try:
+        if not locks(descriptor):
+            raise ValueError(busy)
+        yield
+    finally:
+        os.close(descriptor)
