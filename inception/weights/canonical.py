@@ -107,20 +107,26 @@ def written_variant(text: str, where: str) -> Variant:
     Fields that this version does not know are passed over.
     """
     with _said(text, where) as fields:
-        kinds = typing.get_type_hints(Variant)
-        variant = Variant(**{name: _typed(fields[name], kind, name) for name, kind in kinds.items() if name in fields})
-        variant.table()  # refuses a width of zero
-        return variant
+        return _variant(fields)
 
 
-def written_picture(text: str | None, where: str, usual: str) -> Picture | str:
-    """The picture that `variant_json` wrote; the name of the usual one where the text says none."""
+def written(text: str | None, where: str, way: str = "") -> tuple[Variant | None, Picture | str]:
+    """The variant and the picture that `variant_json` wrote; None without a text, `way` without a picture in it.
+
+    Raises as `written_variant` does.
+    """
     if text is None:
-        return usual
+        return None, way
     with _said(text, where) as fields:
-        if isinstance(fields.get("picture"), dict):
-            return pictures.from_json(fields["picture"])
-        return usual
+        said = fields.get("picture")
+        return _variant(fields), pictures.from_json(said) if isinstance(said, dict) else way
+
+
+def _variant(fields: Mapping[str, Any]) -> Variant:
+    kinds = typing.get_type_hints(Variant)
+    variant = Variant(**{name: _typed(fields[name], kind, name) for name, kind in kinds.items() if name in fields})
+    variant.table()  # refuses a width of zero
+    return variant
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from inception import architecture, pictures
 from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, Variant
 from inception.weights import graph_names, graph_wiring, slim_2016_03
-from inception.weights.canonical import VARIANT, written_picture, written_variant
+from inception.weights.canonical import VARIANT, written
 from inception.weights.errors import UnsupportedFeature
 from inception.weights.graph_nodes import Graph, Node
 from inception.weights.graph_wiring import Source, Wiring
@@ -107,9 +107,8 @@ def _slim(graph: Graph) -> Family | None:
     claims = tuple(Claim(scope + n, f"{SCOPE}/{n}") for n in own if _OF_SLIM.fullmatch(n))
     if not claims:
         return None
-    said = graph.string(VARIANT)
-    picture = written_picture(said, graph.path, "slim")
-    return Family(f"{TITLE} (slim)", SLIM if said is None else written_variant(said, graph.path), picture, claims)
+    like, picture = written(graph.string(VARIANT), graph.path, "slim")
+    return Family(f"{TITLE} (slim)", like or SLIM, picture, claims)
 
 
 def _older_slim(graph: Graph) -> Family | None:

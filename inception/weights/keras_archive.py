@@ -36,8 +36,7 @@ from inception.weights.canonical import (
     check_same,
     variant_json,
     warn_of_rules,
-    written_picture,
-    written_variant,
+    written,
 )
 from inception.weights.errors import CorruptFile, MissingTensor, UnsupportedFeature
 from inception.weights.hdf5 import Content
@@ -102,9 +101,8 @@ def _read_archive(path: str | os.PathLike[str]) -> Weights:
     if network is None:
         keras_layers.gather(tensors, source)  # says what is missing, if anything is
         raise keras_graph.no_links(where)
-    said = content.attributes.get(VARIANT)
-    like = network.like if said is None else network.ruling(written_variant(said, where))
-    picture = written_picture(said, where, "")
+    said, picture = written(content.attributes.get(VARIANT), where)
+    like = network.like if said is None else network.ruling(said)
     if isinstance(picture, str):
         picture = _picture(model)
     return keras_layers.gather(tensors, dataclasses.replace(source, notes=network.notes), like, layers, picture)
@@ -190,10 +188,9 @@ def _gather_values(content: Content, source: Source) -> Weights:
         raise keras_graph.two([base.removesuffix("/layers/") for base in whole_ones], where)
     base = max(found, key=lambda each: found[each], default="layers/")  # of models within models, the one like ours
     layers = _names_by_depth(content, base, where)
-    said = content.attributes.get(VARIANT)
-    if said is not None:
-        like, whole = written_variant(said, where), True
-    else:
+    like, picture = written(content.attributes.get(VARIANT), where, "keras")
+    whole = like is not None
+    if like is None:
         like, whole, notes = keras_layers.told(_census(content), where)
         source = dataclasses.replace(source, notes=notes)
     dense = sorted(group for group in content.groups if _LAYER.fullmatch(group) and _kind(group) == "dense")
@@ -205,9 +202,7 @@ def _gather_values(content: Content, source: Source) -> Weights:
         source = dataclasses.replace(source, notes=(*source.notes, note))
     ours = set(layers.values())
     tensors = _by_layer(content, layers, ours, where)
-    return keras_layers.gather(
-        tensors, source, like, {layer: layer for layer in ours}, written_picture(said, where, "keras")
-    )
+    return keras_layers.gather(tensors, source, like, {layer: layer for layer in ours}, picture)
 
 
 def _census(content: Content) -> Counter[str]:

@@ -29,8 +29,7 @@ from inception.weights.canonical import (
     check_same,
     variant_json,
     warn_of_rules,
-    written_picture,
-    written_variant,
+    written,
 )
 from inception.weights.stored import Stored
 
@@ -55,18 +54,18 @@ def gather(content: hdf5.Content, path: str | os.PathLike[str]) -> Weights:
     source = Source(os.fspath(path), TITLE, integrity)
     where = f"{source.path} ({source.format})"
     model = _model(content, where)
-    said = content.attributes.get(VARIANT)
-    picture = written_picture(said, source.path, "keras") if said is not None else _picture(content)
+    said, picture = written(content.attributes.get(VARIANT), source.path, "keras")
     layers = keras_layers.by_number(model.network, where)
     layers = {f"{model.home}{layer}": ours for layer, ours in layers.items()}
     tensors = {f"{model.home}{name}": stored for name, stored in model.network.items()} | model.others
     if said is not None:
-        return keras_layers.gather(tensors, source, written_variant(said, source.path), layers, picture)
+        return keras_layers.gather(tensors, source, said, layers, picture)
     kinds = _kinds(content, model)
     like, whole, notes = keras_layers.told(kinds, where, border=_counts_borders(content))
     if model.home:  # its own layers are not listed, those around it are
         whole = kinds == {"global_average_pooling2d": 1, "dense": 1}
-    return keras_layers.gather(tensors, *_with_classifier(tensors, source, notes, whole, like, layers), picture)
+    found = _with_classifier(tensors, source, notes, whole, like, layers)
+    return keras_layers.gather(tensors, *found, _picture(content))
 
 
 def _picture(content: hdf5.Content) -> Picture | str:

@@ -28,8 +28,7 @@ from inception.weights.canonical import (
     Source,
     Weights,
     variant_json,
-    written_picture,
-    written_variant,
+    written,
 )
 from inception.weights.errors import UnsafeFile, UnsupportedFeature
 from inception.weights.plan import Claim
@@ -54,9 +53,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     archive = Archive(path)
     tensors = listed(archive)
     said = tensors.pop(VARIANT, None)
-    written = None if said is None else text(said, VARIANT, archive.name)
-    like = None if written is None else written_variant(written, archive.name)
-    picture = written_picture(written, archive.name, "")
+    like, picture = written(None if said is None else text(said, VARIANT, archive.name), archive.name)
     integrity: Integrity = "checksum" if archive.checksummed else "structure"
     return gather(tensors, Source(archive.name, TITLE, integrity), like, picture)
 

@@ -28,8 +28,7 @@ from inception.weights.canonical import (
     Source,
     Weights,
     variant_json,
-    written_picture,
-    written_variant,
+    written,
 )
 from inception.weights.errors import ResourceLimit, UnsupportedFeature
 from inception.weights.sstable import RegularFile
@@ -63,10 +62,9 @@ def read(path: str | os.PathLike[str]) -> Weights:
     where = os.fspath(path)
     integrity: Integrity = "checksum" if _HEADER_DIGEST in metadata else "structure"
     source = Source(where, TITLE, integrity)
-    said = metadata.get(VARIANT)
-    like, picture = said and written_variant(said, where), written_picture(said, where, "")
+    like, picture = written(metadata.get(VARIANT), where)
     gather = npz.gather if npz.has_canonical_names(tensors) else torch_names.gather
-    return gather(tensors, source, like or None, picture)
+    return gather(tensors, source, like, picture)
 
 
 def write(path: str | os.PathLike[str], weights: Weights, *, names: Literal["torch", "slim"] = "torch") -> None:

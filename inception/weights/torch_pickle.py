@@ -29,8 +29,7 @@ from inception.weights.canonical import (
     Source,
     Weights,
     variant_json,
-    written_picture,
-    written_variant,
+    written,
 )
 from inception.weights.errors import ResourceLimit, UnsupportedFeature
 from inception.weights.pickled import State, Unpickler
@@ -71,9 +70,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     """
     where = os.fspath(path)
     state, title, integrity = _state(path)
-    said = _said(state)
-    like = None if said is None else written_variant(said, where)
-    picture = written_picture(said, where, "")
+    like, picture = written(_said(state), where)
     return torch_names.gather(_tensors(state, where), Source(where, title, integrity), like, picture)
 
 
