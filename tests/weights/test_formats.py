@@ -75,12 +75,10 @@ def test_a_file_replaced_after_its_digest_was_taken_is_refused(two, monkeypatch)
     path, other = two
     recognise = published.recognise
     monkeypatch.setattr(published, "recognise", lambda place: (recognise(place), os.replace(other, path))[0])
-    # A graph's own digest file, which was made for the first one, speaks before.
-    with pytest.raises(CorruptFile, match="was changed while it was being read|is not the file that .* was made for"):
+    with pytest.raises(CorruptFile, match="was changed while it was being read"):
         load_weights(path)
     monkeypatch.undo()
-    if path.suffix != ".pb":
-        load_weights(path)
+    load_weights(path)
 
 
 def test_a_file_replaced_while_it_is_read_and_put_back_is_refused(two, monkeypatch):
