@@ -108,19 +108,17 @@ def replacing(*targets: _Path, together: bool = False) -> Iterator[list[Path]]:
 
 def _put_all(made: Sequence[Path], targets: Sequence[Path], together: bool) -> None:
     kept = _kept(made, targets)
-    placed: list[Path] = []
     try:
         if together and any(target in kept for target in targets[:-1]):
             targets[-1].unlink(missing_ok=True)
         for file, target in zip(made, targets, strict=True):
             os.replace(file, target)
-            placed.append(target)
     except BaseException:
-        for target in targets:
+        for file, target in zip(made, targets, strict=True):
             with contextlib.suppress(OSError):
                 if target in kept:
                     os.replace(kept[target], target)
-                elif target in placed:
+                elif not file.exists():
                     target.unlink()
         raise
 
@@ -168,15 +166,25 @@ def _flush(path: Path) -> None:
 def beside(folder: Path) -> Iterator[Path]:
     """A hidden folder in another, for what is made and then renamed; gone at the end, or cleared by the next writer."""
     _clear(folder)
-    while (claimed := _claimed(folder)) is None:
-        pass
-    place, descriptor = claimed
-    try:
-        new = place / "new"
-        new.mkdir()
-        yield new
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    descriptor = None
+    while descriptor is None:
+        place = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(4)}"
+        try:
+            if (descriptor := _claimed(place)) is not None:
+                new = place / "new"
+                new.mkdir()
+                yield new
+        finally:
+            try:
+                _gone(place, descriptor)
+            except BaseException:  # Ctrl-C comes often just when a file has appeared
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+
+
+def _gone(place: Path, descriptor: int | None) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    if descriptor is not None:
         os.close(descriptor)
         shutil.rmtree(place, ignore_errors=True)  # Windows keeps a file that is open
 
@@ -186,15 +194,13 @@ def is_ours(name: str) -> bool:
     return name.startswith((_HIDDEN, _TURN, _OLD))
 
 
-def _claimed(folder: Path) -> tuple[Path, int] | None:
-    """A new hidden folder and its lock; None where another cleared it before it was locked."""
-    place = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(4)}"
+def _claimed(place: Path) -> int | None:
+    """Makes a hidden folder and holds its lock; None where another cleared it before it was locked."""
     place.mkdir(0o700)
     try:
-        descriptor = _held(place / _LOCK)
+        return _held(place / _LOCK)
     except FileNotFoundError:
         return None
-    return None if descriptor is None else (place, descriptor)
 
 
 def _held(lock: Path) -> int | None:
@@ -206,7 +212,9 @@ def _held(lock: Path) -> int | None:
 
 def _clear(folder: Path) -> None:
     """Removes what dead writers left in a folder."""
-    for entry in list(os.scandir(folder)):
+    with os.scandir(folder) as found:
+        entries = list(found)
+    for entry in entries:
         with contextlib.suppress(OSError):
             if entry.name.startswith(_TURN) and entry.is_file(follow_symlinks=False):
                 _clear_turn(Path(entry.path))

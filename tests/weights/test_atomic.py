@@ -1,6 +1,7 @@
 """The target is the old file or the complete new one, and nothing of the user's is replaced."""
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -45,6 +46,52 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         raise OSError("disk full")
     assert target.read_text() == "old"
     assert names(tmp_path) == [target.name]
+
+
+def interrupted(call, n):
+    """Ctrl-C at the n-th place where Python looks for one: a function begins, one of C ends. False: too late."""
+    left = iter(range(n))
+
+    def look(_frame, event, _argument):
+        if event in ("call", "c_return") and next(left, None) is None:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    sys.setprofile(look)
+    try:
+        call()
+        return False
+    except (KeyboardInterrupt, OSError):  # shutil.rmtree makes an OSError of one (a bad descriptor)
+        return True
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a folder half listed
+@pytest.mark.parametrize("old", [("a", "b"), ("b",), ()])
+@pytest.mark.parametrize("together", [False, None])
+def test_ctrl_c_at_any_moment_leaves_the_old_files_or_the_new_ones_and_nothing_else(tmp_path, old, together):
+    wanted = ["b"] if together is None else ["a", "b"]
+
+    def save():
+        with replacing(*(tmp_path / name for name in wanted), together=bool(together)) as temporary:
+            for path in temporary:
+                path.write_text("new")
+
+    n, stopped = 0, True
+    while stopped:
+        for name in old:
+            (tmp_path / name).write_text("old")
+        stopped = interrupted(save, n)
+        if any(map(atomic.is_ours, names(tmp_path))):
+            gc.collect()  # stopped as a `with` began to end, it ends when nothing holds it
+        found = {name: (tmp_path / name).read_text() for name in names(tmp_path)}
+        whole = dict.fromkeys(old, "old") | dict.fromkeys(wanted, "new")
+        assert found == whole or (stopped and found == dict.fromkeys(old, "old")), n
+        for name in found:
+            (tmp_path / name).unlink()
+        n += 1
+    assert n > 100
 
 
 # --- Several writers, and killed ones ----------------------------------------------------
