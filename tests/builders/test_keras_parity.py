@@ -112,7 +112,8 @@ def gradients(model: keras.Model, pixels: np.ndarray, factors: np.ndarray, train
 
 def test_the_signature_is_theirs_and_then_some():
     theirs, ours = (list(inspect.signature(build).parameters.values()) for build in (peer, InceptionV3))
-    assert [(p.name, p.default, p.kind) for p in ours[: len(theirs)]] == [(p.name, p.default, p.kind) for p in theirs]
+    for field in ("name", "default", "kind"):
+        assert [getattr(p, field) for p in ours[: len(theirs)]] == [getattr(p, field) for p in theirs], field
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in ours[len(theirs) :])
 
 
