@@ -60,6 +60,7 @@ oldest: .venv-oldest/.test
 
 # Thousands of damaged files, killed writers and full disks; about twenty minutes.
 torture: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto --dist loadfile -m thorough
 	PYTHONPATH=tests $(BIN)/python tests/torture.py
 	PYTHONPATH=tests $(BIN)/python tests/torture_writers.py
 	PYTHONPATH=tests $(BIN)/python tests/torture_features.py

@@ -1,6 +1,7 @@
 """One network and one picture, by every way in and through every function: one input array, bit for bit."""
 
 import dataclasses
+import functools
 import json
 import warnings
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 import inception
 from inception import classify, export, features, inference, networks, pictures, verify
-from inception.builders.keras import model_of
+from inception.builders import keras as builder
 from inception.cli import app
 from inception.training import evaluate, finetune, loop
 from inception.visualize import activations, gradcam, model_points, report
@@ -86,28 +87,49 @@ def caught(monkeypatch):
     return batches
 
 
+@pytest.fixture(scope="module")
+def built():
+    return {}
+
+
+@pytest.fixture
+def once(monkeypatch, built):
+    """A network is built once, and a file of Keras's opened once: what is looked at here is what reaches them."""
+    import keras
+
+    model_of, load_model = builder.model_of, keras.saving.load_model
+
+    def building(weights, **options):
+        if "input_tensor" in options:
+            return model_of(weights, **options)
+        key = repr((weights.variant, sorted(options.items())))
+        return built.get(key) or built.setdefault(key, model_of(weights, **options))
+
+    monkeypatch.setattr(builder, "model_of", building)
+    monkeypatch.setattr(keras.saving, "load_model", functools.cache(load_model))
+
+
 def weights_of(family):
     way = pictures.NAMED[family].at(SIDE)
     return dataclasses.replace(random_weights(FAMILIES[family]), picture=way)
 
 
-def sources(family, tmp_path, monkeypatch):
-    """The same network as whatever a user may hold."""
-    weights = weights_of(family)
-    path = tmp_path / FILES[family]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        weights.save(path)
-    yield "path", str(path)
-    yield "weights", weights
-    model = model_of(weights, input_shape=(SIDE, SIDE, 3))
-    yield "model", model
-    model.save(tmp_path / "saved.keras")
-    yield "saved by Keras", str(tmp_path / "saved.keras")
-    if family == "slim":
-        import keras
+def source_of(kind, family, tmp_path):
+    """One network as whatever a user may hold."""
+    import keras
 
-        yield "loaded by Keras", keras.saving.load_model(tmp_path / "saved.keras")
+    weights = weights_of(family)
+    if kind == "path":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return str(weights.save(tmp_path / FILES[family]))
+    if kind == "weights":
+        return weights
+    model = builder.model_of(weights, input_shape=(SIDE, SIDE, 3))
+    if kind == "model":
+        return model
+    model.save(tmp_path / "saved.keras")
+    return str(tmp_path / "saved.keras") if kind == "saved by Keras" else keras.saving.load_model(tmp_path / "saved.keras")
 
 
 def doors(source, photo, folder, out):
@@ -125,20 +147,27 @@ def doors(source, photo, folder, out):
     yield "report", lambda: report(photo, source, out / "report", points=["Mixed_5b"], classes=1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_door_and_every_function_find_one_array(family, folder, photo, seen, caught, tmp_path, monkeypatch):
+# Every function with each family, and with each source of one family; the rest of the product is for thorough runs.
+KINDS = ["path", "weights", "model", "saved by Keras"]
+PAIRS = [
+    pytest.param(family, kind, marks=[pytest.mark.thorough] if family != "torchvision" and kind != "path" else [])
+    for family in FAMILIES
+    for kind in [*KINDS, *(["loaded by Keras"] if family == "slim" else [])]
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), PAIRS)
+def test_every_door_and_every_function_find_one_array(family, kind, folder, photo, seen, caught, once, tmp_path):
     expected = pictures.NAMED[family].at(SIDE).input(seen)
-    for kind, source in sources(family, tmp_path, monkeypatch):
-        out = tmp_path / kind
-        out.mkdir()
-        (out / "names.txt").write_text("".join(f"class {i}\n" for i in range(FAMILIES[family].num_classes)))
-        for door, bring in doors(source, photo, folder, out):
-            caught.clear()
-            bring()
-            assert any(np.array_equal(row, expected) for batch in caught for row in batch), (family, kind, door)
-            assert all(batch.shape[1:] == (SIDE, SIDE, 3) for batch in caught), (family, kind, door)
-        calibration = export.pictures(photo.parent, source)
-        assert any(np.array_equal(image, expected) for image in calibration), (family, kind)
+    source = source_of(kind, family, tmp_path)
+    (tmp_path / "names.txt").write_text("".join(f"class {i}\n" for i in range(FAMILIES[family].num_classes)))
+    for door, bring in doors(source, photo, folder, tmp_path):
+        caught.clear()
+        bring()
+        assert any(np.array_equal(row, expected) for batch in caught for row in batch), door
+        assert all(batch.shape[1:] == (SIDE, SIDE, 3) for batch in caught), door
+    calibration = export.pictures(photo.parent, source)
+    assert any(np.array_equal(image, expected) for image in calibration)
 
 
 @pytest.mark.parametrize("family", ["slim", "gluon"])
@@ -171,7 +200,7 @@ def test_an_id_brings_the_published_way(photo, seen, caught, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("end_point", ["Mixed_5b", None])
-def test_fine_tuning_and_what_it_made_take_one_way(end_point, folder, photo, seen, caught, tmp_path, monkeypatch):
+def test_fine_tuning_and_what_it_made_take_one_way(end_point, folder, photo, seen, caught, once, tmp_path):
     """The head's features, the blocks, the folder, its files, and Keras's own reading of them."""
     import keras
 
@@ -238,7 +267,7 @@ def test_a_network_we_do_not_know_must_be_told_about():
 
 def test_a_model_without_labels_is_a_classifier_all_the_same(folder, tmp_path):
     """Not 1000 classes of ImageNet: indices."""
-    model = model_of(weights_of("keras"), input_shape=(SIDE, SIDE, 3))
+    model = builder.model_of(weights_of("keras"), input_shape=(SIDE, SIDE, 3))
     found = evaluate(folder, model)
     assert found.pictures.classes == tuple(f"class {i}" for i in range(7))
     assert classify.classifier_of(model).labels[3].name == "class 3"

@@ -17,9 +17,11 @@ SAYS = {
     "train_slim_builder": ["auxiliary", "moving averages kept"],
     "vgg16": ["block5_pool: (40, 512)", "nothing changed: True"],
 }
+LONG = {"finetune_in_five_steps", "train_slim_builder"}
+RUNS = [pytest.param(path, id=path.stem, marks=[pytest.mark.thorough] if path.stem in LONG else []) for path in EXAMPLES]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS)
 def test_example_runs(path, tmp_path, monkeypatch, capsys):
     """As `python examples/NAME.py` does, but with TensorFlow started once for all of them."""
     monkeypatch.chdir(tmp_path)

@@ -32,8 +32,9 @@ unittest.main(module=inception_v3_test, argv=["tests"])
 """
 
 
+@pytest.mark.thorough
 def test_tf_slims_own_test_file_passes():
-    """Their file, our module in place of theirs, tf_keras out of reach. Takes about 40 s."""
+    """Their file, our module in place of theirs, tf_keras out of reach."""
     blocked = "import sys; sys.modules['tf_keras'] = None\n"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", blocked + TF_SLIM_TEST_FILE],

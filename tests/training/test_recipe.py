@@ -261,6 +261,7 @@ for batch_norm in ("frozen", "synchronized", "own"):
 """
 
 
+@pytest.mark.thorough
 def test_two_devices_give_the_losses_of_one():
     run = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)
     found = {line.split()[1]: [float(word) for word in line.split()[2:]]

@@ -85,8 +85,9 @@ def test_slims_saver_restores_it_into_slims_own_variables(tmp_path):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         inception_v3_of(NARROW_AUX, tf.compat.v1.placeholder(tf.float32, (1, 107, 107, 3)))
         tf.compat.v1.train.Saver().restore(session, str(tmp_path / "m.ckpt"))
-        for variable in tf.compat.v1.global_variables():
-            np.testing.assert_array_equal(session.run(variable), weights.arrays[variable.op.name])
+        variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
+        for name, value in session.run(variables).items():
+            np.testing.assert_array_equal(value, weights.arrays[name])
 
 
 @pytest.mark.parametrize(
