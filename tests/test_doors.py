@@ -128,8 +128,9 @@ def source_of(kind, family, tmp_path):
     model = builder.model_of(weights, input_shape=(SIDE, SIDE, 3))
     if kind == "model":
         return model
-    model.save(tmp_path / "saved.keras")
-    return str(tmp_path / "saved.keras") if kind == "saved by Keras" else keras.saving.load_model(tmp_path / "saved.keras")
+    saved = tmp_path / "saved.keras"
+    model.save(saved)
+    return str(saved) if kind == "saved by Keras" else keras.saving.load_model(saved)
 
 
 def doors(source, photo, folder, out):

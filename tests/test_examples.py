@@ -18,7 +18,9 @@ SAYS = {
     "vgg16": ["block5_pool: (40, 512)", "nothing changed: True"],
 }
 LONG = {"finetune_in_five_steps", "train_slim_builder"}
-RUNS = [pytest.param(path, id=path.stem, marks=[pytest.mark.thorough] if path.stem in LONG else []) for path in EXAMPLES]
+RUNS = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.thorough] if path.stem in LONG else []) for path in EXAMPLES
+]
 
 
 @pytest.mark.parametrize("path", RUNS)
