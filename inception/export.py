@@ -23,12 +23,13 @@ from inception import arguments, extras, images, quantization, verify
 from inception import inference_plan as plans
 from inception import labels as names
 from inception import pictures as ways
+from inception.files import atomic
 from inception.inference import Settings
 from inception.inference_plan import Plan
 from inception.networks import network_of
 from inception.quantization import Agreement
 from inception.verify import Difference
-from inception.weights import Weights, atomic, formats
+from inception.weights import Weights, formats
 
 KINDS = {".onnx": "ONNX", ".tflite": "LiteRT", ".xml": "OpenVINO IR", "": "SavedModel"}
 RELATIVE = 1e-5  # to the Keras builder, of an end point's largest number

@@ -24,12 +24,13 @@ import numpy as np
 from inception import images, names, pictures
 from inception import labels as class_names
 from inception.brief import one_line
-from inception.foreign import safe
+from inception.files import hdf5, inert_json
+from inception.files.archive import Archive
+from inception.files.foreign import safe
 from inception.labels import Label
 from inception.pictures import ImageLike, Picture, Preprocess
 from inception.variants import Variant
-from inception.weights import CheckpointError, Weights, formats, hdf5, inert_json, keras_config
-from inception.weights.archive import Archive
+from inception.weights import CheckpointError, Weights, formats, keras_config
 from inception.weights.canonical import written_variant
 
 if TYPE_CHECKING:

@@ -31,9 +31,10 @@ from torture import KINDS, damaged
 
 from inception import features, images
 from inception.features import dataset
+from inception.files import atomic
 from inception.pictures import KERAS
 from inception.variants import Variant
-from inception.weights import Weights, atomic
+from inception.weights import Weights
 
 TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2)
 ENGINE = "onnxruntime"

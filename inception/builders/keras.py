@@ -20,11 +20,11 @@ from keras import layers
 
 from inception import names, pictures
 from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Pool, Table, fold, walk
+from inception.files.errors import CheckpointError, ShapeMismatch
+from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, SCOPE, Variant, named
 from inception.weights import Source, Weights, formats, keras_config, keras_graph, keras_layers, plan, published
-from inception.weights.errors import CheckpointError, ShapeMismatch
-from inception.weights.stored import Stored
 
 _RULES = ("border", "last_pool", "gamma", "epsilon")  # fields of a variant that are not arguments of the builder
 _FIRST_MIXED = "mixed0"

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from inception.foreign import safe
+from inception.files.foreign import safe
 
 if TYPE_CHECKING:
     from inception.networks import Network

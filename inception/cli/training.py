@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from inception.cli.terminal import USE, Force, Way, app, err, network, noted, out, working
-from inception.foreign import LONGEST_NAME, safe
+from inception.files.foreign import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
@@ -127,9 +127,10 @@ def evaluate(
 ) -> None:
     """Says how often a classifier is right: top-1, top-5, and each class."""
     from inception import quiet
+    from inception.files import atomic
     from inception.training import evaluate as run
     from inception.training import folders
-    from inception.weights import atomic, formats
+    from inception.weights import formats
 
     folders.read(folder)
     if errors:
@@ -177,7 +178,7 @@ def _classes(found: Evaluation) -> Table:
 
 
 def _write_errors(found: Evaluation, path: Path) -> None:
-    from inception.weights.atomic import replacing
+    from inception.files.atomic import replacing
 
     names = found.pictures.classes
     with replacing(path) as [temporary], temporary.open("w", encoding="utf-8", newline="") as file:

@@ -37,7 +37,9 @@ from inception.arguments import count, count_or_none
 from inception.brief import one_line
 from inception.classify import Classifier
 from inception.features.dataset import shown
-from inception.foreign import safe
+from inception.files import atomic, file_lock, inert_json
+from inception.files.atomic import replacing
+from inception.files.foreign import safe
 from inception.labels import Label
 from inception.networks import MODEL, classifier
 from inception.pictures import Picture, Preprocess
@@ -47,8 +49,7 @@ from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
 from inception.training.loop import Epoch, Stage, State
 from inception.training.network import AUGMENTATIONS, BatchNorm, Trunk
-from inception.weights import Weights, atomic, file_lock, inert_json
-from inception.weights.atomic import replacing
+from inception.weights import Weights
 
 if TYPE_CHECKING:
     import keras

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inception.foreign import safe
+from inception.files import inert_json, npz
+from inception.files.archive import Archive
+from inception.files.atomic import replacing
+from inception.files.errors import reason
+from inception.files.foreign import safe
 from inception.networks import Network
 from inception.training.folders import Pictures
-from inception.weights import inert_json, npz
-from inception.weights.archive import Archive
-from inception.weights.atomic import replacing
-from inception.weights.errors import reason
 
 if TYPE_CHECKING:
     import keras

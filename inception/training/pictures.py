@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from inception import extras
-from inception.foreign import safe
+from inception.files.atomic import replacing
+from inception.files.foreign import safe
 from inception.training.evaluation import Evaluation
 from inception.training.loop import Epoch
-from inception.weights.atomic import replacing
 
 _MOST_SHOWN = 12  # most wrong images
 _NUMBERED = 20  # classes up to which a confusion matrix has numbers in it

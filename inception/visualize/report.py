@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from inception import architecture
-from inception.foreign import LONGEST_NAME, safe
+from inception.files import atomic
+from inception.files.foreign import LONGEST_NAME, safe
 from inception.labels import Label, top
 from inception.networks import Network, network_of
 from inception.pictures import ImageLike, Picture
@@ -29,7 +30,7 @@ from inception.visualize import model_points, pictures
 from inception.visualize.activations import DEFAULT_POINTS, Activations, activations, network_input
 from inception.visualize.gradcam import GradCam, of_classes
 from inception.visualize.pictures import HEAT
-from inception.weights import Weights, atomic
+from inception.weights import Weights
 
 PAGE = "index.html"
 _PHOTO, _CELL, _GAP, _COLUMNS, _CHANNELS = 720, 64, 2, 8, 64

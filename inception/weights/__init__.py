@@ -1,7 +1,6 @@
 """Weights of any InceptionV3: read, checked, changed by name, written."""
 
-from inception.weights.canonical import STEPS, Source, Weights
-from inception.weights.errors import (
+from inception.files.errors import (
     CheckpointError,
     CorruptFile,
     MissingTensor,
@@ -10,6 +9,7 @@ from inception.weights.errors import (
     UnsafeFile,
     UnsupportedFeature,
 )
+from inception.weights.canonical import STEPS, Source, Weights
 from inception.weights.formats import load
 
 __all__ = [

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from inception import variants
+from inception.files.tensor import Shape, Stored
 from inception.pictures import Picture
 from inception.variants import Variant
 from inception.weights import canonical, plan
 from inception.weights.canonical import Source, Weights, check_floats
 from inception.weights.plan import Claim
-from inception.weights.stored import Shape, Stored
 
 _SHOWN = 4
 

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from inception import pictures
+from inception.files.errors import CheckpointError, CorruptFile, ShapeMismatch
+from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import SCOPE, Variant
-from inception.weights.errors import CheckpointError, CorruptFile, ShapeMismatch
-from inception.weights.stored import Stored
 
 Integrity = Literal["digest", "checksum", "structure"]
 

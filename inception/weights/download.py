@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from inception.weights import atomic, file_lock, inert_json, published, regular
-from inception.weights.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile
+from inception.files import atomic, file_lock, inert_json, regular
+from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile
+from inception.weights import published
 from inception.weights.published import MOST_BYTES, Published
 
 Progress = Callable[[int, int | None], None]  # bytes that are here, bytes in all if that is known

@@ -14,10 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from inception.weights import atomic, graph_nodes, published, sanity, sstable
-from inception.weights.archive import Archive
+from inception.files import atomic
+from inception.files.archive import Archive
+from inception.files.errors import CheckpointError, ResourceLimit, UnsupportedFeature
+from inception.files.regular import RegularFile, one_version
+from inception.files.tensorflow import graph_nodes
+from inception.weights import published, sanity
 from inception.weights.canonical import Weights
-from inception.weights.errors import CheckpointError, ResourceLimit, UnsupportedFeature
 from inception.weights.sanity import AssumedPicture, DoubtfulWeights, UnverifiedFile
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -59,7 +62,7 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
     """
     place = _checkpoint_in(published.located(path))
     try:
-        with sstable.one_version():
+        with one_version():
             weights = _read(place, moving_averages, exclude)
         return _doubted(weights)
     except MemoryError as error:
@@ -111,7 +114,7 @@ def recognise(path: str) -> ModuleType:
     if not Path(path).is_file():
         raise CheckpointError(f"{path} does not exist; give the path of a weight file, the prefix of a checkpoint, "
                               "or an id that `inception published` lists.")  # fmt: skip
-    file = sstable.RegularFile(path)
+    file = RegularFile(path)
     head, tail = (b"".join(file.pieces(start, size)) for start, size in ((0, 1024), (max(0, file.size - 8), 8)))
     if head.startswith(_HDF5):
         return _module("keras_archive")  # the three HDF5 layouts differ inside only
@@ -230,7 +233,7 @@ def _checkpoint_in(path: str | os.PathLike[str]) -> str:
     state = Path(path) / "checkpoint"
     if not state.is_file():
         return _only_checkpoint(Path(path)) if Path(path).is_dir() else os.fspath(path)
-    head = b"".join(sstable.RegularFile(state).pieces(0, 65_536))
+    head = b"".join(RegularFile(state).pieces(0, 65_536))
     line = re.search(rb'^model_checkpoint_path: "([^"]+)"', head)
     if line is None:
         raise CheckpointError(f"{state} names no checkpoint; give the checkpoint's own path.")

@@ -21,17 +21,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from inception import variants
+from inception.files.atomic import replacing
+from inception.files.errors import CorruptFile, UnsupportedFeature
+from inception.files.tensor import Shape, Stored, octets
+from inception.files.tensorflow import graph_nodes
+from inception.files.tensorflow.graph_nodes import SIDE_FILE, Graph
 from inception.variants import SCOPE, Variant
-from inception.weights import graph_def_writer, graph_families, graph_nodes, plan
-from inception.weights.atomic import replacing
+from inception.weights import graph_def_writer, graph_families, plan
 from inception.weights.canonical import Source, Weights, usual_picture
-from inception.weights.errors import CorruptFile, UnsupportedFeature
 from inception.weights.graph_families import POOLED, TITLE, Family
-from inception.weights.graph_nodes import SIDE_FILE, Graph
 from inception.weights.graph_wiring import POOLS, Norm, Wiring
 from inception.weights.plan import Claim
-from inception.weights.stored import Shape, Stored
-from inception.weights.tensor_bundle import octets
 
 __all__ = ["FORMAT", "TITLE", "read", "write"]
 

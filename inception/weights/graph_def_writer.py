@@ -19,10 +19,11 @@ from typing import BinaryIO
 import numpy as np
 
 from inception.architecture import AUX_END_POINT, Concat, Conv, Ops, Pool, fold
+from inception.files.tensor import octets
+from inception.files.tensorflow import wire
+from inception.files.tensorflow.tensor_bundle import type_code
 from inception.variants import SCOPE
-from inception.weights import wire
 from inception.weights.canonical import VARIANT, Weights, variant_json
-from inception.weights.tensor_bundle import octets, type_code
 
 INPUT = "input"
 _PRODUCER = 1087  # of TensorFlow 2.9; every later one reads it

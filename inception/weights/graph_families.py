@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from inception import architecture, pictures
+from inception.files.errors import UnsupportedFeature
+from inception.files.tensorflow.graph_nodes import Graph, Node
 from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, Variant
 from inception.weights import graph_names, graph_wiring, slim_2016_03
 from inception.weights.canonical import VARIANT, written
-from inception.weights.errors import UnsupportedFeature
-from inception.weights.graph_nodes import Graph, Node
 from inception.weights.graph_wiring import Source, Wiring
 from inception.weights.plan import AS_IS, MATRIX, Claim
 from inception.weights.slim_checkpoint import network_scope

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from inception import architecture
 from inception.architecture import AUX_END_POINT, Concat, Conv, Pool, Table
-from inception.weights.graph_nodes import BOOL, Graph, Node
+from inception.files.tensorflow.graph_nodes import BOOL, Graph, Node
 
 _LONGEST_WAY = 64  # operations in a row that change no weights
 _MOST_ADDED = 8  # batch norms and biases in a row; the network has one of either

@@ -24,11 +24,16 @@ from typing import Any
 import numpy as np
 
 from inception import names, pictures
+from inception.files import hdf5, inert_json
+from inception.files.archive import Archive
+from inception.files.atomic import replacing
+from inception.files.errors import CorruptFile, MissingTensor, UnsupportedFeature
+from inception.files.hdf5 import Content
+from inception.files.regular import RegularFile
+from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, Variant
-from inception.weights import hdf5, inert_json, keras_config, keras_graph, keras_hdf5, keras_layers
-from inception.weights.archive import Archive
-from inception.weights.atomic import replacing
+from inception.weights import keras_config, keras_graph, keras_hdf5, keras_layers
 from inception.weights.canonical import (
     VARIANT,
     Source,
@@ -38,10 +43,6 @@ from inception.weights.canonical import (
     warn_of_rules,
     written,
 )
-from inception.weights.errors import CorruptFile, MissingTensor, UnsupportedFeature
-from inception.weights.hdf5 import Content
-from inception.weights.sstable import RegularFile
-from inception.weights.stored import Stored
 
 WEIGHTS_TITLE = "Keras 3 weights"
 ARCHIVE_TITLE = "Keras archive"
@@ -71,7 +72,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     """
     if b"".join(RegularFile(path).pieces(0, 2)) == b"PK":
         return _read_archive(path)
-    content = hdf5.read(path)
+    content = hdf5.read(path, attributes=(VARIANT,))
     if not any(_VARIABLE.fullmatch(name) for name in content.tensors):
         return keras_hdf5.gather(content, path)
     source = Source(os.fspath(path), WEIGHTS_TITLE, "checksum" if content.checksummed else "structure")
@@ -84,7 +85,7 @@ def _read_archive(path: str | os.PathLike[str]) -> Weights:
         raise UnsupportedFeature(f"{archive.name} is a ZIP file without {', '.join(lacking)}; expected a .keras file.")
     inert_json.parse(archive.octets(METADATA).tobytes(), _LONGEST_CONFIG, f"{archive.name}: {METADATA}")
     model = inert_json.parse(archive.octets(CONFIG).tobytes(), _LONGEST_CONFIG, f"{archive.name}: {CONFIG}")
-    content = hdf5.read_pieces(archive.chunks(VALUES), f"{archive.name}: {VALUES}")
+    content = hdf5.read_pieces(archive.chunks(VALUES), f"{archive.name}: {VALUES}", (VARIANT,))
     source = Source(os.fspath(path), ARCHIVE_TITLE, "checksum" if archive.checksummed else "structure")
     try:
         graph, paths = keras_graph.of_config(model), dict(_paths(model))

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from inception import names, pictures
 from inception.architecture import EPSILON
+from inception.files.errors import UnsupportedFeature
 from inception.variants import KERAS, Variant, written_epsilon
 from inception.weights import keras_config
-from inception.weights.errors import UnsupportedFeature
 from inception.weights.keras_config import Layer
 
 Graph = Mapping[str, Layer]  # by path: "inception_v3/conv2d_1", or "conv2d_1" where nothing is nested

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inception import names, pictures
+from inception.files import hdf5
+from inception.files.atomic import replacing
+from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, Variant
-from inception.weights import hdf5, keras_config, keras_graph, keras_layers
-from inception.weights.atomic import replacing
+from inception.weights import keras_config, keras_graph, keras_layers
 from inception.weights.canonical import (
     VARIANT,
     Integrity,
@@ -31,7 +33,6 @@ from inception.weights.canonical import (
     warn_of_rules,
     written,
 )
-from inception.weights.stored import Stored
 
 FORMAT = "keras-h5"
 TITLE = "Keras HDF5 (legacy)"
@@ -45,7 +46,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     Raises `UnsupportedFeature` when it holds no InceptionV3, `MissingTensor` or
     `ShapeMismatch` when it holds part of one, `CorruptFile` when it is damaged.
     """
-    return gather(hdf5.read(path), path)
+    return gather(hdf5.read(path, attributes=(VARIANT,)), path)
 
 
 def gather(content: hdf5.Content, path: str | os.PathLike[str]) -> Weights:

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from inception import names
+from inception.files.errors import UnsupportedFeature
+from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, Variant
 from inception.weights import keras_config, plan
 from inception.weights.assemble import assemble
 from inception.weights.canonical import OtherRules, Source, Weights
-from inception.weights.errors import UnsupportedFeature
 from inception.weights.plan import AS_IS, MATRIX, Claim
-from inception.weights.stored import Stored
 
 CONVOLUTIONS = 94  # of the network without its auxiliary head
 _HEADS = (names.KERAS_LOGITS, names.KERAS_AUX_LOGITS)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inception.weights.errors import MissingTensor, ShapeMismatch
-from inception.weights.stored import Shape, Stored
+from inception.files.errors import MissingTensor, ShapeMismatch
+from inception.files.tensor import Shape, Stored
 
 _SHOWN = 6  # names listed of each kind; the rest is counted
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from inception import pictures
+from inception.files.errors import CheckpointError, UnsupportedFeature
+from inception.files.regular import RegularFile
 from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION, Variant
-from inception.weights.errors import CheckpointError, UnsupportedFeature
-from inception.weights.sstable import RegularFile
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from inception.architecture import Concat, Conv, Node, table
+from inception.files.tensor import Shape
 from inception.variants import SCOPE
 from inception.weights.plan import AS_IS, MATRIX, Claim
-from inception.weights.stored import Shape
 
 _POOL = "branch_pool"
 _35 = ("branch1x1", "branch5x5", "branch3x3dbl", _POOL)

@@ -14,13 +14,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from inception.files.errors import CheckpointError, MissingTensor, UnsupportedFeature
+from inception.files.tensor import Shape, Stored
+from inception.files.tensorflow import tensor_bundle, tensor_slices
 from inception.variants import SCOPE, SLIM, Variant
-from inception.weights import slim_2016_03, tensor_bundle, tensor_slices
+from inception.weights import slim_2016_03
 from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights, warn_of_rules
-from inception.weights.errors import CheckpointError, MissingTensor, UnsupportedFeature
 from inception.weights.plan import Claim
-from inception.weights.stored import Shape, Stored
 
 FORMAT = "slim"
 TITLE_V1 = "TensorFlow checkpoint V1 (slim)"

@@ -17,14 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from inception.architecture import Concat, Conv, Node, Pool, walk
+from inception.files.errors import CorruptFile, UnsupportedFeature
+from inception.files.tensor import Shape, Stored
 from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, SCOPE, TORCHVISION, Variant
 from inception.weights import canonical
 from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights
-from inception.weights.errors import CorruptFile, UnsupportedFeature
 from inception.weights.plan import AS_IS, Claim, Layout
-from inception.weights.stored import Shape, Stored
 
 _OIHW = Layout(axes=(3, 2, 0, 1))
 _LINEAR = Layout(axes=(3, 2, 0, 1), matrix=True)
@@ -169,10 +169,6 @@ def _widest(state: Mapping[str, Stored]) -> Variant:
     full = Variant(num_classes=1, aux_logits=True, gamma=True)
     return dataclasses.replace(full, aux_kernel=(kernel[0], kernel[1])) if len(kernel) == 2 else full
 
-
-def bfloat16(upper_halves: np.ndarray) -> np.ndarray:
-    """float32 from the uint16 that are its upper halves."""
-    return (upper_halves.astype(np.uint32) << 16).view(np.float32)
 
 
 # ---- writing

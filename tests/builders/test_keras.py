@@ -19,10 +19,10 @@ from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 from inception import architecture, names, training
 from inception.architecture import END_POINTS
 from inception.builders.keras import InceptionV3, end_points, model_of, to_weights
+from inception.files.errors import MissingTensor, ShapeMismatch
 from inception.networks import network_of
 from inception.variants import TORCHVISION
 from inception.weights import CheckpointError, Weights
-from inception.weights.errors import MissingTensor, ShapeMismatch
 
 HEADS = ["PreLogits", "Logits", "Predictions"]
 WIDTH = {"depth_multiplier": 0.1, "min_depth": 4}

@@ -18,9 +18,9 @@ import inception
 from inception import features
 from inception import pictures as ways
 from inception.features import dataset, task
+from inception.files import atomic
 from inception.resize import resize
 from inception.variants import GOOGLE_2015, SLIM, TORCHVISION
-from inception.weights import atomic
 
 
 def files(out):

@@ -20,11 +20,11 @@ import inception
 from inception import classify
 from inception import pictures as pictures_
 from inception.cli import app
+from inception.files import atomic
 from inception.networks import Network
 from inception.training import evaluate, finetune, finetuning, folders, loop
 from inception.training import network as networks
 from inception.training.finetuning import Diverged, Doubled, Result, compare_modes
-from inception.weights import atomic
 
 # The first rows of a narrow network, so that tracing takes no time.
 SMALL = {"size": 75, "end_point": "Mixed_5b", "unfreeze": "Conv2d_4a_3x3", "epochs": 2, "head_epochs": 4,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from damage import assert_never_silently_wrong, assert_refused
 
+from inception.files.archive import Archive
 from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
-from inception.weights.archive import Archive
 
 MEMBERS = {"a.npy": b"hello" * 7, "b/c.bin": bytes(range(40)), "empty": b""}
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from made import NARROW, random_weights
 
-from inception.weights import CheckpointError, atomic, file_lock, formats
-from inception.weights.atomic import check_target, put_folder, recover, replacing, taking_turns
+from inception.files import atomic, file_lock
+from inception.files.atomic import check_target, put_folder, recover, replacing, taking_turns
+from inception.weights import CheckpointError, formats
 
 
 def names(folder):
@@ -101,7 +102,7 @@ def killed_while_writing(target, last="with replacing(target) as [temporary]: te
     """A process that is killed (SIGKILL) in the middle of its work."""
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from inception.weights.atomic import replacing, taking_turns\n"
+        "from inception.files.atomic import replacing, taking_turns\n"
         "target = Path(sys.argv[1]); die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n" + last
     )
     assert subprocess.run([sys.executable, "-c", code, str(target)]).returncode == -signal.SIGKILL

@@ -25,8 +25,9 @@ import pytest
 from made import NARROW, assert_same, random_weights
 
 from inception import load_weights, pictures
+from inception.files import file_lock
 from inception.variants import KERAS
-from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, download, file_lock, published
+from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, download, published
 from inception.weights.download import Patience, fetch
 from inception.weights.published import Published
 

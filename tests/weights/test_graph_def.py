@@ -17,9 +17,7 @@ from hypothesis import strategies as st
 from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 
 from inception import load_weights, pictures
-from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION
-from inception.weights import formats, graph_def, graph_nodes, slim_2016_03, wire
-from inception.weights.errors import (
+from inception.files.errors import (
     CheckpointError,
     CorruptFile,
     MissingTensor,
@@ -27,6 +25,10 @@ from inception.weights.errors import (
     ShapeMismatch,
     UnsupportedFeature,
 )
+from inception.files.tensor import LARGEST
+from inception.files.tensorflow import graph_nodes, wire
+from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION
+from inception.weights import formats, graph_def, slim_2016_03
 
 tf = pytest.importorskip("tensorflow")
 import frozen  # noqa: E402
@@ -764,4 +766,4 @@ def test_any_constant_is_read_or_refused(tmp_path_factory, sides, dtype, numbers
 
 def test_full_size_weights_fit_the_limits():
     """The real network is far from them, so that they are no bother."""
-    assert sum(np.prod(shape) for shape in KERAS.shapes().values()) * 4 < wire.LARGEST / 2
+    assert sum(np.prod(shape) for shape in KERAS.shapes().values()) * 4 < LARGEST / 2

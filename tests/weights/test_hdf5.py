@@ -17,15 +17,11 @@ import h5py
 import numpy as np
 import pytest
 
-from inception.weights import hdf5, hdf5_values, hdf5_worker
+from inception.files import hdf5
+from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
+from inception.files.hdf5 import worker
+from inception.files.hdf5.values import fletcher32
 from inception.weights.canonical import VARIANT
-from inception.weights.errors import (
-    CheckpointError,
-    CorruptFile,
-    ResourceLimit,
-    UnsafeFile,
-    UnsupportedFeature,
-)
 
 CHECKED = {"libver": ("v110", "v110")}
 SECONDS = 5
@@ -164,7 +160,7 @@ def test_a_checksum_of_zero_counts_only_with_our_own_beside_it(path):
 def test_our_checksum_in_another_type_is_none(path, kind):
     with made(path, **CHECKED) as file:
         file["w"] = np.ones(4, np.float32)
-        file["w"].attrs[hdf5_worker.CRC] = np.array(1, kind)
+        file["w"].attrs[worker.CRC] = np.array(1, kind)
     assert not hdf5.read(path).checksummed
 
 
@@ -183,7 +179,7 @@ def test_fletcher32_is_that_of_hdf5(path, size, byte):
     with made(path) as file:
         stored = file.create_dataset("x", data=np.frombuffer(data, np.uint8), chunks=(size,), fletcher32=True)
         _, raw = stored.id.read_direct_chunk((0,))
-    assert int.from_bytes(raw[-4:], "little") == hdf5_values.fletcher32(np.frombuffer(data, np.uint8))
+    assert int.from_bytes(raw[-4:], "little") == fletcher32(np.frombuffer(data, np.uint8))
 
 
 def test_nothing_is_left_behind(path, tmp_path, monkeypatch):
@@ -478,13 +474,13 @@ def huge_chunk(file):
 
 
 def many_objects(file):
-    for i in range(hdf5_worker.MOST_OBJECTS + 1):
+    for i in range(worker.MOST_OBJECTS + 1):
         h5py.h5g.create(file.id, str(i).encode())
 
 
 def deep(file):
     group = file
-    for _ in range(hdf5_worker.LONGEST_PATH):
+    for _ in range(worker.LONGEST_PATH):
         group = group.create_group("g")
 
 
@@ -791,7 +787,7 @@ def test_an_answer_that_makes_no_sense(child, path, wrong):
 
 
 def test_an_answer_without_end(child, path, monkeypatch):
-    monkeypatch.setattr(hdf5_worker, "LARGEST_LISTING", 1000)
+    monkeypatch.setattr(worker, "LARGEST_LISTING", 1000)
     child("print('[' + '1,' * 1_000_000)")
     with pytest.raises(CorruptFile, match="makes no sense"):
         hdf5.read(path)

@@ -280,7 +280,7 @@ def inputs_of(layer):
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, ending):
     path = tmp_path / f"x{ending}"
     path.write_bytes(b"old")
-    monkeypatch.setattr("inception.weights.hdf5.create_dataset", lambda *_: 1 / 0)
+    monkeypatch.setattr("inception.files.hdf5.create_dataset", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         random_weights(NARROW).save(path)
     assert path.read_bytes() == b"old" and [each.name for each in tmp_path.iterdir()] == [path.name]

@@ -4,7 +4,8 @@ import pytest
 from made import NARROW, NARROW_AUX, assert_same, random_weights
 
 from inception import load_weights
-from inception.weights import CheckpointError, MissingTensor, UnsupportedFeature, slim_checkpoint, tensor_bundle
+from inception.files.tensorflow import tensor_bundle
+from inception.weights import CheckpointError, MissingTensor, UnsupportedFeature, slim_checkpoint
 
 HEADS = ("InceptionV3/Logits", "InceptionV3/AuxLogits")
 

@@ -12,15 +12,10 @@ from damage import assert_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inception.weights import wire
-from inception.weights.errors import (
-    CheckpointError,
-    CorruptFile,
-    ResourceLimit,
-    UnsafeFile,
-    UnsupportedFeature,
-)
-from inception.weights.sstable import RegularFile, Table, masked_crc, read_table, write_table
+from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
+from inception.files.regular import RegularFile
+from inception.files.tensorflow import wire
+from inception.files.tensorflow.sstable import Table, masked_crc, read_table, write_table
 
 FOOTER_END = bytes.fromhex("57fb808b247547db")
 

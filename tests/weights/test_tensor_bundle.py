@@ -14,15 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inception.weights import tensor_bundle
-from inception.weights.errors import (
-    CheckpointError,
-    CorruptFile,
-    ResourceLimit,
-    UnsafeFile,
-    UnsupportedFeature,
-)
-from inception.weights.sstable import masked_crc, write_table
+from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
+from inception.files.tensorflow import tensor_bundle
+from inception.files.tensorflow.sstable import masked_crc, write_table
 
 tf = pytest.importorskip("tensorflow")
 tf1 = tf.compat.v1

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inception.weights import tensor_slices
-from inception.weights.errors import CheckpointError, CorruptFile, ResourceLimit, UnsupportedFeature
-from inception.weights.sstable import read_table, write_table
+from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsupportedFeature
+from inception.files.tensorflow import tensor_slices
+from inception.files.tensorflow.sstable import read_table, write_table
 
 tf = pytest.importorskip("tensorflow")
 tf1 = tf.compat.v1

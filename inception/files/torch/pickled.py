@@ -12,8 +12,9 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from inception.weights.errors import ResourceLimit, UnsafeFile
-from inception.weights.wire import damaged, text
+from inception.files.errors import ResourceLimit, UnsafeFile
+from inception.files.tensor import damaged
+from inception.files.tensorflow.wire import text
 
 _STOP = ord(".")
 _MOST_INSTRUCTIONS = 300_000  # a state_dict has 30,000, a training checkpoint 100,000

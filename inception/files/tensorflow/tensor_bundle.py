@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from inception.weights import wire
-from inception.weights.atomic import replacing, taking_turns
-from inception.weights.errors import CheckpointError, CorruptFile, UnsupportedFeature
-from inception.weights.sstable import RegularFile, masked_crc, read_table, write_table
-from inception.weights.stored import Shape, Stored
+from inception.files.atomic import replacing, taking_turns
+from inception.files.errors import CheckpointError, CorruptFile, UnsupportedFeature
+from inception.files.regular import RegularFile
+from inception.files.tensor import MOST_DIMENSIONS, Shape, Stored, check_written, damaged, octets
+from inception.files.tensorflow import wire
+from inception.files.tensorflow.sstable import masked_crc, read_table, write_table
 
 _LARGEST_INDEX = 16 << 20  # 131,000 entries at most; a training checkpoint has some 2,000
 _MOST_SHARDS = 99_999  # the file names have five digits
@@ -44,7 +45,7 @@ def read_files(index: _Path, shards: Sequence[_Path]) -> dict[str, Stored]:
 
     def shard_name(number: int, count: int) -> _Path:
         if count != len(shards):
-            raise wire.damaged(os.fspath(index), f"names {count} data files where {len(shards)} are given")
+            raise damaged(os.fspath(index), f"names {count} data files where {len(shards)} are given")
         return shards[number]
 
     return _tensors(index, shard_name)
@@ -82,11 +83,11 @@ def _tensors(index: _Path, shard_name: Callable[[int, int], _Path]) -> dict[str,
 def _shard_count(entries: Mapping[bytes, bytes], where: str) -> int:
     """Checks the header and returns the number of data files."""
     if _HEADER not in entries:
-        raise wire.damaged(where, "is a table without the header of a checkpoint index")
+        raise damaged(where, "is a table without the header of a checkpoint index")
     header = wire.Message(entries[_HEADER], f"{where}: header")
     count, byte_order = header.integer(1), header.integer(2)
     if not 1 <= count <= _MOST_SHARDS:
-        raise wire.damaged(header.where, f"names {count} data files; expected 1 to {_MOST_SHARDS}")
+        raise damaged(header.where, f"names {count} data files; expected 1 to {_MOST_SHARDS}")
     if byte_order != _LITTLE_ENDIAN:
         raise UnsupportedFeature(f"{header.where}: is of a big-endian machine; only little-endian is read")
     wire.check_version(header.message(3))
@@ -101,14 +102,14 @@ def _stored(name: str, entry: wire.Message, shards: int, shard: Callable[[int], 
     if 7 in entry:
         raise UnsupportedFeature(f"{where}: is a partitioned variable, stored in slices; {_ONLY_WHOLE}")
     if not 0 <= number < shards:
-        raise wire.damaged(where, f"is said to be in data file {number} of {shards}")
+        raise damaged(where, f"is said to be in data file {number} of {shards}")
     file = shard(number)
     if offset < 0 or size < 0 or offset + size > file.size:
-        raise wire.damaged(where, f"claims {size} bytes at {offset} of a data file of {file.size}")
+        raise damaged(where, f"claims {size} bytes at {offset} of a data file of {file.size}")
     if kind is None:
         return unreadable(sides, entry.integer(1), where)
     if size != math.prod(sides) * kind.itemsize:
-        raise wire.damaged(where, f"{size} bytes are named for a {kind} tensor of shape {sides}")
+        raise damaged(where, f"{size} bytes are named for a {kind} tensor of shape {sides}")
     where = f"{file.name}: tensor {name!r}"
     return Stored(sides, kind, functools.partial(_values, file, offset, sides, kind, entry.fixed32(6), where))
 
@@ -128,7 +129,7 @@ def unreadable(sides: Shape, code: int, where: str) -> Stored:
 def _values(file: RegularFile, offset: int, sides: Shape, kind: np.dtype, crc: int, where: str) -> np.ndarray:
     values = file.fetch(offset, sides, kind, where)
     if masked_crc(octets(values)) != crc:
-        raise wire.damaged(where, "its checksum is wrong")
+        raise damaged(where, "its checksum is wrong")
     return values
 
 
@@ -194,10 +195,10 @@ def writable(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarr
     found = {}
     for name, array in arrays.items():
         values = np.asarray(array, np.asarray(array).dtype.newbyteorder("<"), order="C")
-        if not type_code(values.dtype) or values.ndim > wire.MOST_DIMENSIONS:
+        if not type_code(values.dtype) or values.ndim > MOST_DIMENSIONS:
             raise UnsupportedFeature(
                 f"{where}: {name!r} is a {values.dtype} array of {values.ndim} dimensions; "
-                f"expected {', '.join(map(str, wire.DTYPES.values()))} of at most {wire.MOST_DIMENSIONS}"
+                f"expected {', '.join(map(str, wire.DTYPES.values()))} of at most {MOST_DIMENSIONS}"
             )
         found[_checked(name, where)] = values
     return {name: found[name] for name in sorted(found, key=str.encode)}
@@ -212,24 +213,6 @@ def _checked(name: str, where: str) -> str:
     raise UnsupportedFeature(f"{where}: a tensor cannot be named {name!r}; expected UTF-8 text without NUL")
 
 
-def check_written(found: Mapping[str, Stored], tensors: Mapping[str, np.ndarray], where: str) -> None:
-    """Raises `CorruptFile` unless a file just written holds the very bits that it should."""
-    wrong = sorted(found.keys() ^ tensors.keys())
-    for name, values in tensors.items():
-        if name not in wrong:
-            back = found[name].read()
-            if (back.shape, back.dtype) != (values.shape, values.dtype) or octets(back) != octets(values):
-                wrong.append(name)
-    if wrong:
-        shown = ", ".join(wrong[:4])
-        raise CorruptFile(f"{where}: {shown} did not read back as written; nothing was saved, check the disk")
-
-
 def type_code(kind: np.dtype) -> int:
     """The DataType number of an array type; 0, which is none, if it is not among `DTYPES`."""
     return next((code for code, known in wire.DTYPES.items() if known == kind), 0)
-
-
-def octets(values: np.ndarray) -> memoryview:
-    """The bytes of a C-ordered array, not copied."""
-    return values.reshape(-1).view(np.uint8).data

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from inception.weights.errors import ResourceLimit, UnsafeFile, UnsupportedFeature
-from inception.weights.sstable import RegularFile
-from inception.weights.wire import LARGEST, allocate, damaged
+from inception.files.errors import ResourceLimit, UnsafeFile, UnsupportedFeature
+from inception.files.regular import RegularFile
+from inception.files.tensor import LARGEST, allocate, damaged
 
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _DESCRIPTOR, _UTF8 = 1 << 0, 1 << 3, 1 << 11

@@ -5,7 +5,7 @@ always `CorruptFile`, never `MissingTensor`: a reader that cannot trust the file
 does not know what is missing from it.
 """
 
-from inception import foreign
+from inception.files import foreign
 
 
 class CheckpointError(ValueError):

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inception.weights import wire
-from inception.weights.errors import CorruptFile, ResourceLimit, UnsupportedFeature
-from inception.weights.sstable import RegularFile
-from inception.weights.stored import Shape, Stored
-from inception.weights.tensor_bundle import unreadable
+from inception.files.errors import CorruptFile, ResourceLimit, UnsupportedFeature
+from inception.files.regular import RegularFile
+from inception.files.tensor import Shape, Stored, allocate, damaged
+from inception.files.tensorflow import wire
+from inception.files.tensorflow.tensor_bundle import unreadable
 
 SIDE_FILE = ".sha256"  # beside a graph that we wrote, in the words of sha256sum
 _MOST_STRUCTURE = 3 << 20  # bytes that are not numbers; InceptionV3 has under one megabyte
@@ -66,14 +66,14 @@ class Node:
         entries = (wire.Message(entry, self._where) for entry in self._attributes)
         values = [entry.data(2) for entry in entries if entry.text(1) == key]
         if len(values) > 1:
-            raise wire.damaged(self._where, f"has the attribute {key} {len(values)} times")
+            raise damaged(self._where, f"has the attribute {key} {len(values)} times")
         return wire.Message(values[0] if values else b"", f"{self._where}, {key}")
 
     def number(self, key: str, absent: float) -> float:
         """A float attribute."""
         data = self.attribute(key).data(FLOAT)
         if len(data) not in (0, 4):
-            raise wire.damaged(self._where, f"its {key} has {len(data)} bytes; expected 4")
+            raise damaged(self._where, f"its {key} has {len(data)} bytes; expected 4")
         return float(np.frombuffer(data, "<f4")[0]) if len(data) else absent
 
     def text(self, key: str) -> str:
@@ -132,7 +132,7 @@ def read(path: str | os.PathLike[str]) -> Graph:
     for chunk in top.chunks(_NODE):
         node = _node(chunk, file.name)
         if node.name in nodes:
-            raise wire.damaged(file.name, f"has two nodes called {node.name!r}")
+            raise damaged(file.name, f"has two nodes called {node.name!r}")
         nodes[node.name] = node
         numbers = 0
         if node.op == "Const":
@@ -195,7 +195,7 @@ def _node(chunk: memoryview, where: str) -> Node:
     message = wire.Message(chunk, where)
     name, op = message.data(_NAME), message.data(_OP)
     if not 0 < len(name) <= _LONGEST_NAME or not 0 < len(op) <= _LONGEST_NAME:
-        raise wire.damaged(where, f"a node's name has {len(name)} bytes and its operation's {len(op)}")
+        raise damaged(where, f"a node's name has {len(name)} bytes and its operation's {len(op)}")
     if len(message.values(_ATTR)) > _MOST_ATTRIBUTES:
         raise ResourceLimit(f"{where}: a node has more than {_MOST_ATTRIBUTES} attributes; refused")
     text = wire.text(name, where)
@@ -213,7 +213,7 @@ def _constant(node: Node) -> tuple[Stored, int]:
     kind = wire.dtype(code, tensor.where)
     sides = wire.shape(tensor.message(_SHAPE))
     if node.attribute("dtype").integer(_TYPE) not in (0, code):
-        raise wire.damaged(tensor.where, "the node and its value are of different types")
+        raise damaged(tensor.where, "the node and its value are of different types")
     if kind is None or kind not in _NUMBERS:
         return unreadable(sides, code, tensor.where), sum(map(len, tensor.chunks(_CONTENT)))
     chunks = _numbers(tensor, sides, kind)
@@ -224,24 +224,24 @@ def _numbers(tensor: wire.Message, sides: Shape, kind: np.dtype) -> list[memoryv
     """The bytes of a tensor's numbers, whose length fits its shape."""
     where, expected = tensor.where, math.prod(sides) * kind.itemsize
     if _CONTENT in tensor and _NUMBERS[kind] in tensor:
-        raise wire.damaged(where, "has its numbers in two forms")
+        raise damaged(where, "has its numbers in two forms")
     if _NUMBERS[kind] not in tensor:
         content = tensor.data(_CONTENT)
         if len(content) not in (0, expected):
-            raise wire.damaged(where, f"has {len(content)} bytes of numbers; its shape {sides} expects {expected}")
+            raise damaged(where, f"has {len(content)} bytes of numbers; its shape {sides} expects {expected}")
         return [content]
     if kind == _HALF:
         raise UnsupportedFeature(f"{where}: has its float16 numbers one by one; expected them as content")
     chunks = tensor.chunks(_NUMBERS[kind])
     size = sum(map(len, chunks))
     if any(len(chunk) % kind.itemsize for chunk in chunks) or size > expected:
-        raise wire.damaged(where, f"has {size} bytes of numbers; its shape {sides} expects {expected} at most")
+        raise damaged(where, f"has {size} bytes of numbers; its shape {sides} expects {expected} at most")
     return chunks
 
 
 def _values(chunks: list[memoryview], sides: Shape, kind: np.dtype, where: str) -> np.ndarray:
     """A fresh array. As TensorFlow has it, the last number stands for those that are missing, and none for zeros."""
-    result = wire.allocate(sides, kind, where)
+    result = allocate(sides, kind, where)
     flat = result.reshape(-1)
     numbers = np.frombuffer(chunks[0] if len(chunks) == 1 else b"".join(chunks), kind)
     flat[: len(numbers)] = numbers

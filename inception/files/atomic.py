@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from inception.weights import file_lock
+from inception.files import file_lock
 
 _Path = str | os.PathLike[str]
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

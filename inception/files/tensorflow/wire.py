@@ -8,13 +8,12 @@ caller's words for the place in the file.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from inception.weights.errors import CorruptFile, ResourceLimit, UnsupportedFeature
-from inception.weights.stored import Shape
+from inception.files.errors import ResourceLimit, UnsupportedFeature
+from inception.files.tensor import MOST_DIMENSIONS, Shape, damaged
 
 Buffer = bytes | bytearray | memoryview
 Value = int | memoryview
@@ -22,7 +21,6 @@ Value = int | memoryview
 _VARINT, _FIXED64, _DATA, _FIXED32 = 0, 1, 2, 5
 _MOST_FIELDS = 1 << 17
 _CHUNK = 1 << 20
-LARGEST = 1 << 28  # bytes in one piece: a classifier of 32,000 classes
 
 # TensorFlow's DataType numbers. The others (7 string, 14 bfloat16, 20 resource..) can be listed, not read.
 DTYPES: dict[int, np.dtype] = {
@@ -34,12 +32,6 @@ DTYPES: dict[int, np.dtype] = {
 }
 _HIGHEST_DTYPE = 63  # TensorFlow 2.21 ends at 33; 101 and up are references, which no file holds
 _VERSION = 1
-MOST_DIMENSIONS = 8
-
-
-def damaged(where: str, found: str) -> CorruptFile:
-    """The error for bytes that contradict their format."""
-    return CorruptFile(f"{where}: {found}; the file is damaged, fetch or copy it again")
 
 
 # ---- reading
@@ -255,15 +247,3 @@ def check_version(message: Message) -> None:
             f"{message.where}: written as version {producer} for readers of version {consumer}; "
             f"expected {_VERSION}, which is all this library reads"
         )
-
-
-def allocate(sides: Shape, kind: np.dtype, where: str, at_most: int = LARGEST) -> np.ndarray:
-    """An empty array, refused with `ResourceLimit` when it is larger than any part of an InceptionV3."""
-    # A side of 0 is counted as 1: numpy refuses (0, 2^62) with an error of its own.
-    size = math.prod(max(side, 1) for side in sides) * kind.itemsize
-    if size > at_most:
-        raise ResourceLimit(f"{where}: asks for {size} bytes; expected {at_most} at most")
-    try:
-        return np.empty(sides, kind)
-    except MemoryError as error:
-        raise ResourceLimit(f"{where}: there is not enough memory for its {size} bytes; free some") from error

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union
 
-from inception.weights.errors import CorruptFile, ResourceLimit, reason
-from inception.weights.sstable import RegularFile
-from inception.weights.wire import damaged
+from inception.files.errors import CorruptFile, ResourceLimit, reason
+from inception.files.regular import RegularFile
+from inception.files.tensor import damaged
 
 _LARGEST_SIDE_FILE = 16 << 20
 

@@ -21,25 +21,23 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from inception.weights import hdf5_values, hdf5_worker, inert_json
-from inception.weights.canonical import VARIANT
-from inception.weights.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
-from inception.weights.hdf5_values import Dataset, Piece
-from inception.weights.hdf5_worker import DEFLATE, FLETCHER32, SHUFFLE
-from inception.weights.sstable import RegularFile
-from inception.weights.stored import Stored
-from inception.weights.wire import LARGEST
+from inception.files import inert_json
+from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
+from inception.files.hdf5 import values, worker
+from inception.files.hdf5.values import Dataset, Piece
+from inception.files.hdf5.worker import DEFLATE, FLETCHER32, SHUFFLE
+from inception.files.regular import RegularFile
+from inception.files.tensor import LARGEST, Stored
 
 WALL_SECONDS = 600  # for a disk that never answers; loops end by their CPU time, and many children at once take minutes
-_WORKER = Path(hdf5_worker.__file__)
-_ATTRIBUTES = (VARIANT, "keras_version", "backend")
+_WORKER = Path(worker.__file__)
 _ERRORS: dict[str, type[CheckpointError]] = {
     "corrupt": CorruptFile,
     "limit": ResourceLimit,
@@ -70,11 +68,14 @@ class Content:
     groups: frozenset[str] = frozenset()
 
 
-def read(path: str | os.PathLike[str], *, trusted: bool = False, called: str | None = None) -> Content:
+def read(
+    path: str | os.PathLike[str], *, attributes: Sequence[str] = (), trusted: bool = False, called: str | None = None
+) -> Content:
     """Lists an HDF5 file; values are read when asked for.
 
-    trusted: in this process, for files known to be good; the checks are the same, but
-    damage may crash or hang. called: the file's name in messages, where `path` is a copy.
+    attributes: the names of texts that the root may have. trusted: in this process, for files
+    known to be good; the checks are the same, but damage may crash or hang. called: the file's
+    name in messages, where `path` is a copy.
     Raises `CorruptFile` for damage, `UnsafeFile` for links and values in other files,
     `UnsupportedFeature` for filters and types that weights do not have, `ResourceLimit`
     for what is too large.
@@ -82,16 +83,16 @@ def read(path: str | os.PathLike[str], *, trusted: bool = False, called: str | N
     path = os.path.abspath(os.fsdecode(path))
     called = called or path
     file = RegularFile(path)
-    request = {"path": path, "attributes": _ATTRIBUTES, "libraries": _libraries()}
+    request = {"path": path, "attributes": attributes, "libraries": _libraries()}
     try:
-        found = hdf5_worker.listing(request) if trusted else _listed_by_a_child(request, called)
+        found = worker.listing(request) if trusted else _listed_by_a_child(request, called)
         if "refused" in found:
             raise _refusal(found["refused"], called)
     except (CorruptFile, ResourceLimit) as error:
         if trusted or (memory := _memory()) is None:
             raise
         raise ResourceLimit(
-            f"{called}: listing what is in an HDF5 file takes {hdf5_worker.MEMORY >> 20} MB of address space, and a "
+            f"{called}: listing what is in an HDF5 file takes {worker.MEMORY >> 20} MB of address space, and a "
             f"process may have {memory >> 20} MB here; raise that limit (ulimit -v)."
         ) from error
     try:
@@ -102,7 +103,7 @@ def read(path: str | os.PathLike[str], *, trusted: bool = False, called: str | N
         raise _nonsense(called) from error
 
 
-def read_pieces(pieces: Iterable[Any], called: str) -> Content:
+def read_pieces(pieces: Iterable[Any], called: str, attributes: Sequence[str] = ()) -> Content:
     """Reads an HDF5 file, values and all, that comes in pieces of bytes out of an archive."""
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +111,7 @@ def read_pieces(pieces: Iterable[Any], called: str) -> Content:
             with open(copy, "wb") as file:
                 for piece in pieces:
                     file.write(piece)
-            content = read(copy, called=called)
+            content = read(copy, attributes=attributes, called=called)
             arrays = {name: stored.read() for name, stored in content.tensors.items()}
     except OSError as error:
         raise CheckpointError(f"{called}: cannot be unpacked ({error}); set TMPDIR to a folder with room.") from error
@@ -134,7 +135,7 @@ def image(fill: Callable[[Any], None]) -> memoryview:
 def create_dataset(group: Any, name: str, array: np.ndarray) -> None:
     """Writes an array with HDF5's checksum, for whoever reads it, and with a CRC32, which also tells lost zeros."""
     dataset = group.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
-    dataset.attrs[hdf5_worker.CRC] = np.uint32(zlib.crc32(np.ascontiguousarray(array).data))
+    dataset.attrs[worker.CRC] = np.uint32(zlib.crc32(np.ascontiguousarray(array).data))
 
 
 # ---- the child
@@ -167,7 +168,7 @@ def _listed_by_a_child(request: Mapping[str, Any], called: str) -> dict[str, Any
             raise CorruptFile(f"{called}: listing it took more than {WALL_SECONDS} s{_ADVICE['corrupt']}") from error
         except OSError as error:
             raise CheckpointError(f"{called}: the process that reads HDF5 cannot be started ({error})") from error
-        if ended == hdf5_worker.NO_ROOM:
+        if ended == worker.NO_ROOM:
             raise _no_room(called)
         if ended == -9:
             raise ResourceLimit(
@@ -178,9 +179,9 @@ def _listed_by_a_child(request: Mapping[str, Any], called: str) -> dict[str, Any
             raise CorruptFile(f"{called}: listing it ended the HDF5 library ({_ending(ended)}){_ADVICE['corrupt']}")
         size = output.seek(0, os.SEEK_END)
         output.seek(0)
-        text = output.read(min(size, hdf5_worker.LARGEST_LISTING + 1))
+        text = output.read(min(size, worker.LARGEST_LISTING + 1))
     try:
-        return inert_json.parse(text, hdf5_worker.LARGEST_LISTING, called)
+        return inert_json.parse(text, worker.LARGEST_LISTING, called)
     except CheckpointError as error:
         raise _nonsense(called) from error
 
@@ -209,7 +210,7 @@ def _memory() -> int | None:
     except ImportError:  # on Windows
         return None
     _, hardest = resource.getrlimit(resource.RLIMIT_AS)
-    return hardest if 0 <= hardest < hdf5_worker.MEMORY else None
+    return hardest if 0 <= hardest < worker.MEMORY else None
 
 
 def _ending(code: int) -> str:
@@ -241,7 +242,7 @@ def _content(found: Mapping[str, Any], file: RegularFile, called: str) -> Conten
     for name, dataset in datasets.items():
         where = f"{called}: {name}"
         tensors[name] = _stored(file, dataset, where)
-        sums = sums and hdf5_values.checksummed(file, dataset, where)
+        sums = sums and values.checksummed(file, dataset, where)
     texts = {str(name): str(text) for name, text in found["attributes"].items()}
     return Content(tensors, texts, sums, frozenset(map(str, found["groups"])))
 
@@ -249,7 +250,7 @@ def _content(found: Mapping[str, Any], file: RegularFile, called: str) -> Conten
 def _dataset(entry: Mapping[str, Any]) -> Dataset:
     """One dataset of the list; ValueError or TypeError for one that cannot be."""
     shape, chunk, filters, crc = entry["shape"], entry["chunk"], entry["filters"], entry["crc"]
-    dimensions = hdf5_worker.MOST_DIMENSIONS
+    dimensions = worker.MOST_DIMENSIONS
     if not inert_json.is_shape(shape, dimensions) or not (chunk is None or inert_json.is_shape(chunk, dimensions)):
         raise ValueError(shape, chunk)
     if not _DTYPE.fullmatch(entry["dtype"]) or not (crc is None or type(crc) is int):
@@ -284,7 +285,7 @@ def _check_budget(datasets: Mapping[str, Dataset], file: RegularFile, called: st
 
 
 def _stored(file: RegularFile, dataset: Dataset, where: str) -> Stored:
-    return Stored(dataset.shape, dataset.dtype, lambda: hdf5_values.read(file, dataset, where))
+    return Stored(dataset.shape, dataset.dtype, lambda: values.read(file, dataset, where))
 
 
 def _refusal(said: Any, called: str) -> CheckpointError:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inception.weights.errors import ResourceLimit
-from inception.weights.hdf5_worker import DEFLATE, FLETCHER32, SHUFFLE
-from inception.weights.sstable import RegularFile
-from inception.weights.stored import Shape
-from inception.weights.wire import LARGEST, allocate, damaged
+from inception.files.errors import ResourceLimit
+from inception.files.hdf5.worker import DEFLATE, FLETCHER32, SHUFFLE
+from inception.files.regular import RegularFile
+from inception.files.tensor import LARGEST, Shape, allocate, damaged
 
 
 @dataclass(frozen=True)

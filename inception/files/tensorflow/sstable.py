@@ -4,33 +4,22 @@ Blocks of key/value pairs in key order, an index block that says where they are,
 a footer that says where the index is. A key is stored as what differs from the key
 before it; each block ends in a byte for its compression and a masked CRC32C.
 
-Also here, because every reader of such files needs them: `RegularFile`, the one way
-a checkpoint file is opened, and `masked_crc`.
+Also here: `masked_crc`, which both versions need.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import math
 import os
-import stat
 from collections.abc import Iterable, Iterator
-from contextvars import ContextVar
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 import numpy as np
 
-from inception.weights.errors import (
-    CheckpointError,
-    CorruptFile,
-    ResourceLimit,
-    UnsafeFile,
-    UnsupportedFeature,
-)
-from inception.weights.stored import Shape
-from inception.weights.wire import LARGEST, allocate, damaged, encode_varint, read_varint
+from inception.files.errors import ResourceLimit, UnsupportedFeature
+from inception.files.regular import RegularFile
+from inception.files.tensor import LARGEST, Shape, allocate, damaged
+from inception.files.tensorflow.wire import encode_varint, read_varint
 
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 _FOOTER = 48
@@ -51,81 +40,6 @@ def masked_crc(*parts: bytes | memoryview) -> int:
             # The C library takes nothing but bytes; a mebibyte at a time keeps the copy small.
             crc = google_crc32c.extend(crc, bytes(part[start : start + _MEBIBYTE]))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-# ---- files
-
-
-Identity = tuple[int, ...]
-_IDENTITIES: ContextVar[dict[str, Identity] | None] = ContextVar("identities", default=None)
-
-
-@contextlib.contextmanager
-def one_version() -> Iterator[None]:
-    """In it every `RegularFile` of a path has to be the file that the first one was: none is replaced between two."""
-    token = _IDENTITIES.set({})
-    try:
-        yield
-    finally:
-        _IDENTITIES.reset(token)
-
-
-class RegularFile:
-    """A file read by byte ranges, opened anew for each so that none stays open.
-
-    Refused with `UnsafeFile` when it is a pipe, a device or, on request, a link;
-    with `CorruptFile` when it changes between two reads, or within `one_version`.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, follow_links: bool = True) -> None:
-        self.name = os.fspath(path)
-        # A pipe would make a plain open wait for ever; O_NONBLOCK means nothing to a regular file.
-        self._flags = getattr(os, "O_NONBLOCK", 0) | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0))
-        self._seen: Identity | None = None
-        with self._opened() as file:
-            self.size = os.fstat(file.fileno()).st_size
-
-    def fetch(self, offset: int, shape: Shape, dtype: np.dtype, where: str) -> np.ndarray:
-        """A fresh array of the bytes from `offset` on; `where` names the place in errors."""
-        size = math.prod(shape) * dtype.itemsize
-        if not 0 <= offset <= self.size - size:
-            raise damaged(where, f"expected {size} bytes from {offset} on in a file of {self.size}")
-        result = allocate(shape, dtype, where)
-        with self._opened() as file:
-            file.seek(offset)
-            got = file.readinto(result.reshape(-1).view(np.uint8))  # type: ignore[attr-defined]
-        if got != size:
-            raise damaged(where, f"{got} of {size} bytes could be read from {offset} on")
-        return result
-
-    def pieces(self, start: int = 0, size: int | None = None) -> Iterator[bytes]:
-        """`size` bytes from `start` on, or all of them, a mebibyte at a time."""
-        stop = self.size if size is None else min(start + size, self.size)
-        for at in range(start, stop, _MEBIBYTE):
-            yield self.fetch(at, (min(_MEBIBYTE, stop - at),), np.dtype(np.uint8), self.name).tobytes()
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
-        try:
-            with open(self.name, "rb", opener=lambda name, flags: os.open(name, flags | self._flags)) as file:
-                self._check(os.fstat(file.fileno()))
-                yield file
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{self.name}: there is no such file; check the path") from error
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise UnsafeFile(f"{self.name}: is a link; put the file itself in its place") from error
-            raise CheckpointError(f"{self.name}: cannot be read ({error.strerror})") from error
-
-    def _check(self, state: os.stat_result) -> None:
-        if not stat.S_ISREG(state.st_mode):
-            raise UnsafeFile(f"{self.name}: is not a regular file; give the path of one")
-        identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-        shared = _IDENTITIES.get()
-        first = identity if shared is None else shared.setdefault(os.path.abspath(self.name), identity)
-        if self._seen not in (None, identity) or first != identity:
-            raise CorruptFile(f"{self.name}: was changed while it was being read; read it again")
-        self._seen = identity
 
 
 # ---- reading

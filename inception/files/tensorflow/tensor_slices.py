@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from inception.weights import wire
-from inception.weights.atomic import replacing
-from inception.weights.errors import UnsupportedFeature
-from inception.weights.sstable import Table, write_table
-from inception.weights.stored import Shape, Stored
-from inception.weights.tensor_bundle import check_written, octets, type_code, unreadable, writable
+from inception.files.atomic import replacing
+from inception.files.errors import UnsupportedFeature
+from inception.files.tensor import Shape, Stored, allocate, check_written, damaged, octets
+from inception.files.tensorflow import wire
+from inception.files.tensorflow.sstable import Table, write_table
+from inception.files.tensorflow.tensor_bundle import type_code, unreadable, writable
 
 _Path = str | os.PathLike[str]
 _LIST = b""
@@ -37,14 +37,14 @@ def read(path: _Path) -> dict[str, Stored]:
     table = Table(path)
     content = table.get(_LIST)
     if content is None:
-        raise wire.damaged(table.name, "has no list of its tensors")
+        raise damaged(table.name, "has no list of its tensors")
     listed = wire.Message(content, f"{table.name}: list of tensors").message(1)
     wire.check_version(listed.message(2))
     found: dict[str, Stored] = {}
     for tensor in listed.messages(1):
         name = tensor.text(1)
         if name in found:
-            raise wire.damaged(table.name, f"lists {name!r} twice")
+            raise damaged(table.name, f"lists {name!r} twice")
         tensor.where = f"{table.name}: tensor {name!r}"
         found[name] = _stored(table, name, tensor)
     return found
@@ -67,14 +67,14 @@ def _stored(table: Table, name: str, tensor: wire.Message) -> Stored:
 def _values(table: Table, name: str, sides: Shape, kind: np.dtype, where: str) -> np.ndarray:
     content = table.get(_key(name, len(sides)))
     if content is None:
-        raise wire.damaged(where, "is listed, and its values are not in the file")
+        raise damaged(where, "is listed, and its values are not in the file")
     saved = wire.Message(content, where).message(2)
     if saved.text(1) != name:
-        raise wire.damaged(where, f"its values are labelled {saved.text(1)!r}")
-    result = wire.allocate(sides, kind, where)
+        raise damaged(where, f"its values are labelled {saved.text(1)!r}")
+    result = allocate(sides, kind, where)
     numbers = _numbers(saved.message(3), kind, result.size)
     if len(numbers) != result.size:
-        raise wire.damaged(where, f"has {len(numbers)} values; its shape {sides} expects {result.size}")
+        raise damaged(where, f"has {len(numbers)} values; its shape {sides} expects {result.size}")
     result.reshape(-1)[:] = numbers
     return result
 
@@ -85,12 +85,12 @@ def _numbers(tensor: wire.Message, kind: np.dtype, count: int) -> np.ndarray:
     if field in tensor and kind.kind == "i":
         numbers = wire.integers(tensor.values(field), count, tensor.where)
         if (numbers.astype(kind) != numbers).any():
-            raise wire.damaged(tensor.where, f"holds a number too large for {kind}")
+            raise damaged(tensor.where, f"holds a number too large for {kind}")
         return numbers
     chunks = tensor.chunks(field) or tensor.chunks(_CONTENT)
     content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     if len(content) % kind.itemsize:
-        raise wire.damaged(tensor.where, f"has {len(content)} bytes of values, not a whole number of {kind}")
+        raise damaged(tensor.where, f"has {len(content)} bytes of values, not a whole number of {kind}")
     return np.frombuffer(content, kind)
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from inception.weights import regular
+from inception.files import regular
 
 if sys.platform == "win32":
     import msvcrt

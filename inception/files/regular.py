@@ -1,0 +1,123 @@
+"""Regular files alone: how a file is read, and how one of ours is opened to be written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from inception.files.errors import CheckpointError, CorruptFile, UnsafeFile
+from inception.files.tensor import Shape, allocate, damaged
+
+
+def opened(path: str | os.PathLike[str], flags: int) -> int:
+    """A descriptor of the regular file of this name, made if need be.
+
+    `UnsafeFile` for anything else: no link is followed, and no pipe waited for.
+    """
+    careful = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | careful, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise _strange(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _strange(path)
+    return descriptor
+
+
+def put(path: Path, content: bytes) -> None:
+    """Writes a file anew by a descriptor that `opened` gives."""
+    with os.fdopen(opened(path, os.O_WRONLY), "wb") as file:
+        file.truncate(0)
+        file.write(content)
+
+
+def _strange(path: str | os.PathLike[str]) -> UnsafeFile:
+    return UnsafeFile(f"{os.fspath(path)} is a link or no regular file, and is not written to; move it away.")
+
+
+# --- Reading ---------------------------------------------------------------------------
+
+
+_MEBIBYTE = 1 << 20
+Identity = tuple[int, ...]
+_IDENTITIES: ContextVar[dict[str, Identity] | None] = ContextVar("identities", default=None)
+
+
+@contextlib.contextmanager
+def one_version() -> Iterator[None]:
+    """In it every `RegularFile` of a path has to be the file that the first one was: none is replaced between two."""
+    token = _IDENTITIES.set({})
+    try:
+        yield
+    finally:
+        _IDENTITIES.reset(token)
+
+
+class RegularFile:
+    """A file read by byte ranges, opened anew for each so that none stays open.
+
+    Refused with `UnsafeFile` when it is a pipe, a device or, on request, a link;
+    with `CorruptFile` when it changes between two reads, or within `one_version`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, follow_links: bool = True) -> None:
+        self.name = os.fspath(path)
+        # A pipe would make a plain open wait for ever; O_NONBLOCK means nothing to a regular file.
+        self._flags = getattr(os, "O_NONBLOCK", 0) | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0))
+        self._seen: Identity | None = None
+        with self._opened() as file:
+            self.size = os.fstat(file.fileno()).st_size
+
+    def fetch(self, offset: int, shape: Shape, dtype: np.dtype, where: str) -> np.ndarray:
+        """A fresh array of the bytes from `offset` on; `where` names the place in errors."""
+        size = math.prod(shape) * dtype.itemsize
+        if not 0 <= offset <= self.size - size:
+            raise damaged(where, f"expected {size} bytes from {offset} on in a file of {self.size}")
+        result = allocate(shape, dtype, where)
+        with self._opened() as file:
+            file.seek(offset)
+            got = file.readinto(result.reshape(-1).view(np.uint8))  # type: ignore[attr-defined]
+        if got != size:
+            raise damaged(where, f"{got} of {size} bytes could be read from {offset} on")
+        return result
+
+    def pieces(self, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+        """`size` bytes from `start` on, or all of them, a mebibyte at a time."""
+        stop = self.size if size is None else min(start + size, self.size)
+        for at in range(start, stop, _MEBIBYTE):
+            yield self.fetch(at, (min(_MEBIBYTE, stop - at),), np.dtype(np.uint8), self.name).tobytes()
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        try:
+            with open(self.name, "rb", opener=lambda name, flags: os.open(name, flags | self._flags)) as file:
+                self._check(os.fstat(file.fileno()))
+                yield file
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{self.name}: there is no such file; check the path") from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise UnsafeFile(f"{self.name}: is a link; put the file itself in its place") from error
+            raise CheckpointError(f"{self.name}: cannot be read ({error.strerror})") from error
+
+    def _check(self, state: os.stat_result) -> None:
+        if not stat.S_ISREG(state.st_mode):
+            raise UnsafeFile(f"{self.name}: is not a regular file; give the path of one")
+        identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+        shared = _IDENTITIES.get()
+        first = identity if shared is None else shared.setdefault(os.path.abspath(self.name), identity)
+        if self._seen not in (None, identity) or first != identity:
+            raise CorruptFile(f"{self.name}: was changed while it was being read; read it again")
+        self._seen = identity
