@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from inception import images, names, pictures
+from inception import images, pictures
 from inception import labels as class_names
 from inception.brief import one_line
 from inception.files import hdf5, inert_json
@@ -30,8 +30,9 @@ from inception.files.foreign import safe
 from inception.labels import Label
 from inception.pictures import ImageLike, Picture, Preprocess
 from inception.variants import Variant
-from inception.weights import CheckpointError, Weights, formats, keras_config
+from inception.weights import CheckpointError, Weights, formats
 from inception.weights.canonical import written_variant
+from inception.weights.dialects import keras_config, keras_names
 
 if TYPE_CHECKING:
     import keras
@@ -321,7 +322,7 @@ def classifier(classes: int, seed: int = 0) -> Any:
     import keras
 
     kernel = keras.initializers.GlorotUniform(seed)
-    return keras.layers.Dense(classes, "softmax", kernel_initializer=kernel, name=names.KERAS_LOGITS)
+    return keras.layers.Dense(classes, "softmax", kernel_initializer=kernel, name=keras_names.LOGITS)
 
 
 def cut(variant: Variant, end_point: str, picture: Picture, classes: int) -> keras.Model:

@@ -124,7 +124,7 @@ def _torchvision(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarray]:
     import torch
     from torchvision.models import inception as peers
 
-    from inception.weights import torch_names
+    from inception.weights.dialects import torch_names
 
     classes = weights.variant.num_classes
     peer = peers.Inception3(num_classes=classes or 1, aux_logits=False, transform_input=False, init_weights=False)

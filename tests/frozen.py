@@ -16,7 +16,8 @@ from inception.architecture import Concat, Conv, Ops, Pool
 from inception.builders.slim import inception_v3, inception_v3_arg_scope
 from inception.pictures import GOOGLE_2015
 from inception.variants import SCOPE
-from inception.weights import Weights, graph_names
+from inception.weights import Weights
+from inception.weights.dialects import graph_names
 
 v1 = tf.compat.v1
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from made import NARROW, NARROW_NOTOP, random_weights
 
-from inception import inference, inference_plan
+from inception import inference
 from inception.classify import Classifier
 from inception.features import Features
+from inception.inference import plan
 from inception.labels import imagenet
 from inception.networks import Network
 from inception.pictures import KERAS
@@ -29,7 +30,7 @@ EVALUATION = Evaluation(PICTURES, np.zeros([1000, 2], np.float32), KERAS)
 NETWORK = Network("made", KERAS, imagenet(1000), random_weights(NARROW))
 RECORDS = [
     random_weights(NARROW),
-    inference_plan.plan(random_weights(NARROW), ("PreLogits",)),
+    plan.plan(random_weights(NARROW), ("PreLogits",)),
     PICTURES,
     EVALUATION,
     Result(Path("out"), ("a", "b"), (), EVALUATION, 0.1, 0.1, ()),

@@ -12,12 +12,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import inception
-from inception import classify, export, features, inference, networks, pictures, verify
+from inception import classify, features, networks, pictures, verify
 from inception.builders import keras as builder
 from inception.cli import app
+from inception.inference import engines, export
 from inception.training import evaluate, finetune, loop
 from inception.visualize import activations, gradcam, model_points, report
 from inception.weights import published
+from inception.weights.published import catalogue
 
 SIDE = 75
 FAMILIES = {
@@ -71,8 +73,8 @@ def caught(monkeypatch):
 
         return kept
 
-    compiled = inference.compiled
-    monkeypatch.setattr(inference, "compiled", lambda *a, **k: keeping(compiled(*a, **k), 0))
+    compiled = engines.compiled
+    monkeypatch.setattr(engines, "compiled", lambda *a, **k: keeping(compiled(*a, **k), 0))
     monkeypatch.setattr(classify.Classifier, "scores", keeping(classify.Classifier.scores, 1))
     monkeypatch.setattr(model_points, "values", keeping(model_points.values, 2))
     monkeypatch.setattr(verify, "keras_end_points", keeping(verify.keras_end_points, 1))
@@ -193,8 +195,8 @@ def test_an_id_brings_the_published_way(photo, seen, caught, tmp_path, monkeypat
     known = published.Published(
         "known", "timm", "known.npz", FAMILIES["gluon"], sha256=digest, picture=pictures.NAMED["gluon"].at(SIDE)
     )
-    monkeypatch.setattr(published, "FILES", (known,))
-    monkeypatch.setattr(published, "LEAST_BYTES", 0)
+    monkeypatch.setattr(catalogue, "FILES", (known,))
+    monkeypatch.setattr(catalogue, "LEAST_BYTES", 0)
     monkeypatch.setenv("INCEPTION_WEIGHTS_DIR", str(tmp_path))
     classify.classify([photo], "known")
     np.testing.assert_array_equal(caught[-1][0], pictures.NAMED["gluon"].at(SIDE).input(seen))

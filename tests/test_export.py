@@ -15,10 +15,11 @@ from PIL import Image
 from reference import SMALL, assert_close, floats, keras_end_points, pixels
 from typer.testing import CliRunner
 
-from inception import export as exports
-from inception import quantization, verify
+from inception import verify
 from inception.cli import app
-from inception.export import Unproven, export
+from inception.inference import export as exports
+from inception.inference import int8
+from inception.inference.export import Unproven, export
 from inception.pictures import preprocess_input
 from inception.weights.canonical import Source, written_variant
 
@@ -102,7 +103,7 @@ def test_weights_that_are_not_finite_are_not_exported(tmp_path):
 
 
 def test_agreement_that_is_no_number_is_too_little(tmp_path, monkeypatch):
-    nothing = quantization.Agreement(2, None, float("nan"), float("nan"))
+    nothing = int8.Agreement(2, None, float("nan"), float("nan"))
     monkeypatch.setattr(exports, "_write_int8", lambda *a: nothing)
     with pytest.raises(Unproven, match="was not written: int8 on 2"):
         export(random_weights(), tmp_path / "net.xml", calibration=floats(10))
@@ -274,8 +275,8 @@ def test_the_command_stops_at_too_little_agreement(tmp_path, photographs, monkey
     for package in ("nncf", *FILES["net.xml"]):
         pytest.importorskip(package)
     weights = random_weights().save(tmp_path / "w.safetensors")
-    low = quantization.Agreement(2, 0.5, 0.9, 0.8)
-    monkeypatch.setattr(quantization, "agreement", lambda *a: low)
+    low = int8.Agreement(2, 0.5, 0.9, 0.8)
+    monkeypatch.setattr(int8, "agreement", lambda *a: low)
     arguments = [weights, tmp_path / "net.xml", "--size", SMALL, "--precision", "int8", "--calibrate", photographs]
     run = command(*arguments)
     assert run.exit_code == 1 and "the same best class as float32 for 50.0% of them" in run.output

@@ -14,9 +14,11 @@ from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights, with_nan
 from reference import SMALL, VARIANTS, assert_close, floats, keras_end_points, pixels
 
 import inception
-from inception import extras, inference, inference_plan, pictures, quantization
-from inception.inference import Settings, compile_inference
-from inception.inference_plan import Rewrites
+from inception import extras, inference, pictures
+from inception.inference import Settings, compile_inference, engines
+from inception.inference import int8 as quantization
+from inception.inference import plan as plans
+from inception.inference.plan import Rewrites
 
 ENGINES = ["openvino", "onnxruntime", "tensorflow"]
 
@@ -33,7 +35,7 @@ def engine(request):
 def test_every_end_point_of_every_variant(name, engine):
     weights = random_weights(VARIANTS[name])
     batch = floats(side=107 if weights.variant.aux_logits else SMALL, picture=weights.picture)
-    names = inference_plan.available(weights.variant)
+    names = plans.available(weights.variant)
     run = compile_inference(weights, end_points=names, engine=engine)
     assert_close(run(batch), keras_end_points(weights, batch), names)
 
@@ -41,9 +43,9 @@ def test_every_end_point_of_every_variant(name, engine):
 @pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True)])
 def test_rewrites_in_tensorflow(flags):
     weights = random_weights(dataclasses.replace(NARROW, border="include"))
-    names = inference_plan.available(weights.variant)
-    plan = inference_plan.plan(weights, names, rewrites=Rewrites(*flags))
-    found = dict(zip(names, inference.compiled("tensorflow", plan, Settings())(floats()), strict=True))
+    names = plans.available(weights.variant)
+    plan = plans.plan(weights, names, rewrites=Rewrites(*flags))
+    found = dict(zip(names, engines.compiled("tensorflow", plan, Settings())(floats()), strict=True))
     assert_close(found, keras_end_points(weights, floats()), names)
 
 
@@ -225,7 +227,7 @@ def test_threads(engine):
 def test_auto_takes_the_first_engine_that_is_installed(there, chosen, monkeypatch):
     monkeypatch.setattr(extras, "installed", there.__contains__)
     compiled = []
-    monkeypatch.setattr(inference, "compiled", lambda *arguments: compiled.append(arguments))
+    monkeypatch.setattr(engines, "compiled", lambda *arguments: compiled.append(arguments))
     assert inference.preferred() == chosen
     run = compile_inference(random_weights(), threads=3)
     assert run.engine == chosen

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from made import NARROW, random_weights
 
-from inception import images, load_weights, names, verify
+from inception import images, load_weights, verify
 from inception.weights import Weights
+from inception.weights.dialects import keras_names
 
 PIXELS = images.test_picture(75)
 UNIT = "InceptionV3/Mixed_6c/Branch_1/Conv2d_0b_1x7"
@@ -31,9 +32,9 @@ def depth_order(kinds):
     """The k-th layer of a `.weights.h5` taken for the k-th one made, wherever its shape allows."""
 
     def mistake(arrays):
-        places = {place: name for name, place in names.keras_variables(NARROW).items()}
+        places = {place: name for name, place in keras_names.variables(NARROW).items()}
         wrong = dict(arrays)
-        order = names.keras_model_order(NARROW)
+        order = keras_names.model_order(NARROW)
         for kind in kinds:
             by_depth = [layer for layer in order if re.fullmatch(rf"{kind}_\d+", layer)]
             for k, layer in enumerate(by_depth, 1):

@@ -72,7 +72,7 @@ def unchecked_weights_h5(weights: Weights, path: Path) -> None:
 
 def foreign_safetensors(weights: Weights, path: Path) -> None:
     """As the package of that name writes: no digests."""
-    from inception.weights import torch_names
+    from inception.weights.dialects import torch_names
 
     header, start = {}, 0
     arrays = {k: v for k, v in torch_names.scatter(weights).items() if v.dtype == np.float32}
@@ -86,7 +86,7 @@ def foreign_safetensors(weights: Weights, path: Path) -> None:
 def zipped_pth(weights: Weights, path: Path) -> None:
     from torch_files import write_zip
 
-    from inception.weights import torch_names
+    from inception.weights.dialects import torch_names
 
     write_zip(path, {k: v for k, v in torch_names.scatter(weights).items() if v.dtype == np.float32})
 
@@ -94,7 +94,7 @@ def zipped_pth(weights: Weights, path: Path) -> None:
 def old_pth(weights: Weights, path: Path) -> None:
     from torch_files import write_legacy
 
-    from inception.weights import torch_names
+    from inception.weights.dialects import torch_names
 
     write_legacy(path, {k: v for k, v in torch_names.scatter(weights).items() if v.dtype == np.float32})
 
@@ -110,9 +110,9 @@ def graph_without_digest(weights: Weights, path: Path) -> None:
 
 def tfjs(weights: Weights, path: Path) -> None:
     """A layers model: model.json and one shard."""
-    from inception import names
+    from inception.weights.dialects import keras_names
 
-    places = names.keras_variables(weights.variant)
+    places = keras_names.variables(weights.variant)
     arrays = {"/".join(place): weights.arrays[name] for name, place in places.items()}
     arrays = {n: a.reshape(a.shape[2:]) if n.startswith("predictions/k") else a for n, a in arrays.items()}
     entries = [{"name": n, "shape": a.shape, "dtype": "float32"} for n, a in arrays.items()]

@@ -19,7 +19,7 @@ from inception import images, labels, quiet, verify
 from inception.classify import classify
 from inception.cli.weights import differences_table
 from inception.weights import Weights, load
-from inception.weights.published import cached_imagenet
+from inception.weights.published import cached, find
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "demo-output"
@@ -62,7 +62,7 @@ def main() -> None:
 
 def find_weights() -> Path:
     """ImageNet's file where Keras keeps it, else the sample, saying which and why."""
-    known = cached_imagenet()
+    known = cached(find("imagenet"))
     if known is not None:
         say(f"Weights: ImageNet, from {known}")
         return known

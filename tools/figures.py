@@ -22,10 +22,11 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 import inception
-from inception import architecture, names, pictures
+from inception import architecture, pictures
 from inception.architecture import Concat, Conv, Node, Pool
 from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, TORCHVISION, Variant
-from inception.weights import Source, UnsupportedFeature, Weights, graph_names, slim_2016_03, torch_names
+from inception.weights import Source, UnsupportedFeature, Weights
+from inception.weights.dialects import graph_names, keras_names, slim_2016_03, torch_names
 from inception.weights.formats import FORMATS
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "figures"
@@ -204,20 +205,20 @@ PAPER = {
     "AuxLogits": "figure 8", "PreLogits": "pool 8×8", "Logits": "linear", "Predictions": "softmax",
 }  # fmt: skip
 _HEADS = {  # size, Keras, graph of 2015
-    "AuxLogits": ("1000", f"`{names.KERAS_AUX_LOGITS}` (ours)", ""),
+    "AuxLogits": ("1000", f"`{keras_names.AUX_LOGITS}` (ours)", ""),
     "PreLogits": ("2048", "`avg_pool`", "`pool_3`"),
     "Logits": ("1000", "", "`softmax/logits`"),
-    "Predictions": ("1000", f"`{names.KERAS_LOGITS}`", "`softmax`"),
+    "Predictions": ("1000", f"`{keras_names.LOGITS}`", "`softmax`"),
 }
 
 
 def vocabularies() -> str:
     """A row an end point: slim's name, the paper's, Keras's layer, the node of 2015."""
-    layers, nodes = names.keras_layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
+    layers, nodes = keras_names.layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
     shapes = architecture.end_point_shapes(ROWS, 299, 299)
     lines = ["| slim, and here | size | the paper's Table 1 | Keras | graph of 2015 |", "|---|---|---|---|---|"]
     for row in ROWS.base:
-        layer = names.keras_unit(layers[row.name])[1] if isinstance(row, Conv) else layers[row.name]
+        layer = keras_names.unit(layers[row.name])[1] if isinstance(row, Conv) else layers[row.name]
         inside = next((node for place, node in nodes.items() if place.startswith(f"{row.name}/")), "")
         node = f"{inside.split('/')[0]}/join" if isinstance(row, Concat) else nodes[row.name]
         size_text = "×".join(map(str, shapes[row.name]))
@@ -229,8 +230,8 @@ def vocabularies() -> str:
 
 def convolutions() -> str:
     """The 94 convolutions in creation order under every name they have."""
-    layers, nodes = names.keras_layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
-    by_depth = [name for name in names.keras_model_order(KERAS) if name.startswith("conv2d_")]
+    layers, nodes = keras_names.layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
+    by_depth = [name for name in keras_names.model_order(KERAS) if name.startswith("conv2d_")]
     torch, older = torch_names.keys(TORCHVISION), slim_2016_03.scopes()
     head = "| slim | kernel | Keras layer | in `.weights.h5` | graph of 2015 | torchvision, timm | slim of 2016-03 |"
     lines = [head, "|---|---|---|---|---|---|---|"]

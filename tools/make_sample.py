@@ -23,15 +23,16 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import inception
-from inception import names, pictures
+from inception import pictures
 from inception.builders.keras import to_weights
 from inception.training import PAPER, compile, scaled, targets
+from inception.weights.dialects import keras_names
 
 SIZE = 107
 HELD_OUT = 360
 SEED = 2015
 WIDTH = {"depth_multiplier": 0.15, "min_depth": 8}
-HEADS = (names.KERAS_LOGITS, names.KERAS_AUX_LOGITS)
+HEADS = (keras_names.LOGITS, keras_names.AUX_LOGITS)
 
 
 def picture(digit: np.ndarray) -> Image.Image:

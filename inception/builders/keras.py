@@ -18,13 +18,14 @@ import keras
 import numpy as np
 from keras import layers
 
-from inception import names, pictures
+from inception import pictures
 from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Pool, Table, fold, walk
 from inception.files.errors import CheckpointError, ShapeMismatch
 from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, SCOPE, Variant, named
-from inception.weights import Source, Weights, formats, keras_config, keras_graph, keras_layers, plan, published
+from inception.weights import Source, Weights, formats, plan, published
+from inception.weights.dialects import keras_config, keras_graph, keras_layers, keras_names
 
 _RULES = ("border", "last_pool", "gamma", "epsilon")  # fields of a variant that are not arguments of the builder
 _FIRST_MIXED = "mixed0"
@@ -105,7 +106,7 @@ def InceptionV3(
             image = _saying(image, loaded.picture)
     rows = _rows(rules, final_endpoint)
     variables = {} if loaded is None else _fitting(loaded, rules, rows)
-    ops = _Layers(rules, names.keras_layers(rows), initialize=loaded is None)
+    ops = _Layers(rules, keras_names.layers(rows), initialize=loaded is None)
     model = keras.Model(_inputs(image), _outputs(ops, rows, image, pooling, classifier_activation, dropout), name=name)
     _reserve_names(model)
     for (layer, variable), array in variables.items():
@@ -294,7 +295,7 @@ class _Layers(Ops[Any]):
             kernel_initializer=_initializer(node),
             name=name,
         )
-        normalization, activation = names.keras_unit(name)
+        normalization, activation = keras_names.unit(name)
         x = self._first_call(convolution, x)
         rules = self._rules
         x = layers.BatchNormalization(self._axis, epsilon=rules.epsilon, scale=rules.gamma, name=normalization)(x)
@@ -338,15 +339,15 @@ def _outputs(ops: _Layers, rows: Table, image: Any, pooling: str | None, activat
     features = layers.GlobalAveragePooling2D(name="avg_pool")(last)
     if dropout:
         features = layers.Dropout(dropout, name="dropout")(features)
-    predictions = ops.classifier(cast(Conv, rows.logits[-1]), features, activation, names.KERAS_LOGITS)
+    predictions = ops.classifier(cast(Conv, rows.logits[-1]), features, activation, keras_names.LOGITS)
     if not rows.aux_logits:
         return predictions
     *body, classifier = rows.aux_logits
     *_, aux = fold(ops, body, base[AUX_END_POINT], "AuxLogits").values()
-    aux = layers.GlobalAveragePooling2D(name=names.KERAS_AUX_POOL)(aux)
+    aux = layers.GlobalAveragePooling2D(name=keras_names.AUX_POOL)(aux)
     return {
-        names.KERAS_LOGITS: predictions,
-        names.KERAS_AUX_LOGITS: ops.classifier(cast(Conv, classifier), aux, activation, names.KERAS_AUX_LOGITS),
+        keras_names.LOGITS: predictions,
+        keras_names.AUX_LOGITS: ops.classifier(cast(Conv, classifier), aux, activation, keras_names.AUX_LOGITS),
     }
 
 
@@ -369,7 +370,7 @@ def _fitting(weights: Weights, rules: Variant, rows: Table) -> dict[tuple[str, s
     """
     shapes = {name: array.shape for name, array in weights.arrays.items()}
     targets = _check_fit(weights.variant, shapes, rules, rows, weights.source.path)
-    places = names.keras_variables(rules)
+    places = keras_names.variables(rules)
     return {places[name]: weights.arrays[name] for name in targets}
 
 
@@ -440,7 +441,7 @@ def end_points(model: keras.Model) -> dict[str, Any]:
     points = {row: by_name[name].output for row, name in _row_layers().items() if name in by_name}
     if _FIRST_MIXED in by_name:
         points |= _stem(model)
-    elif names.in_creation_order(by_name, "conv2d")[:1] != ["conv2d_1"]:
+    elif keras_names.in_creation_order(by_name, "conv2d")[:1] != ["conv2d_1"]:
         points = {}
     if not points:
         raise ValueError(
@@ -455,8 +456,8 @@ def end_points(model: keras.Model) -> dict[str, Any]:
 def _row_layers() -> dict[str, str]:
     """{row of the base: the layer it ends in}, by the names that are given here."""
     rows = KERAS.table().base
-    made = names.keras_layers(Table(rows))
-    return {row.name: names.keras_unit(made[row.name])[1] if isinstance(row, Conv) else made[row.name] for row in rows}
+    made = keras_names.layers(Table(rows))
+    return {row.name: keras_names.unit(made[row.name])[1] if isinstance(row, Conv) else made[row.name] for row in rows}
 
 
 def _stem(model: keras.Model) -> dict[str, Any]:
@@ -490,9 +491,9 @@ def _source(model: keras.Model, x: Any) -> Any:
 
 def _head_points(model: keras.Model, by_name: dict[str, Any], last: Any) -> dict[str, Any]:
     points: dict[str, Any] = {}
-    if names.KERAS_AUX_LOGITS in by_name:
-        points["AuxLogits"] = _logits(by_name[names.KERAS_AUX_LOGITS])
-    head = by_name.get(names.KERAS_LOGITS) or by_name.get(_classifier(model, last) or "")
+    if keras_names.AUX_LOGITS in by_name:
+        points["AuxLogits"] = _logits(by_name[keras_names.AUX_LOGITS])
+    head = by_name.get(keras_names.LOGITS) or by_name.get(_classifier(model, last) or "")
     if isinstance(head, layers.Dense):
         return points | {"PreLogits": head.input, "Logits": _logits(head), "Predictions": head.output}
     for layer in by_name.values():

@@ -33,7 +33,8 @@ def export_file(
     force: Force = False,
 ) -> None:
     """Writes the inference network for another runtime, and proves the file in that runtime."""
-    from inception import export, quantization, quiet
+    from inception import quiet
+    from inception.inference import export, int8
 
     if (precision == "int8") != (calibrate is not None) or precision not in ("float32", "int8"):
         raise ValueError(f"--precision is {precision}; expected float32, or int8 together with --calibrate FOLDER.")
@@ -42,7 +43,7 @@ def export_file(
     sizes = found.picture.sides if size is None else (size, size) if size else None
     quiet.import_tensorflow()
     pictures = export.pictures(calibrate, found, sizes, uint8) if calibrate else None
-    lowest = 0.0 if accept else quantization.ENOUGH
+    lowest = 0.0 if accept else int8.ENOUGH
     options: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}
     options["overwrite"] = force
     try:

@@ -75,7 +75,7 @@ def fetched(known: Published) -> Path:
     """A published file on this disk, downloaded under a bar if that takes longer than a second."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from inception.weights import download
+    from inception.weights.published import download
 
     columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)

@@ -163,9 +163,10 @@ def published_files(
 ) -> None:
     """Lists the published weight files by their ids, which every command takes where it takes a weight file."""
     from inception.weights import CheckpointError, published
+    from inception.weights.published import catalogue
 
     if id is None:
-        out.print(_published_table(published.FILES))
+        out.print(_published_table(catalogue.FILES))
         out.print()
         for line in _PUBLISHED_KEY:
             out.print(line)

@@ -13,9 +13,9 @@ import numpy as np
 
 import inception
 from inception import inference
-from inception import inference_plan as plans
 from inception.arguments import count_or_none
 from inception.brief import one_line
+from inception.inference import plan as plans
 from inception.networks import Network, network_of
 from inception.pictures import Picture, Preprocess
 from inception.weights import Weights

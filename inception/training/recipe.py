@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inception import names
 from inception.arguments import count
 from inception.training.network import below, kind
+from inception.weights.dialects import keras_names
 
 if TYPE_CHECKING:
     import keras
@@ -148,7 +148,7 @@ def compile(
     model.compile(
         optimizer(recipe, model.trainable_variables),
         loss=losses if several else next(iter(losses.values())),
-        loss_weights=dict.fromkeys(heads, 1.0) | {names.KERAS_AUX_LOGITS: recipe.aux_weight} if several else None,
+        loss_weights=dict.fromkeys(heads, 1.0) | {keras_names.AUX_LOGITS: recipe.aux_weight} if several else None,
         metrics={head: list(metrics) for head in heads} if several else list(metrics),
         jit_compile=jit_compile,
     )

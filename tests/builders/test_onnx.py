@@ -11,8 +11,8 @@ import pytest
 from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights
 from reference import SMALL, VARIANTS, assert_close, floats, keras_end_points, pixels
 
-from inception import inference_plan
-from inception.inference_plan import Convolve, Join, Rewrites, Scale, Window
+from inception.inference import plan
+from inception.inference.plan import Convolve, Join, Rewrites, Scale, Window
 from inception.labels import imagenet
 from inception.pictures import NAMED, Picture
 from inception.variants import Variant
@@ -23,10 +23,10 @@ USUAL = Rewrites()
 
 def onnx_model(weights, end_points=None, rewrites=USUAL, of_pixels=False, **options):
     pytest.importorskip("onnx")
-    from inception.builders import onnx
+    from inception.inference import onnx
 
-    names = end_points or inference_plan.available(weights.variant)
-    return onnx.model_of(inference_plan.plan(weights, names, rewrites=rewrites, pixels=of_pixels), **options)
+    names = end_points or plan.available(weights.variant)
+    return onnx.model_of(plan.plan(weights, names, rewrites=rewrites, pixels=of_pixels), **options)
 
 
 def run_onnx(model, array):
@@ -40,14 +40,14 @@ def run_onnx(model, array):
 def test_every_end_point_of_every_variant_under_every_rewrite(name):
     weights = random_weights(VARIANTS[name])
     batch = floats(side=107 if weights.variant.aux_logits else SMALL, picture=weights.picture)
-    expected, names = keras_end_points(weights, batch), inference_plan.available(weights.variant)
+    expected, names = keras_end_points(weights, batch), plan.available(weights.variant)
     for flags in itertools.product((False, True), repeat=2):
         assert_close(run_onnx(onnx_model(weights, rewrites=Rewrites(*flags)), batch), expected, names)
 
 
 def test_the_checker_is_content_and_the_opset_is_the_one_stated():
     onnx = pytest.importorskip("onnx")
-    from inception.builders.onnx import IR_VERSION, OPSET
+    from inception.inference.onnx import IR_VERSION, OPSET
 
     model = onnx_model(random_weights(NARROW_AUX))
     onnx.checker.check_model(model, full_check=True)
@@ -80,7 +80,7 @@ def test_one_model_for_any_batch_and_size(count):
 def test_pixels_are_scaled_inside(name, fold):
     picture = NAMED["google_2015" if name == "last_pool" else "keras"]
     weights = dataclasses.replace(random_weights(VARIANTS[name]), picture=picture)
-    names = inference_plan.available(weights.variant)
+    names = plan.available(weights.variant)
     found = run_onnx(onnx_model(weights, rewrites=Rewrites(fold=fold), of_pixels=True), pixels())
     assert_close(found, keras_end_points(weights, floats(picture=picture)), names)
 
@@ -91,7 +91,7 @@ def test_pixels_of_unequal_scales():
     found = run_onnx(onnx_model(weights, ("Predictions",), of_pixels=True), pixels())
     assert_close(found, keras_end_points(weights, floats(picture=picture)), ["Predictions"])
     with pytest.raises(ValueError, match="Pixels of 1 channels have no scaling of their own"):
-        inference_plan.pixel_scaling(picture, 1)
+        plan.pixel_scaling(picture, 1)
 
 
 def test_metadata():
@@ -113,7 +113,7 @@ def test_metadata():
 
 
 def operations(weights, *end_points, **rewrites):
-    return inference_plan.plan(weights, end_points, rewrites=Rewrites(**rewrites)).operations
+    return plan.plan(weights, end_points, rewrites=Rewrites(**rewrites)).operations
 
 
 def test_only_what_the_end_points_need_is_there():
@@ -157,18 +157,18 @@ def test_end_points_that_are_not_there():
         (NARROW, ("Logits", "Logits"), "expected a sequence of different names"),
     ]:
         with pytest.raises(ValueError, match=message):
-            inference_plan.plan(random_weights(variant), names)
+            plan.plan(random_weights(variant), names)
 
 
 def test_images_that_are_too_small():
     weights = random_weights(dataclasses.replace(NARROW, aux_logits=True))
     with pytest.raises(ValueError, match="too small for a 3x3 window"):
-        inference_plan.plan(weights, ("Predictions",), image_size=(60, 60))
+        plan.plan(weights, ("Predictions",), image_size=(60, 60))
     with pytest.raises(ValueError, match="last kernel is 5x5, more than a 107x107 image gives it"):
-        inference_plan.plan(weights, ("AuxLogits",), image_size=(107, 107))
-    inference_plan.plan(weights, ("Predictions",), image_size=(SMALL, SMALL))
-    inference_plan.plan(weights, ("Mixed_5b",), image_size=(40, 40))
-    inference_plan.plan(weights, ("AuxLogits",), image_size=(299, 299))
+        plan.plan(weights, ("AuxLogits",), image_size=(107, 107))
+    plan.plan(weights, ("Predictions",), image_size=(SMALL, SMALL))
+    plan.plan(weights, ("Mixed_5b",), image_size=(40, 40))
+    plan.plan(weights, ("AuxLogits",), image_size=(299, 299))
 
 
 def test_a_plan_of_one_channel():

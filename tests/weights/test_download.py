@@ -27,9 +27,9 @@ from made import NARROW, assert_same, random_weights
 from inception import load_weights, pictures
 from inception.files import file_lock
 from inception.variants import KERAS
-from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, download, published
-from inception.weights.download import Patience, fetch
-from inception.weights.published import Published
+from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile
+from inception.weights.published import Published, catalogue, download
+from inception.weights.published.download import Patience, fetch
 
 CONTENT = np.random.default_rng(7).bytes(300_000)
 OTHER = np.random.default_rng(8).bytes(300_000)
@@ -511,7 +511,7 @@ def test_progress_is_told(site, a_file, tmp_path):
 # --- Kills, and several at once --------------------------------------------------------
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["inception.weights.download"])
+PROCESSES.set_forkserver_preload(["inception.weights.published.download"])
 CHUNK_AND_A_MIB = (1 << 20) + download._CHUNK
 
 
@@ -550,7 +550,7 @@ def test_killed_at_20_points_little_is_fetched_twice(site, tmp_path):
 DIES = """
 import os, signal, sys
 from inception.variants import KERAS
-from inception.weights.download import fetch
+from inception.weights.published.download import fetch
 from inception.weights.published import Published
 name, n, url, md5, folder = sys.argv[1:]
 calls, true = [0], getattr(os, name)
@@ -746,8 +746,8 @@ def test_weights_are_loaded_by_their_id_from_an_archive(site, tmp_path, monkeypa
     site.content = packed(("made.ckpt", content))
     rules, way = replace(NARROW, border="include"), replace(pictures.TIMM, mean=(128.0,) * 3)
     known = row(site.address, content, url=f"{site.address}/m.tgz", file="made.ckpt", variant=rules, picture=way)
-    monkeypatch.setattr(published, "FILES", (known,))
-    monkeypatch.setattr(published, "LEAST_BYTES", 0)
+    monkeypatch.setattr(catalogue, "FILES", (known,))
+    monkeypatch.setattr(catalogue, "LEAST_BYTES", 0)
     monkeypatch.setenv("INCEPTION_WEIGHTS_DIR", str(tmp_path / "weights"))
     monkeypatch.chdir(tmp_path)
     loaded = load_weights("made")

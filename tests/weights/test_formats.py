@@ -121,9 +121,9 @@ def test_a_user_without_a_home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("HOME", "KERAS_HOME", "XDG_CACHE_HOME", "INCEPTION_WEIGHTS_DIR"):
         monkeypatch.delenv(name, raising=False)
-    assert published.cached_imagenet() is None
+    assert published.cached(published.find("imagenet")) is None
     with pytest.raises(CheckpointError, match=r"no home folder. Set KERAS_HOME or INCEPTION_WEIGHTS_DIR"):
         load_weights("imagenet")
     monkeypatch.setenv("INCEPTION_WEIGHTS_DIR", "~/weights")
-    assert published.cached_imagenet() is None
+    assert published.cached(published.find("imagenet")) is None
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,9 @@ from inception.files.errors import (
 from inception.files.tensor import LARGEST
 from inception.files.tensorflow import graph_nodes, wire
 from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION
-from inception.weights import formats, graph_def, slim_2016_03
+from inception.weights import formats
+from inception.weights.dialects import slim_2016_03
+from inception.weights.formats import graph_def
 
 tf = pytest.importorskip("tensorflow")
 import frozen  # noqa: E402

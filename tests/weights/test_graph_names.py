@@ -6,7 +6,7 @@ import pytest
 
 from inception import architecture
 from inception.variants import GOOGLE_2015
-from inception.weights import graph_names
+from inception.weights.dialects import graph_names
 from inception.weights.plan import AS_IS, MATRIX
 
 # slim's scope and the node, of every convolution: what scripts that dump or convert the graph have.

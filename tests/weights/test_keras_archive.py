@@ -21,10 +21,10 @@ from inception.weights import (
     ResourceLimit,
     ShapeMismatch,
     UnsupportedFeature,
-    keras_archive,
-    keras_config,
 )
 from inception.weights.canonical import VARIANT
+from inception.weights.dialects import keras_config
+from inception.weights.formats import keras_archive
 
 keras = pytest.importorskip("keras")
 

@@ -7,7 +7,8 @@ import pytest
 from made import NARROW, NARROW_AUX, NARROW_NOTOP
 
 from inception.variants import KERAS, Variant
-from inception.weights import UnsupportedFeature, keras_config, keras_graph
+from inception.weights import UnsupportedFeature
+from inception.weights.dialects import keras_config, keras_graph
 
 NET = "functional"  # the name of a model that another one contains
 

@@ -18,8 +18,8 @@ from inception.weights import (
     ShapeMismatch,
     UnsafeFile,
     UnsupportedFeature,
-    npz,
 )
+from inception.weights.formats import npz
 
 TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2)
 FIRST = "InceptionV3/Conv2d_1a_3x3/weights"

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from inception import load_weights
 from inception.cli import app
 from inception.weights import CheckpointError, UnsupportedFeature, published
-from inception.weights.published import FILES, Published, find, recognise
+from inception.weights.published import Published, cache, catalogue, find, recognise
+from inception.weights.published.catalogue import FILES
 
 BY_ID = pytest.mark.parametrize("known", FILES, ids=lambda known: known.id)
 
@@ -32,7 +33,7 @@ def test_a_line_is_well_formed(known):
     assert known.digest in ("", "md5", "sha256", "sha256/8")
     assert (known.top1 is None) == (known.top5 is None) == (not known.protocol)
     assert known.top1 is None or 70 < known.top1 < known.top5 < 100
-    assert known.size is None or published.LEAST_BYTES <= known.size <= published.MOST_BYTES
+    assert known.size is None or catalogue.LEAST_BYTES <= known.size <= catalogue.MOST_BYTES
     assert "/" not in known.file and known.variant.shapes()
 
 
@@ -71,8 +72,8 @@ def lines(tmp_path, monkeypatch):
     }
     files = [Published(id, "test", f"{id}.pth", NARROW, **fields) for id, fields in digests.items()]
     files.append(Published("of-no-digest", "test", "x.pth", NARROW))
-    monkeypatch.setattr(published, "FILES", tuple(files))
-    monkeypatch.setattr(published, "LEAST_BYTES", 0)
+    monkeypatch.setattr(catalogue, "FILES", tuple(files))
+    monkeypatch.setattr(catalogue, "LEAST_BYTES", 0)
     return contents
 
 
@@ -102,7 +103,7 @@ def test_each_digest_is_computed_once_and_only_where_a_size_fits(lines, tmp_path
     computed.clear()
     (tmp_path / "x").write_bytes(b"\x89HDF\r\n\x1a\n" + b"x" * 500)
     assert recognise(tmp_path / "x") is None and not computed  # the table has no HDF5 files
-    monkeypatch.setattr(published, "MOST_BYTES", 400)
+    monkeypatch.setattr(catalogue, "MOST_BYTES", 400)
     assert recognise(tmp_path / "x") is None and not computed
     assert recognise(tmp_path) is None and recognise(tmp_path / "none") is None
 
@@ -112,11 +113,11 @@ def test_files_are_found_where_the_user_keeps_them(lines, tmp_path, monkeypatch)
     monkeypatch.delenv("INCEPTION_WEIGHTS_DIR", raising=False)
     known = find("by-md5")
     keras = dataclasses.replace(known, family="Keras")
-    assert published.home_of(known) == published.home_of(keras) == tmp_path / "keras" / "models"
+    assert cache.home_of(known) == cache.home_of(keras) == tmp_path / "keras" / "models"
     assert published.cached(known) is None
     monkeypatch.setenv("INCEPTION_WEIGHTS_DIR", str(tmp_path))
-    assert published.home_of(known) == tmp_path
-    assert published.home_of(keras) == tmp_path / "keras" / "models"
+    assert cache.home_of(known) == tmp_path
+    assert cache.home_of(keras) == tmp_path / "keras" / "models"
     (tmp_path / known.file).write_bytes(lines["by-8-digits"])
     assert published.cached(known) is None
     (tmp_path / known.file).write_bytes(lines["by-md5"])
@@ -125,9 +126,9 @@ def test_files_are_found_where_the_user_keeps_them(lines, tmp_path, monkeypatch)
 
 def test_cached_imagenet(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert published.cached_imagenet() is None and published.cached_imagenet(include_top=False) is None
+    assert published.cached(find("imagenet")) is None and published.cached(catalogue.FILES[1]) is None
     monkeypatch.setattr(published.Published, "matches", lambda self, path: True)
-    assert published.cached_imagenet().name == "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
+    assert published.cached(find("imagenet")).name == "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
     assert published.fetch_imagenet(False).name == "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
@@ -142,8 +143,8 @@ def by_id(tmp_path, monkeypatch):
     folder.mkdir()
     weights.save(folder / "made.h5")
     digest = hashlib.sha256((folder / "made.h5").read_bytes()).hexdigest()
-    monkeypatch.setattr(published, "FILES", (Published("made", "test", "made.h5", NARROW, sha256=digest[:8]),))
-    monkeypatch.setattr(published, "LEAST_BYTES", 0)
+    monkeypatch.setattr(catalogue, "FILES", (Published("made", "test", "made.h5", NARROW, sha256=digest[:8]),))
+    monkeypatch.setattr(catalogue, "LEAST_BYTES", 0)
     monkeypatch.setenv("INCEPTION_WEIGHTS_DIR", str(folder))
     monkeypatch.chdir(tmp_path)
     return weights
@@ -173,8 +174,8 @@ def test_no_path_and_no_id(by_id):
 
 
 def test_a_known_file_that_nobody_reads_is_named(by_id, tmp_path, monkeypatch):
-    line = dataclasses.replace(published.FILES[0], unread="made for this test")
-    monkeypatch.setattr(published, "FILES", (line,))
+    line = dataclasses.replace(catalogue.FILES[0], unread="made for this test")
+    monkeypatch.setattr(catalogue, "FILES", (line,))
     for path in ("made", tmp_path / "weights" / "made.h5"):
         with pytest.raises(UnsupportedFeature, match=r"made.* is made, made for this test\."):
             load_weights(path)

@@ -11,16 +11,10 @@ from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 
 from inception import load_weights
 from inception.variants import GOOGLE_2015, Variant
-from inception.weights import (
-    CheckpointError,
-    CorruptFile,
-    ResourceLimit,
-    ShapeMismatch,
-    UnsupportedFeature,
-    safetensors,
-    torch_names,
-)
+from inception.weights import CheckpointError, CorruptFile, ResourceLimit, ShapeMismatch, UnsupportedFeature
 from inception.weights.canonical import OtherRules
+from inception.weights.dialects import torch_names
+from inception.weights.formats import safetensors
 
 TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2, gamma=True, border="include")
 

@@ -9,7 +9,9 @@ from made import NARROW, assert_same, random_weights
 from inception import architecture, load_weights
 from inception.files.tensorflow import tensor_bundle, tensor_slices
 from inception.variants import SLIM
-from inception.weights import MissingTensor, ShapeMismatch, slim_2016_03, slim_checkpoint
+from inception.weights import MissingTensor, ShapeMismatch
+from inception.weights.dialects import slim_2016_03
+from inception.weights.formats import slim_checkpoint
 from inception.weights.plan import MATRIX
 
 OLD = dataclasses.replace(SLIM, depth_multiplier=0.1, min_depth=4, aux_kernel=(3, 3))

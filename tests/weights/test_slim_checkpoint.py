@@ -9,7 +9,8 @@ from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 from inception import load_weights
 from inception.files.tensorflow import tensor_bundle
 from inception.variants import TORCHVISION
-from inception.weights import MissingTensor, UnsupportedFeature, formats, slim_checkpoint
+from inception.weights import MissingTensor, UnsupportedFeature, formats
+from inception.weights.formats import slim_checkpoint
 
 GAMMA = dataclasses.replace(TORCHVISION, num_classes=5, depth_multiplier=0.1, min_depth=4, border="exclude")
 

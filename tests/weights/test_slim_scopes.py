@@ -5,7 +5,8 @@ from made import NARROW, NARROW_AUX, assert_same, random_weights
 
 from inception import load_weights
 from inception.files.tensorflow import tensor_bundle
-from inception.weights import CheckpointError, MissingTensor, UnsupportedFeature, slim_checkpoint
+from inception.weights import CheckpointError, MissingTensor, UnsupportedFeature
+from inception.weights.formats import slim_checkpoint
 
 HEADS = ("InceptionV3/Logits", "InceptionV3/AuxLogits")
 

@@ -14,16 +14,9 @@ from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 from inception import pictures
 from inception.files.tensor import Stored
 from inception.variants import GOOGLE_2015, KERAS, TORCHVISION, Variant
-from inception.weights import (
-    CheckpointError,
-    CorruptFile,
-    MissingTensor,
-    ShapeMismatch,
-    Source,
-    UnsupportedFeature,
-    torch_names,
-)
+from inception.weights import CheckpointError, CorruptFile, MissingTensor, ShapeMismatch, Source, UnsupportedFeature
 from inception.weights.canonical import OtherRules
+from inception.weights.dialects import torch_names
 
 # The 94 units as torchvision's modules name them, in the order of the table.
 STEM = "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 Conv2d_3b_1x1 Conv2d_4a_3x3"

@@ -31,15 +31,9 @@ from torch_files import (
 
 from inception import load_weights
 from inception.variants import GOOGLE_2015, Variant
-from inception.weights import (
-    CheckpointError,
-    CorruptFile,
-    ResourceLimit,
-    UnsafeFile,
-    UnsupportedFeature,
-    torch_names,
-    torch_pickle,
-)
+from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
+from inception.weights.dialects import torch_names
+from inception.weights.formats import torch_pickle
 
 TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2, gamma=True, border="include")
 WRITERS = [write_zip, write_legacy]

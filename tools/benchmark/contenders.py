@@ -172,19 +172,20 @@ def ours(path: str, engine: str, precision: str = "float32", size: int = 299, ca
 
 def rewritten(path: str, engine: str, rewrites: tuple[bool, bool], prune: bool = True) -> Make:
     """An engine on a plan with some of the rewrites alone; without `prune` every end point is computed and returned."""
-    from inception import inference, inference_plan
+    from inception import inference
+    from inception.inference import plan
 
     weights = load(path)
     threads = int(os.environ["OMP_NUM_THREADS"])
     if engine == "tensorflow":
         _tensorflow_threads(threads)
-    wanted = (point(weights),) if prune else inference_plan.available(weights.variant)
-    plan = inference_plan.plan(weights, wanted, rewrites=inference_plan.Rewrites(*rewrites))
+    wanted = (point(weights),) if prune else plan.available(weights.variant)
+    plan = plan.plan(weights, wanted, rewrites=plan.Rewrites(*rewrites))
     place = wanted.index(point(weights))
 
     def make(batch: int) -> Runner:
         settings = inference.Settings(batch=batch, threads=threads, image_size=(299, 299))
-        run = inference.compiled(engine, plan, settings)
+        run = engines.compiled(engine, plan, settings)
         return lambda images: run(images)[place]
 
     return make

@@ -215,7 +215,7 @@ def precisions(setup: Setup) -> Section:
 
 def photographs(folder: Path | None, weights: Any) -> np.ndarray:
     """The pictures of a folder as the network takes them; crops of scikit-image's photographs where none is given."""
-    from inception import export
+    from inception.inference import export
 
     if folder is not None:
         return np.stack(export.pictures(folder, weights, (299, 299)))
@@ -242,7 +242,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 def exports(setup: Setup) -> Section:
     """Each format, written, run in its own runtime, and compared with the Keras builder."""
-    from inception import export
+    from inception.inference import export
 
     weights, rows = contenders.load(setup.weights), []
     runtimes = {"net.onnx": "ONNX Runtime", "net": "TensorFlow", "net.tflite": "LiteRT", "net.xml": "OpenVINO"}

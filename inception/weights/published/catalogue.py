@@ -14,11 +14,10 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from inception import pictures
-from inception.files.errors import CheckpointError, UnsupportedFeature
+from inception.files.errors import UnsupportedFeature
 from inception.files.regular import RegularFile
 from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION, Variant
@@ -101,7 +100,7 @@ IMAGENET = "imagenet"  # Keras's name for its own file
 LEAST_BYTES = 80_000_000  # no published file is smaller, so smaller ones need no digest
 MOST_BYTES = 600_000_000  # nor larger, by far
 
-_KERAS_FAMILY = "Keras"
+KERAS_FAMILY = "Keras"
 _KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
 _KERAS_NAME = "inception_v3_weights_tf_dim_ordering_tf_kernels"
 _KERAS_1 = "whose layers are named and ordered as Keras 1 did it; such files are not read, take keras-v0.5"
@@ -113,7 +112,7 @@ _GLUON = dataclasses.replace(TORCHVISION, aux_logits=False)
 FILES: tuple[Published, ...] = (
     Published(
         id="keras-v0.5",
-        family=_KERAS_FAMILY,
+        family=KERAS_FAMILY,
         file=f"{_KERAS_NAME}.h5",
         url=f"{_KERAS_URL}{_KERAS_NAME}.h5",
         md5="9a0d58056eeedaa3f26cb7ebd46da564",
@@ -127,7 +126,7 @@ FILES: tuple[Published, ...] = (
     ),
     Published(
         id="keras-v0.5-notop",
-        family=_KERAS_FAMILY,
+        family=KERAS_FAMILY,
         file=f"{_KERAS_NAME}_notop.h5",
         url=f"{_KERAS_URL}{_KERAS_NAME}_notop.h5",
         md5="bcbd6486424b2319ff4ef7d526e38f63",
@@ -138,7 +137,7 @@ FILES: tuple[Published, ...] = (
     ),
     Published(
         id="keras-v0.2",
-        family=_KERAS_FAMILY,
+        family=KERAS_FAMILY,
         file=f"{_KERAS_NAME}.h5",
         md5="fe114b3ff2ea4bf891e9353d1bbfb32f",
         variant=KERAS,
@@ -146,7 +145,7 @@ FILES: tuple[Published, ...] = (
     ),
     Published(
         id="keras-v0.2-notop",
-        family=_KERAS_FAMILY,
+        family=KERAS_FAMILY,
         file=f"{_KERAS_NAME}_notop.h5",
         md5="2f3609166de1d967d1a481094754f691",
         variant=dataclasses.replace(KERAS, num_classes=0),
@@ -304,77 +303,7 @@ def digests(path: str | os.PathLike[str], algorithms: Iterable[str]) -> dict[str
     return {name: digest.hexdigest() for name, digest in running.items()}
 
 
-# --- On this disk ----------------------------------------------------------------------
-
-
-def home_of(known: Published) -> Path:
-    """The folder that a file is downloaded to: for Keras's files the one Keras itself uses."""
-    home = _home(known)
-    if home is None:
-        raise CheckpointError(
-            f"There is no place for {known.file}: this user has no home folder. Set KERAS_HOME "
-            "or INCEPTION_WEIGHTS_DIR to a folder, or give the path of a weight file."
-        )
-    return home
-
-
-def shared_with_keras(known: Published) -> bool:
-    """Whether the file has its place in Keras's cache, where Keras too replaces what is wrong."""
-    return known.family == _KERAS_FAMILY
-
-
-def cached(known: Published, folder: str | os.PathLike[str] | None = None) -> Path | None:
-    """Where the file is, by name and right digest: in `folder`, else INCEPTION_WEIGHTS_DIR or its home. Or None."""
-    folders = [Path(folder)] if folder else [_own_folder(), _home(known)]
-    paths = (place / known.file for place in folders if place)
-    return next((path for path in paths if known.matches(path)), None)
-
-
-def located(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """The path as it is, or for the id of a published file the file's own: found here, or else downloaded."""
-    if not isinstance(path, str) or os.path.exists(path) or (known := find(path)) is None:
-        return path
-    from inception.weights import download
-
-    return download.fetch(known)
-
-
 def refuse_unread(known: Published, path: str | os.PathLike[str]) -> None:
     """Raises `UnsupportedFeature` for a file that is known and that no reader takes."""
     if known.unread:
         raise UnsupportedFeature(f"{os.fspath(path)} is {known.id}, {known.unread}.")
-
-
-def cached_imagenet(include_top: bool = True) -> Path | None:
-    """The Keras ImageNet file where it is kept, if it is there and whole."""
-    return cached(_imagenet(include_top))
-
-
-def fetch_imagenet(include_top: bool = True) -> Path:
-    """The Keras ImageNet file, from Keras's own cache or downloaded into it.
-
-    Without a network, raises `CheckpointError` that says what to fetch by hand and where
-    to put it.
-    """
-    from inception.weights import download
-
-    return download.fetch(_imagenet(include_top))
-
-
-def _imagenet(include_top: bool) -> Published:
-    return FILES[0] if include_top else FILES[1]
-
-
-def _home(known: Published) -> Path | None:
-    own = _own_folder()
-    return own if own and not shared_with_keras(known) else _keras_cache()
-
-
-def _own_folder() -> Path | None:
-    own = os.path.expanduser(os.environ.get("INCEPTION_WEIGHTS_DIR", ""))
-    return None if own.startswith("~") or not own else Path(own)  # for a user without a home the ~ stays
-
-
-def _keras_cache() -> Path | None:
-    base = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-    return None if base.startswith("~") else Path(base) / "models"

@@ -21,6 +21,7 @@ from inception.files.regular import RegularFile, one_version
 from inception.files.tensorflow import graph_nodes
 from inception.weights import published, sanity
 from inception.weights.canonical import Weights
+from inception.weights.published import catalogue
 from inception.weights.sanity import AssumedPicture, DoubtfulWeights, UnverifiedFile
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -55,7 +56,7 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
     """Weights from any file we read; its content tells the format, its hash whether it is a published one.
 
     path: a file, a checkpoint's prefix, a folder with a `checkpoint` file in it, or, where
-        no such path is, the id of a published file (`published.FILES`), fetched if need be.
+        no such path is, the id of a published file (`published.catalogue.FILES`), fetched if need be.
     moving_averages: of a training checkpoint, take the averages of the variables.
     exclude: scopes of a checkpoint whose variables are left out ("Logits", "AuxLogits").
     Raises `CheckpointError` (a ValueError) with one sentence for anything else.
@@ -77,7 +78,7 @@ def _read(place: str, moving_averages: bool, exclude: Sequence[str]) -> Weights:
         raise CheckpointError(f"{place} is no TensorFlow checkpoint: it has no moving averages, nor scopes to exclude.")
     known = published.recognise(place)
     if known is not None:
-        published.refuse_unread(known, place)
+        catalogue.refuse_unread(known, place)
     weights: Weights = module.read(place, **options)
     if known is not None:
         source = dataclasses.replace(weights.source, integrity="digest", published=known.id)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from inception import __version__, extras
-from inception import inference_plan as plans
 from inception.architecture import END_POINTS, Padding
-from inception.inference_plan import Plan
+from inception.inference import plan as plans
+from inception.inference.plan import Plan
 from inception.labels import Label
 from inception.weights.canonical import VARIANT, variant_json
 

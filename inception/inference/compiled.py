@@ -3,61 +3,33 @@
     run = inception.compile_inference("weights.h5")
     run(images)["Predictions"]
 
-One plan (`inference_plan`), three engines: OpenVINO and ONNX Runtime take it as ONNX,
-TensorFlow as a frozen graph.
+One plan (`plan`), three engines (`engines`).
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from inception import arguments, extras, pictures
-from inception import inference_plan as plans
-from inception.inference_plan import Plan
+from inception import arguments, pictures
+from inception.inference import engines, int8
+from inception.inference import plan as plans
+from inception.inference.engines import ENGINES, PRECISIONS, Engine, Precision, Runner, Settings
+from inception.inference.int8 import Agreement
+from inception.inference.plan import Plan
 from inception.networks import network_of
 from inception.pictures import Picture
 from inception.weights import Weights
-
-if TYPE_CHECKING:
-    from inception.quantization import Agreement
-
-Engine = Literal["auto", "openvino", "onnxruntime", "tensorflow"]
-Precision = Literal["float32", "bfloat16", "int8"]
-Runner = Callable[[np.ndarray], Sequence[np.ndarray]]
-
-# The packages that each engine needs. `auto` takes the first that is installed; TensorFlow always is.
-ENGINES: dict[str, tuple[str, ...]] = {
-    "openvino": ("openvino", "onnx"),
-    "onnxruntime": ("onnxruntime", "onnx"),
-    "tensorflow": (),
-}
-PRECISIONS = ("float32", "bfloat16", "int8")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a plan is to be run: sizes that are fixed (None: any), threads (None: the engine's own choice)."""
-
-    precision: Precision = "float32"
-    batch: int | None = None
-    image_size: tuple[int, int] | None = None
-    threads: int | None = None
-
-
-DEFAULTS = Settings()
 
 
 class Inference:
     """A compiled network. Call it with images; `engine`, `end_points`, `plan` and `settings` say what it is.
 
-    `agreement` is that of an int8 network with the float32 one (see `quantization`), otherwise None.
+    `agreement` is that of an int8 network with the float32 one (see `int8`), otherwise None.
     """
 
     def __init__(
@@ -168,7 +140,7 @@ def compile_inference(
         image_size: a side or (height, width); None for any.
         calibration: for int8, some hundred images as the network will get them, [n, height,
             width, channels]. Every fifth is held out, and `agreement` measured on those; below
-            99 % a warning (`quantization.LowAgreement`) says so.
+            99 % a warning (`int8.LowAgreement`) says so.
         picture: another way of a picture than the weights' own.
         allow_nan: take weights that are not finite. They are refused otherwise, for engines turn
             NaN into plausible numbers (OpenVINO's ReLU makes 0 of it).
@@ -189,13 +161,8 @@ def compile_inference(
     plan = plans.plan(weights, end_points, image_size=settings.image_size, allow_nan=allow_nan)
     if precision == "int8":
         return _quantized(weights, plan, settings, calibration)
-    name = engine if engine != "auto" else preferred() if precision == "float32" else "openvino"
-    return Inference(plan, name, settings, compiled(name, plan, settings))
-
-
-def preferred() -> str:
-    """The engine that "auto" takes here: the first of `ENGINES` whose packages can be imported."""
-    return next(name for name, packages in ENGINES.items() if all(map(extras.installed, packages)))
+    name = engine if engine != "auto" else engines.preferred() if precision == "float32" else "openvino"
+    return Inference(plan, name, settings, engines.compiled(name, plan, settings))
 
 
 def _check(engine: str, settings: Settings, calibration: Any) -> None:
@@ -210,81 +177,11 @@ def _check(engine: str, settings: Settings, calibration: Any) -> None:
         raise ValueError(f"precision={settings.precision!r} {need}.")
 
 
-# --- Engines ---------------------------------------------------------------------------
-
-
-def compiled(engine: str, plan: Plan, settings: Settings) -> Runner:
-    """A function of float32 (or, where the plan says so, uint8) images that returns the end points in their order."""
-    return {"openvino": _openvino, "onnxruntime": _onnxruntime, "tensorflow": _tensorflow}[engine](plan, settings)
-
-
-def _tensorflow(plan: Plan, settings: Settings) -> Runner:
-    from inception.builders.tensorflow import frozen
-
-    return frozen(plan, image_size=settings.image_size, threads=settings.threads)
-
-
-def _onnxruntime(plan: Plan, settings: Settings) -> Runner:
-    extras.load("onnxruntime")
-    from inception.builders import onnx
-
-    model = onnx.model_of(plan, batch=settings.batch, image_size=settings.image_size)
-    return onnxruntime_runner(model, plan.end_points, settings)
-
-
-def onnxruntime_runner(model: Any, end_points: Sequence[str], settings: Settings = DEFAULTS) -> Runner:
-    """An `onnx.ModelProto` in ONNX Runtime, on the processor."""
-    runtime = extras.load("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = settings.threads or 0
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(list(end_points), {plans.IMAGES: images})
-
-
-def _openvino(plan: Plan, settings: Settings) -> Runner:
-    return openvino_runner(openvino_model(plan, settings), plan.end_points, settings)
-
-
-def openvino_model(plan: Plan, settings: Settings) -> Any:
-    """The plan as an `openvino.Model`."""
-    openvino = extras.load("openvino")
-    from inception.builders import onnx
-
-    model = onnx.model_of(plan, batch=settings.batch, image_size=settings.image_size)
-    return openvino.Core().read_model(model.SerializeToString())
-
-
-def openvino_runner(model: Any, end_points: Sequence[str], settings: Settings = DEFAULTS) -> Runner:
-    """An OpenVINO model compiled for the processor. ValueError where it has no bfloat16 and that is asked for."""
-    openvino = extras.load("openvino")
-    core = openvino.Core()
-    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if settings.precision == "bfloat16" and not has_bfloat16:
-        raise ValueError("This processor has no bfloat16; take precision='float32'.")
-    # Said for float32 as well: OpenVINO would take bfloat16 by itself where the processor is fast at it.
-    precision = "f32" if settings.precision == "float32" or not has_bfloat16 else "bf16"
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-    if settings.threads:
-        options["INFERENCE_NUM_THREADS"] = str(settings.threads)
-    request = core.compile_model(model, "CPU", options).create_infer_request()
-    lock = threading.Lock()  # a request holds the buffers of one run
-
-    def run(images: np.ndarray) -> list[np.ndarray]:
-        with lock:
-            results = request.infer({plans.IMAGES: images}, share_inputs=True)
-            return [results[name] for name in end_points]
-
-    return run
-
-
 def _quantized(weights: Weights, plan: Plan, settings: Settings, calibration: Any) -> Inference:
-    from inception import quantization
-
     images_in = checked(np.asarray(calibration), plan, settings.image_size)
-    model, agreement = quantization.quantized(weights, plan, list(images_in))
+    model, agreement = int8.quantized(weights, plan, list(images_in))
     if not agreement.enough:
-        warnings.warn(str(agreement), quantization.LowAgreement, stacklevel=3)
+        warnings.warn(str(agreement), int8.LowAgreement, stacklevel=3)
     height, width = settings.image_size or (-1, -1)
     model.reshape([settings.batch or -1, height, width, plan.variant.channels])
-    return Inference(plan, "openvino", settings, openvino_runner(model, plan.end_points, settings), agreement)
+    return Inference(plan, "openvino", settings, engines.openvino_runner(model, plan.end_points, settings), agreement)

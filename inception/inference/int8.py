@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from inception import extras, inference
-from inception import inference_plan as plans
+from inception import extras
 from inception.architecture import BASE, Conv
-from inception.inference import DEFAULTS, Settings
-from inception.inference_plan import Plan
+from inception.inference import engines
+from inception.inference import plan as plans
+from inception.inference.engines import DEFAULTS, Settings
+from inception.inference.plan import Plan
 from inception.weights import Weights
 
 ENOUGH = 0.99  # of the held-out images have the same best class; for weights without classes, the mean cosine
@@ -80,10 +81,10 @@ def quantized(
     openvino = extras.load("openvino")
     calibration, held_out = parts(images)
     full = measuring(weights, plan)
-    model = inference.openvino_model(full, settings)
-    float32 = _named(full, inference.openvino_runner(model, full.end_points))
+    model = engines.openvino_model(full, settings)
+    float32 = _named(full, engines.openvino_runner(model, full.end_points))
     model = quantize(model, calibration)
-    int8 = _named(full, inference.openvino_runner(model, full.end_points, Settings("int8")))
+    int8 = _named(full, engines.openvino_runner(model, full.end_points, Settings("int8")))
     found = agreement(float32, int8, held_out)
     wanted = [result for result in model.get_results() if result.input_value(0).names & set(plan.end_points)]
     return openvino.Model(wanted, model.get_parameters(), "InceptionV3"), found
@@ -94,9 +95,9 @@ def quantized_onnx(weights: Weights, plan: Plan, onnx_of: Callable[[Plan], Any],
     calibration, held_out = parts(images)
     full = measuring(weights, plan)
     model = onnx_of(full)
-    float32 = _named(full, inference.onnxruntime_runner(model, full.end_points))
+    float32 = _named(full, engines.onnxruntime_runner(model, full.end_points))
     model = quantize(model, calibration)
-    int8 = _named(full, inference.onnxruntime_runner(model, full.end_points))
+    int8 = _named(full, engines.onnxruntime_runner(model, full.end_points))
     found = agreement(float32, int8, held_out)
     for name in set(full.end_points) - set(plan.end_points):
         for kind in (model.graph.output, model.graph.node):
@@ -104,7 +105,7 @@ def quantized_onnx(weights: Weights, plan: Plan, onnx_of: Callable[[Plan], Any],
     return model, found
 
 
-def _named(plan: Plan, run: inference.Runner) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def _named(plan: Plan, run: engines.Runner) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     return lambda images: dict(zip(plan.end_points, run(images), strict=True))
 
 

@@ -27,10 +27,12 @@ from inception.files.tensor import Shape, Stored, octets
 from inception.files.tensorflow import graph_nodes
 from inception.files.tensorflow.graph_nodes import SIDE_FILE, Graph
 from inception.variants import SCOPE, Variant
-from inception.weights import graph_def_writer, graph_families, plan
+from inception.weights import plan
 from inception.weights.canonical import Source, Weights, usual_picture
-from inception.weights.graph_families import POOLED, TITLE, Family
-from inception.weights.graph_wiring import POOLS, Norm, Wiring
+from inception.weights.dialects import graph_families
+from inception.weights.dialects.graph_families import POOLED, TITLE, Family
+from inception.weights.dialects.graph_wiring import POOLS, Norm, Wiring
+from inception.weights.formats import graph_def_writer
 from inception.weights.plan import Claim
 
 __all__ = ["FORMAT", "TITLE", "read", "write"]

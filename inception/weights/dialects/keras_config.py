@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inception import names, pictures
+from inception import pictures
 from inception.architecture import AUX_END_POINT, Concat, Conv, Ops, Pool, fold
 from inception.pictures import Picture
 from inception.variants import Variant
+from inception.weights.dialects import keras_names
 
 WEIGHTED = ("Conv2D", "BatchNormalization", "Dense")
 _CHANNELS_LAST: dict[str, Any] = {"data_format": "channels_last"}
@@ -42,7 +43,7 @@ class Model:
     def by_depth(self) -> list[Layer]:
         """The layers as `model.layers` has them."""
         inputs = {name: layer.inputs for name, layer in self.layers.items()}
-        return [self.layers[name] for name in names.by_depth(inputs, list(self.outputs.values()))]
+        return [self.layers[name] for name in keras_names.by_depth(inputs, list(self.outputs.values()))]
 
 
 def describe(variant: Variant, dropouts: int = 0, picture: Picture = pictures.KERAS) -> Model:
@@ -52,7 +53,7 @@ def describe(variant: Variant, dropouts: int = 0, picture: Picture = pictures.KE
     auxiliary head in Keras's order. picture: the input layer's name and size say it.
     """
     rows = variant.table()
-    layers = _Layers(variant, names.keras_layers(rows))
+    layers = _Layers(variant, keras_names.layers(rows))
     shape = _batch_shape(variant, picture)
     image = layers.add(pictures.input_name(picture, shape[1]), "InputLayer", (), batch_shape=shape)
     base = fold(layers, rows.base, image)
@@ -62,12 +63,12 @@ def describe(variant: Variant, dropouts: int = 0, picture: Picture = pictures.KE
         features = layers.add("avg_pool", "GlobalAveragePooling2D", (last,), 2, **_CHANNELS_LAST)
         for i in range(dropouts):
             features = layers.add(f"dropout_{i}" if i else "dropout", "Dropout", (features,), 2, rate=0.2)
-        outputs = {names.KERAS_LOGITS: layers.classifier(rows.logits[-1], features, names.KERAS_LOGITS)}
+        outputs = {keras_names.LOGITS: layers.classifier(rows.logits[-1], features, keras_names.LOGITS)}
     if rows.aux_logits:
         *body, classifier = rows.aux_logits
         aux = list(fold(layers, body, base[AUX_END_POINT], "AuxLogits").values())[-1]
-        aux = layers.add(names.KERAS_AUX_POOL, "GlobalAveragePooling2D", (aux,), 2, **_CHANNELS_LAST)
-        outputs = {names.KERAS_AUX_LOGITS: layers.classifier(classifier, aux, names.KERAS_AUX_LOGITS)} | outputs
+        aux = layers.add(keras_names.AUX_POOL, "GlobalAveragePooling2D", (aux,), 2, **_CHANNELS_LAST)
+        outputs = {keras_names.AUX_LOGITS: layers.classifier(classifier, aux, keras_names.AUX_LOGITS)} | outputs
     return Model(layers.made, outputs)
 
 
@@ -136,7 +137,7 @@ class _Layers(Ops[str]):
             **_CHANNELS_LAST,
             **_initializer(node),
         )
-        normalization, activation = names.keras_unit(layer)
+        normalization, activation = keras_names.unit(layer)
         rules: dict[str, Any] = {"epsilon": self._variant.epsilon, "scale": self._variant.gamma}
         x = self.add(normalization, "BatchNormalization", (layer,), axis=3, **rules)
         return self.add(activation, "Activation", (x,), activation="relu")

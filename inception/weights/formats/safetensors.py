@@ -6,7 +6,6 @@ import os
 from typing import Literal
 
 from inception.files import safetensors
-from inception.weights import npz, torch_names
 from inception.weights.canonical import (
     VARIANT,
     Source,
@@ -14,6 +13,8 @@ from inception.weights.canonical import (
     variant_json,
     written,
 )
+from inception.weights.dialects import torch_names
+from inception.weights.formats import npz
 
 FORMAT = "safetensors"
 TITLE = "safetensors"

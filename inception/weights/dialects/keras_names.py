@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Pool, Table, fold, walk
 from inception.variants import SCOPE, Variant
 
-KERAS_AUX_LOGITS = "aux_predictions"
-KERAS_AUX_POOL = "aux_avg_pool"  # ours: brings the auxiliary head's last map to a vector at any image size
-KERAS_LOGITS = "predictions"
-_KERAS_HEADS = {"Logits/Conv2d_1c_1x1": KERAS_LOGITS, "AuxLogits/Conv2d_2b_1x1": KERAS_AUX_LOGITS}
+AUX_LOGITS = "aux_predictions"
+AUX_POOL = "aux_avg_pool"  # ours: brings the auxiliary head's last map to a vector at any image size
+LOGITS = "predictions"
+_HEADS = {"Logits/Conv2d_1c_1x1": LOGITS, "AuxLogits/Conv2d_2b_1x1": AUX_LOGITS}
 
 
-def keras_layers(rows: Table) -> dict[str, str]:
+def layers(rows: Table) -> dict[str, str]:
     """{place: layer name} of the Keras model, as the published HDF5 file names its layers.
 
     A convolution's batch norm and ReLU are `batch_normalization_N` and `activation_N`
-    with the convolution's own N (`keras_unit`). Mixed_5b..7c are mixed0..mixed10.
+    with the convolution's own N (`unit`). Mixed_5b..7c are mixed0..mixed10.
     """
     layers: dict[str, str] = {}
     counts: Counter[str] = Counter()
@@ -35,8 +35,8 @@ def keras_layers(rows: Table) -> dict[str, str]:
 
     for place in walk(rows):
         node = place.node
-        if place.path in _KERAS_HEADS:
-            layers[place.path] = _KERAS_HEADS[place.path]
+        if place.path in _HEADS:
+            layers[place.path] = _HEADS[place.path]
         elif isinstance(node, Conv):
             layers[place.path] = numbered("conv2d")
         elif place.path.startswith("Logits/"):
@@ -44,11 +44,11 @@ def keras_layers(rows: Table) -> dict[str, str]:
         elif isinstance(node, Pool):
             layers[place.path] = numbered("max_pooling2d" if node.kind == "max" else "average_pooling2d")
         else:
-            layers[place.path] = _keras_concat(place.path, node, numbered)
+            layers[place.path] = _concat(place.path, node, numbered)
     return layers
 
 
-def _keras_concat(path: str, node: Concat, numbered: Callable[[str], str]) -> str:
+def _concat(path: str, node: Concat, numbered: Callable[[str], str]) -> str:
     """mixed0..mixed10 for the rows; the first inner concat of Mixed_7b and 7c is mixed9_0 and mixed9_1."""
     if node.name:
         return f"mixed{_MIXED_ROWS.index(node.name)}"
@@ -60,28 +60,28 @@ def _keras_concat(path: str, node: Concat, numbered: Callable[[str], str]) -> st
 _MIXED_ROWS = [point for point in END_POINTS if point.startswith("Mixed_")]
 
 
-def keras_unit(conv_layer: str) -> tuple[str, str]:
+def unit(conv_layer: str) -> tuple[str, str]:
     """The names of the batch norm and the ReLU that follow a convolution: conv2d_7 -> (..., ...)."""
     number = conv_layer.removeprefix("conv2d")
     return f"batch_normalization{number}", f"activation{number}"
 
 
-def keras_variables(variant: Variant) -> dict[str, tuple[str, str]]:
+def variables(variant: Variant) -> dict[str, tuple[str, str]]:
     """{canonical variable: (layer, weight)} of a Keras model: ("conv2d_1", "kernel"), ("predictions", "bias")."""
     table: dict[str, tuple[str, str]] = {}
-    layers = keras_layers(variant.table())
+    by_place = layers(variant.table())
     for place in walk(variant.table(), channels=variant.channels):
         for variable in place.variables(variant.gamma):
-            layer = layers[place.path]
+            layer = by_place[place.path]
             if variable.startswith("BatchNorm/"):
-                target = keras_unit(layer)[0], variable.removeprefix("BatchNorm/")
+                target = unit(layer)[0], variable.removeprefix("BatchNorm/")
             else:
                 target = layer, {"weights": "kernel", "biases": "bias"}[variable]
             table[f"{SCOPE}/{place.path}/{variable}"] = target
     return table
 
 
-def keras_model_order(variant: Variant) -> list[str]:
+def model_order(variant: Variant) -> list[str]:
     """The layers of the Keras model in the order of `model.layers`: by depth below the outputs.
 
     Keras sorts layers by their longest way to an output, farthest first, and layers of
@@ -114,7 +114,7 @@ class _LayerGraph(Ops[str]):
 
     def __init__(self, variant: Variant) -> None:
         rows = variant.table()
-        self._names = keras_layers(rows)
+        self._names = layers(rows)
         self.inputs: dict[str, list[str]] = {"input_1": []}
         base = fold(self, rows.base, "input_1")
         self.outputs = [base[rows.base[-1].name]]
@@ -129,12 +129,12 @@ class _LayerGraph(Ops[str]):
         return name
 
     def conv(self, node: Conv, x: str, path: str) -> str:
-        if self._names[path] == KERAS_AUX_LOGITS:
-            x = self._layer(KERAS_AUX_POOL, x)
+        if self._names[path] == AUX_LOGITS:
+            x = self._layer(AUX_POOL, x)
         layer = self._layer(self._names[path], x)
         if not node.batch_norm:
             return layer
-        normalization, activation = keras_unit(layer)
+        normalization, activation = unit(layer)
         return self._layer(activation, self._layer(normalization, layer))
 
     def pool(self, node: Pool, x: str, path: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from inception import names, pictures
+from inception import pictures
 from inception.files import hdf5, inert_json
 from inception.files.archive import Archive
 from inception.files.atomic import replacing
@@ -33,7 +33,6 @@ from inception.files.regular import RegularFile
 from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, Variant
-from inception.weights import keras_config, keras_graph, keras_hdf5, keras_layers
 from inception.weights.canonical import (
     VARIANT,
     Source,
@@ -43,6 +42,8 @@ from inception.weights.canonical import (
     warn_of_rules,
     written,
 )
+from inception.weights.dialects import keras_config, keras_graph, keras_layers, keras_names
+from inception.weights.formats import keras_hdf5
 
 WEIGHTS_TITLE = "Keras 3 weights"
 ARCHIVE_TITLE = "Keras archive"
@@ -196,7 +197,7 @@ def _gather_values(content: Content, source: Source) -> Weights:
         source = dataclasses.replace(source, notes=notes)
     dense = sorted(group for group in content.groups if _LAYER.fullmatch(group) and _kind(group) == "dense")
     if whole and len(dense) == 1:
-        layers |= {dense[0]: names.KERAS_LOGITS}
+        layers |= {dense[0]: keras_names.LOGITS}
     elif dense and not whole:
         layers = {group: name for group, name in layers.items() if group not in dense}
         note = f"whether a Dense layer ({', '.join(dense[:3])}) is the classifier is not in such a file"
@@ -263,7 +264,7 @@ def _pack(path: Path, values: memoryview, config: dict[str, Any]) -> None:
 def _fill(weights: Weights, file: Any) -> None:
     layers = keras_config.describe(weights.variant, picture=weights.picture).by_depth()
     of_layer: dict[str, dict[str, np.ndarray]] = {}
-    for canonical, (layer, weight) in names.keras_variables(weights.variant).items():
+    for canonical, (layer, weight) in keras_names.variables(weights.variant).items():
         array = keras_layers.layout(layer, weight).to_file(weights.arrays[canonical])
         of_layer.setdefault(layer, {})[weight] = array
     group_names = keras_config.groups(keras_config.snake_case(layer.kind) for layer in layers)

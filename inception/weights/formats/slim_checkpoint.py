@@ -18,9 +18,9 @@ from inception.files.errors import CheckpointError, MissingTensor, UnsupportedFe
 from inception.files.tensor import Shape, Stored
 from inception.files.tensorflow import tensor_bundle, tensor_slices
 from inception.variants import SCOPE, SLIM, Variant
-from inception.weights import slim_2016_03
 from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights, warn_of_rules
+from inception.weights.dialects import slim_2016_03
 from inception.weights.plan import Claim
 
 FORMAT = "slim"

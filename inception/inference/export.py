@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from inception import arguments, extras, images, quantization, verify
-from inception import inference_plan as plans
+from inception import arguments, extras, images, verify
 from inception import labels as names
 from inception import pictures as ways
 from inception.files import atomic
-from inception.inference import Settings
-from inception.inference_plan import Plan
+from inception.inference import Settings, int8
+from inception.inference import plan as plans
+from inception.inference.int8 import Agreement
+from inception.inference.plan import Plan
 from inception.networks import network_of
-from inception.quantization import Agreement
 from inception.verify import Difference
 from inception.weights import Weights, formats
 
@@ -90,7 +90,7 @@ def export(
         pixels: the file takes uint8 pixels 0..255 and scales them itself.
         calibration: images [h, w, c] as the file will get them; then it is written in int8
             (.onnx and .xml), and every fifth image measures how far it agrees with float32.
-        lowest_agreement: below it nothing is written (`quantization.ENOUGH` is a good one).
+        lowest_agreement: below it nothing is written (`int8.ENOUGH` is a good one).
         overwrite: a file that is there may be replaced, and a folder as long as it holds what was
             written here and nothing else. The file that the weights came from never is.
 
@@ -254,13 +254,13 @@ def _refuse_differences(differences: Sequence[Difference], target: Path) -> None
 
 
 def _onnx_model(task: _Task, plan: Plan) -> Any:
-    from inception.builders import onnx
+    from inception.inference import onnx
 
     return onnx.model_of(plan, batch=task.batch, image_size=task.image_size, labels=task.labels)
 
 
 def _metadata(task: _Task) -> dict[str, str]:
-    from inception.builders import onnx
+    from inception.inference import onnx
 
     return onnx.metadata(task.plan, task.labels)
 
@@ -279,7 +279,7 @@ def _read_onnx(made: Path) -> Files:
 def _write_saved_model(task: _Task, made: Path) -> None:
     import tensorflow as tf
 
-    from inception.builders import tensorflow as builder
+    from inception.inference import tensorflow as builder
 
     module = tf.Module()
     module.serve = tf.function(
@@ -360,10 +360,10 @@ def _write_int8(task: _Task, made: Path, calibration: Sequence[np.ndarray]) -> A
     """The file in int8; the agreement is measured in the file's own runtime."""
     if made.suffix == ".xml":
         settings = Settings(batch=task.batch, image_size=task.image_size)
-        model, agreement = quantization.quantized(task.weights, task.plan, calibration, settings)
+        model, agreement = int8.quantized(task.weights, task.plan, calibration, settings)
         _save_openvino(model, task, made)
     else:
-        model, agreement = quantization.quantized_onnx(task.weights, task.plan, partial(_onnx_model, task), calibration)
+        model, agreement = int8.quantized_onnx(task.weights, task.plan, partial(_onnx_model, task), calibration)
         made.write_bytes(model.SerializeToString())
     return agreement
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from inception.files.torch import state_dict
-from inception.weights import torch_names
 from inception.weights.canonical import (
     VARIANT,
     Source,
@@ -13,6 +12,7 @@ from inception.weights.canonical import (
     variant_json,
     written,
 )
+from inception.weights.dialects import torch_names
 
 FORMAT = "torch"
 _TITLES = {"zip": "PyTorch (zip)", "legacy": "PyTorch (before 1.6)"}

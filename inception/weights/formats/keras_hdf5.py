@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inception import names, pictures
+from inception import pictures
 from inception.files import hdf5
 from inception.files.atomic import replacing
 from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, Variant
-from inception.weights import keras_config, keras_graph, keras_layers
 from inception.weights.canonical import (
     VARIANT,
     Integrity,
@@ -33,6 +32,7 @@ from inception.weights.canonical import (
     warn_of_rules,
     written,
 )
+from inception.weights.dialects import keras_config, keras_graph, keras_layers, keras_names
 
 FORMAT = "keras-h5"
 TITLE = "Keras HDF5 (legacy)"
@@ -79,12 +79,12 @@ def _picture(content: hdf5.Content) -> Picture | str:
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
     """Writes the layout of the published files, with HDF5's own checksums on data and metadata."""
     variant = weights.variant
-    places = names.keras_variables(variant)
+    places = keras_names.variables(variant)
     of_layer: dict[str, list[tuple[str, np.ndarray]]] = {}
     for canonical, (layer, weight) in places.items():
         array = weights.arrays[canonical]
         of_layer.setdefault(layer, []).append((weight, keras_layers.layout(layer, weight).to_file(array)))
-    order = names.keras_model_order(variant)
+    order = keras_names.model_order(variant)
 
     def fill(file: Any) -> None:
         file.attrs["layer_names"] = np.array([name.encode() for name in order])
@@ -164,7 +164,7 @@ def _kind(name: str, arrays: Mapping[str, Stored]) -> str:
         return "dense"
     if re.fullmatch(r"mixed\d+(_\d+)?", name):
         return "concatenate"
-    if name in ("avg_pool", names.KERAS_AUX_POOL):
+    if name in ("avg_pool", keras_names.AUX_POOL):
         return "global_average_pooling2d"
     kind = re.sub(r"_\d+$", "", name)
     return "zero_padding2d" if _BORDER.fullmatch(name) else kind
@@ -179,11 +179,11 @@ def _with_classifier(
     layers: dict[str, str],
 ) -> tuple[Source, Variant, dict[str, str]]:
     """What `gather` takes, with a Dense layer of another name as the classifier where nothing else can be."""
-    if names.KERAS_LOGITS not in layers.values():
+    if keras_names.LOGITS not in layers.values():
         dense = [name.removesuffix("/kernel") for name in tensors if name.endswith("/kernel")]
         dense = [name for name in dense if _kind(name, tensors) == "dense" and layers.get(name) is None]
-        if names.KERAS_LOGITS in dense or (whole and len(dense) == 1):
-            layers = layers | {names.KERAS_LOGITS if names.KERAS_LOGITS in dense else dense[0]: names.KERAS_LOGITS}
+        if keras_names.LOGITS in dense or (whole and len(dense) == 1):
+            layers = layers | {keras_names.LOGITS if keras_names.LOGITS in dense else dense[0]: keras_names.LOGITS}
         elif dense:
             notes = (*notes, f"whether a Dense layer ({', '.join(dense[:3])}) is the classifier is not in such a file")
     return dataclasses.replace(source, notes=notes), like, layers

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from inception import inference_plan as plans
-from inception.inference_plan import Plan
+from inception.inference import plan as plans
+from inception.inference.plan import Plan
 
 v1 = tf.compat.v1
 Run = Callable[[np.ndarray], list[np.ndarray]]

@@ -13,11 +13,11 @@ from inception.files.errors import UnsupportedFeature
 from inception.files.tensorflow.graph_nodes import Graph, Node
 from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, Variant
-from inception.weights import graph_names, graph_wiring, slim_2016_03
 from inception.weights.canonical import VARIANT, written
-from inception.weights.graph_wiring import Source, Wiring
+from inception.weights.dialects import graph_names, graph_wiring, slim_2016_03
+from inception.weights.dialects.graph_wiring import Source, Wiring
+from inception.weights.formats.slim_checkpoint import network_scope
 from inception.weights.plan import AS_IS, MATRIX, Claim
-from inception.weights.slim_checkpoint import network_scope
 
 TITLE = "frozen TensorFlow graph"
 LOGITS = f"{SCOPE}/Logits/Conv2d_1c_1x1"

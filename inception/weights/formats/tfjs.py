@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from inception.files import tfjs
-from inception.weights import keras_layers
 from inception.weights.canonical import Source, Weights
+from inception.weights.dialects import keras_layers
 
 FORMAT = "tfjs"
 TITLE = "TensorFlow.js layers model"

@@ -31,8 +31,8 @@ from urllib.parse import urljoin, urlsplit
 
 from inception.files import atomic, file_lock, inert_json, regular
 from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile
-from inception.weights import published
-from inception.weights.published import MOST_BYTES, Published
+from inception.weights.published import cache, catalogue
+from inception.weights.published.catalogue import MOST_BYTES, Published
 
 Progress = Callable[[int, int | None], None]  # bytes that are here, bytes in all if that is known
 
@@ -77,21 +77,21 @@ def fetch(
     progress: Progress | None = None,
     patience: Patience = _USUAL,
 ) -> Path:
-    """The file, from this disk (`published.cached`) or downloaded to `folder`, else to its home.
+    """The file, from this disk (`cache.cached`) or downloaded to `folder`, else to its home.
 
     An archive put there by hand is used too. Raises `CheckpointError` with a sentence that
     says what to fetch by hand and where to put it, when there is no network, no address or
     no digest to check a download by, or when the bytes are wrong.
     """
-    published.refuse_unread(known, known.file)
-    if (found := published.cached(known, folder)) is not None:
+    catalogue.refuse_unread(known, known.file)
+    if (found := cache.cached(known, folder)) is not None:
         return found
-    target = (Path(folder) if folder else published.home_of(known)) / known.file
+    target = (Path(folder) if folder else cache.home_of(known)) / known.file
     _refuse_impossible(known, target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(known, target, patience):
-            return published.cached(known, folder) or _obtained(known, target, progress, patience)
+            return cache.cached(known, folder) or _obtained(known, target, progress, patience)
     except OSError as error:
         raise CheckpointError(
             f"{known.id} could not be put at {target} ({error.strerror or error}); what has come is kept in "
@@ -106,7 +106,7 @@ def _refuse_impossible(known: Published, target: Path) -> None:
             f"No digest of {known.id} is known, so a download could not be checked and is not made; "
             f"fetch {known.url or known.file} by hand{out_of_it} and give the file's path."
         )
-    if target.exists() and not published.shared_with_keras(known):
+    if target.exists() and not cache.shared_with_keras(known):
         raise CheckpointError(
             f"{target} is there and is not {known.id}: its {known.algorithm} is not {known.hex}; "
             "move it away, or give its path to use it as it is."
@@ -144,7 +144,7 @@ def _accepted(part: Path, known: Published, target: Path) -> Path:
 
 
 def _check(part: Path, algorithm: str, expected: str, known: Published) -> None:
-    found = published.digests(part, [algorithm])[algorithm]
+    found = catalogue.digests(part, [algorithm])[algorithm]
     if not found.startswith(expected):
         raise CorruptFile(
             f"What {known.url} sent is not {known.id}: {_length(part):,} bytes with {algorithm} {found}, "

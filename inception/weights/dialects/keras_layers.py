@@ -13,18 +13,18 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from inception import names
 from inception.files.errors import UnsupportedFeature
 from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, Variant
-from inception.weights import keras_config, plan
+from inception.weights import plan
 from inception.weights.assemble import assemble
 from inception.weights.canonical import OtherRules, Source, Weights
+from inception.weights.dialects import keras_config, keras_names
 from inception.weights.plan import AS_IS, MATRIX, Claim
 
 CONVOLUTIONS = 94  # of the network without its auxiliary head
-_HEADS = (names.KERAS_LOGITS, names.KERAS_AUX_LOGITS)
+_HEADS = (keras_names.LOGITS, keras_names.AUX_LOGITS)
 _UNSEEN = ("dropout", "input_layer")  # layers of which there may be any number
 NO_EPSILON = "batch norm's epsilon and center are not in such a file; taken as Keras's own, 0.001 and True"
 
@@ -63,7 +63,7 @@ def by_number(tensors: Mapping[str, Stored], where: str) -> dict[str, str]:
     found = list(dict.fromkeys(name.rpartition("/")[0] for name in tensors))
     layers = {head: head for head in _HEADS if head in found}
     for kind in ("conv2d", "batch_normalization"):
-        made = names.in_creation_order(found, kind)
+        made = keras_names.in_creation_order(found, kind)
         layers |= {layer: f"{kind}_{i}" for i, layer in enumerate(made, 1)}
         if kind == "conv2d" and not made:
             raise UnsupportedFeature(_not_ours(found, where))
@@ -94,7 +94,7 @@ def _claims(tensors: Mapping[str, Stored], layers: Mapping[str, str], like: Vari
         widest = dataclasses.replace(widest, aux_kernel=(height, width))
     return [
         Claim(stored_under[f"{layer}/{weight}"], canonical, layout(layer, weight))
-        for canonical, (layer, weight) in names.keras_variables(widest).items()
+        for canonical, (layer, weight) in keras_names.variables(widest).items()
         if f"{layer}/{weight}" in stored_under
     ]
 

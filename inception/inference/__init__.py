@@ -1,0 +1,16 @@
+"""The network compiled for fast inference, and written for other runtimes."""
+
+from inception.inference.compiled import Inference, compile_inference
+from inception.inference.engines import DEFAULTS, ENGINES, Engine, Precision, Runner, Settings, preferred
+
+__all__ = [
+    "DEFAULTS",
+    "ENGINES",
+    "Engine",
+    "Inference",
+    "Precision",
+    "Runner",
+    "Settings",
+    "compile_inference",
+    "preferred",
+]

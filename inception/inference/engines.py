@@ -1,0 +1,109 @@
+"""The engines that run a plan: OpenVINO and ONNX Runtime take it as ONNX, TensorFlow as a frozen graph."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from inception import extras
+from inception.inference import plan as plans
+from inception.inference.plan import Plan
+
+Engine = Literal["auto", "openvino", "onnxruntime", "tensorflow"]
+Precision = Literal["float32", "bfloat16", "int8"]
+Runner = Callable[[np.ndarray], Sequence[np.ndarray]]
+
+# The packages that each engine needs. `auto` takes the first that is installed; TensorFlow always is.
+ENGINES: dict[str, tuple[str, ...]] = {
+    "openvino": ("openvino", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "tensorflow": (),
+}
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a plan is to be run: sizes that are fixed (None: any), threads (None: the engine's own choice)."""
+
+    precision: Precision = "float32"
+    batch: int | None = None
+    image_size: tuple[int, int] | None = None
+    threads: int | None = None
+
+
+DEFAULTS = Settings()
+
+
+def preferred() -> str:
+    """The engine that "auto" takes here: the first of `ENGINES` whose packages can be imported."""
+    return next(name for name, packages in ENGINES.items() if all(map(extras.installed, packages)))
+
+
+def compiled(engine: str, plan: Plan, settings: Settings) -> Runner:
+    """A function of float32 (or, where the plan says so, uint8) images that returns the end points in their order."""
+    return {"openvino": _openvino, "onnxruntime": _onnxruntime, "tensorflow": _tensorflow}[engine](plan, settings)
+
+
+def _tensorflow(plan: Plan, settings: Settings) -> Runner:
+    from inception.inference.tensorflow import frozen
+
+    return frozen(plan, image_size=settings.image_size, threads=settings.threads)
+
+
+def _onnxruntime(plan: Plan, settings: Settings) -> Runner:
+    extras.load("onnxruntime")
+    from inception.inference import onnx
+
+    model = onnx.model_of(plan, batch=settings.batch, image_size=settings.image_size)
+    return onnxruntime_runner(model, plan.end_points, settings)
+
+
+def onnxruntime_runner(model: Any, end_points: Sequence[str], settings: Settings = DEFAULTS) -> Runner:
+    """An `onnx.ModelProto` in ONNX Runtime, on the processor."""
+    runtime = extras.load("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = settings.threads or 0
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(list(end_points), {plans.IMAGES: images})
+
+
+def _openvino(plan: Plan, settings: Settings) -> Runner:
+    return openvino_runner(openvino_model(plan, settings), plan.end_points, settings)
+
+
+def openvino_model(plan: Plan, settings: Settings) -> Any:
+    """The plan as an `openvino.Model`."""
+    openvino = extras.load("openvino")
+    from inception.inference import onnx
+
+    model = onnx.model_of(plan, batch=settings.batch, image_size=settings.image_size)
+    return openvino.Core().read_model(model.SerializeToString())
+
+
+def openvino_runner(model: Any, end_points: Sequence[str], settings: Settings = DEFAULTS) -> Runner:
+    """An OpenVINO model compiled for the processor. ValueError where it has no bfloat16 and that is asked for."""
+    openvino = extras.load("openvino")
+    core = openvino.Core()
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if settings.precision == "bfloat16" and not has_bfloat16:
+        raise ValueError("This processor has no bfloat16; take precision='float32'.")
+    # Said for float32 as well: OpenVINO would take bfloat16 by itself where the processor is fast at it.
+    precision = "f32" if settings.precision == "float32" or not has_bfloat16 else "bf16"
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    if settings.threads:
+        options["INFERENCE_NUM_THREADS"] = str(settings.threads)
+    request = core.compile_model(model, "CPU", options).create_infer_request()
+    lock = threading.Lock()  # a request holds the buffers of one run
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        with lock:
+            results = request.infer({plans.IMAGES: images}, share_inputs=True)
+            return [results[name] for name in end_points]
+
+    return run
