@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from inception import moved  # noqa: F401
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -103,7 +103,7 @@ def kill_inside_a_write(after: int) -> None:
         return Torn(file) if mode == "wb" else file
 
     vars(dataset)["open"] = torn_open
-    atomic._flush = step(atomic._flush)
+    atomic.flush = step(atomic.flush)
     os.replace = step(os.replace)
 
 

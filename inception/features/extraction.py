@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from inception import inference
 from inception.arguments import count_or_none
-from inception.features import dataset, reading, sources, task
+from inception.features import dataset, jobs, reading, sources, task
 from inception.features.dataset import Shard
-from inception.features.reading import Read
+from inception.features.jobs import Progress
 from inception.features.sources import Item, Source
 from inception.features.task import Pool, Run, Task
 from inception.pictures import Picture, Preprocess
 
-Progress = Callable[[int, int, int], None]  # pictures done in this run, of how many, without a row
 _MOST_THREADS = 8
 
 
@@ -61,18 +54,6 @@ class Summary:
     @property
     def images_per_second(self) -> float:
         return self.computed / self.seconds if self.seconds else 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """An extraction that is ready to run: where, of what, and which shards are still to do."""
-
-    folder: Path
-    task: Task
-    metadata: dict[str, Any]
-    items: tuple[Item, ...]
-    pending: tuple[Shard, ...]
-    threads: int
 
 
 def extract(
@@ -144,14 +125,14 @@ def extract(
         parts = dataset.shards(len(listing.items), metadata["shard_rows"])
         states = _states(folder, parts, metadata, listing.items, check)
         pending = tuple(shard for shard in parts if states[shard] != "done")
-        job = Job(folder, asked, metadata, listing.items, pending, threads or _threads())
+        job = jobs.Job(folder, asked, metadata, listing.items, pending, threads or _threads())
         with _safe(folder):
             if engine == "ray":
                 from inception.features import ray
 
                 computed = ray.run(job, workers, progress)
             else:
-                computed = run_here(job, run, progress)
+                computed = jobs.run_here(job, run, progress)
             errors = dataset.finish(folder, parts)
     return Summary(
         out=folder,
@@ -227,83 +208,3 @@ def _safe(folder: Path) -> Iterator[None]:
             raise
         after = "finished shards stay; when there is room, run the same extraction again to go on."
         raise CannotWrite(error.errno, f"{folder} cannot be written ({error.strerror}); {after}") from error
-
-
-# --- On this machine -------------------------------------------------------------------
-
-
-def run_here(job: Job, run: Run | None, progress: Progress | None = None) -> int:
-    """Computes and writes the pending shards, decoding ahead in threads. Returns how many pictures that were."""
-    if not job.pending:
-        return 0
-    run = run or job.task.compiled()[1]
-    items = itertools.chain.from_iterable(job.items[shard.start : shard.stop] for shard in job.pending)
-    total = sum(map(len, job.pending))
-    pool = ThreadPoolExecutor(job.threads, thread_name_prefix="decode")
-    done = failed = 0
-    try:
-        read = partial(reading.read, tensor=job.task.network.input, upright=job.task.picture.upright)
-        reads = in_order(pool, read, items, ahead=2 * job.task.batch + job.threads)
-        for shard in job.pending:
-
-            def show(now: int, without: int, before: tuple[int, int] = (done, failed)) -> None:
-                if progress is not None:
-                    progress(before[0] + now, total, before[1] + without)
-
-            rows, columns = computed(itertools.islice(reads, len(shard)), len(shard), job, run, show)
-            dataset.write(job.folder, shard, job.metadata, rows, columns)
-            done += len(rows)
-            failed += sum(bool(row.reason) for row in rows)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return done
-
-
-def in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Read], items: Iterable[Item], ahead: int
-) -> Iterator[Read]:
-    """The function's results in the order of the items, at most `ahead` of them waiting."""
-    waiting: deque[Future[Read]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def computed(
-    reads: Iterable[Read], count: int, job: Job, run: Run, show: Callable[[int, int], None] = lambda now, without: None
-) -> tuple[list[Read], dict[str, np.ndarray]]:
-    """One shard: its reads (their tensors gone) and a column an end point, a row a picture that was read.
-
-    A batch never reaches into the next shard, so its rows do not depend on what was there before.
-    """
-    shapes = job.metadata["shapes"]
-    columns = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
-    rows: list[Read] = []
-    waiting: list[np.ndarray] = []
-    filled = 0
-
-    def flush() -> None:
-        nonlocal filled
-        if waiting:
-            for name, values in run(np.stack(waiting)).items():
-                if values.shape[1:] != columns[name].shape[1:]:
-                    raise ValueError(
-                        f"{job.folder / dataset.EXTRACTION} says {shapes[name]} of {name}, which is "
-                        f"{list(values.shape[1:])}; delete that file and run the same extraction again."
-                    )
-                columns[name][filled : filled + len(waiting)] = values
-            filled += len(waiting)
-            waiting.clear()
-        show(len(rows), len(rows) - filled)
-
-    for read in reads:
-        rows.append(dataclasses.replace(read, tensor=None))
-        if read.tensor is not None:
-            waiting.append(read.tensor)
-        if len(waiting) == job.task.batch:
-            flush()
-    flush()
-    return rows, {name: values[:filled] for name, values in columns.items()}

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from inception import extras
-from inception.features import dataset, extraction, reading
+from inception.features import dataset, jobs, reading
 from inception.features.dataset import Shard
-from inception.features.extraction import Job, Progress
+from inception.features.jobs import Job, Progress
 from inception.features.sources import Item
 
 
@@ -88,7 +88,7 @@ class Worker:
     def _shard(self, shard: Shard, items: list[Item]) -> int:
         job = self._job
         read = partial(reading.read, tensor=job.task.network.input, upright=job.task.picture.upright)
-        reads = extraction.in_order(self._pool, read, items, ahead=2 * job.task.batch + job.threads)
-        rows, columns = extraction.computed(reads, len(shard), job, self._run)
+        reads = jobs.in_order(self._pool, read, items, ahead=2 * job.task.batch + job.threads)
+        rows, columns = jobs.computed(reads, len(shard), job, self._run)
         dataset.write(job.folder, shard, job.metadata, rows, columns)
         return sum(bool(row.reason) for row in rows)

@@ -140,7 +140,7 @@ def shapes_of(run: Run, picture: Picture) -> dict[str, list[int]]:
 def _check_inception(weights: Weights, end_points: Sequence[str]) -> None:
     if weights.variant.channels != 3:
         raise ValueError(f"{weights.source.path} takes {weights.variant.channels} channels; pictures have 3.")
-    plans._check_end_points(weights, end_points)
+    plans.check_end_points(weights, end_points)
 
 
 def _check_layers(model: Any, end_points: Sequence[str]) -> None:

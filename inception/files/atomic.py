@@ -97,13 +97,13 @@ def replacing(*targets: _Path, together: bool = False) -> Iterator[list[Path]]:
         yield temporary
         for made, path in zip(temporary, paths, strict=True):
             check_target(path, follow_links=alone)
-            _flush(made)
+            flush(made)
             _keep_mode_and_owner(made, path)
         if alone:
             os.replace(temporary[0], paths[0])
         else:
             _put_all(temporary, paths, together)
-        _flush(paths[0].parent)
+        flush(paths[0].parent)
 
 
 def _put_all(made: Sequence[Path], targets: Sequence[Path], together: bool) -> None:
@@ -150,7 +150,7 @@ def _keep_mode_and_owner(made: Path, target: Path) -> None:
     os.chmod(made, stat.S_IMODE(there.st_mode) & 0o777)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Asks the disk to keep what was written to a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -272,7 +272,7 @@ def put_folder(made: Path, target: Path) -> None:
     for a moment, comes back if the rename fails, and after a kill when `recover` is called.
     """
     for path in [*made.rglob("*"), made]:
-        _flush(path)
+        flush(path)
     _keep_mode_and_owner(made, target)
     aside = _named(_OLD, target)
     shutil.rmtree(aside, ignore_errors=True)  # a killed writer's, whose new folder is at the target
@@ -286,7 +286,7 @@ def put_folder(made: Path, target: Path) -> None:
             os.rename(aside, target)
             raise
         os.rename(aside, made)
-    _flush(target.parent)
+    flush(target.parent)
 
 
 def recover(target: Path) -> None:

@@ -157,7 +157,7 @@ def plan(
     does not have, for an image size that is too small for those asked for, and for weights
     that are not finite in what is computed, unless `allow_nan`.
     """
-    _check_end_points(weights, end_points)
+    check_end_points(weights, end_points)
     if image_size is not None:
         check_size(weights.variant, end_points, image_size)
     writer = _Writer(weights, rewrites)
@@ -184,7 +184,7 @@ def _check_finite(operations: Sequence[Operation], where: str) -> None:
             )
 
 
-def _check_end_points(weights: Weights, end_points: Sequence[str]) -> None:
+def check_end_points(weights: Weights, end_points: Sequence[str]) -> None:
     if isinstance(end_points, str) or not end_points or len(set(end_points)) != len(end_points):
         raise ValueError(f"end_points is {end_points!r}; expected a sequence of different names, as ('PreLogits',).")
     known = available(weights.variant)

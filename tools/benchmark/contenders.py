@@ -172,8 +172,7 @@ def ours(path: str, engine: str, precision: str = "float32", size: int = 299, ca
 
 def rewritten(path: str, engine: str, rewrites: tuple[bool, bool], prune: bool = True) -> Make:
     """An engine on a plan with some of the rewrites alone; without `prune` every end point is computed and returned."""
-    from inception import inference
-    from inception.inference import plan
+    from inception.inference import Settings, engines, plan
 
     weights = load(path)
     threads = int(os.environ["OMP_NUM_THREADS"])
@@ -184,7 +183,7 @@ def rewritten(path: str, engine: str, rewrites: tuple[bool, bool], prune: bool =
     place = wanted.index(point(weights))
 
     def make(batch: int) -> Runner:
-        settings = inference.Settings(batch=batch, threads=threads, image_size=(299, 299))
+        settings = Settings(batch=batch, threads=threads, image_size=(299, 299))
         run = engines.compiled(engine, plan, settings)
         return lambda images: run(images)[place]
 

@@ -16,7 +16,7 @@ from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, Variant
 from inception.weights.canonical import VARIANT, written
 from inception.weights.dialects import graph_names, graph_wiring, slim_2016_03
 from inception.weights.dialects.graph_wiring import Source, Wiring
-from inception.weights.formats.slim_checkpoint import network_scope
+from inception.weights.dialects.slim import network_scope
 from inception.weights.plan import AS_IS, MATRIX, Claim
 
 TITLE = "frozen TensorFlow graph"

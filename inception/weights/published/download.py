@@ -136,9 +136,9 @@ def _accepted(part: Path, known: Published, target: Path) -> Path:
         _unpacked(part, known, target)
     else:
         _check(part, known.algorithm, known.hex, known)
-        atomic._flush(part)
+        atomic.flush(part)
         os.replace(part, target)
-        atomic._flush(target.parent)
+        atomic.flush(target.parent)
     _forget(part)
     return target
 
