@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _BATCH = 16
 
 
-
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A network that gives class probabilities, ready to run.

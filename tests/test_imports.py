@@ -110,7 +110,7 @@ def test_private_names_stay_in_their_module(module):
 
 def test_no_folder_is_a_heap():
     for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
-        assert len([path for path in folder.iterdir() if path.suffix == ".py"]) <= 20, folder
+        assert len([path for path in folder.iterdir() if path.suffix == ".py"]) <= 16, folder
 
 
 @pytest.mark.parametrize("module", MODULES)

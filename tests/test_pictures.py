@@ -142,5 +142,3 @@ def test_the_range_guard_names_the_fix():
         warnings.simplefilter("error")
         pictures.check_range(np.ones((1, 9, 9, 3), np.float32))  # a white picture
         pictures.check_range(pixels / np.float32(255), pictures.NAMED["unit"])
-
-

@@ -238,6 +238,7 @@ def evaluate(
 
 # --- The fold --------------------------------------------------------------------------
 
+
 class _SlimOps(architecture.Ops[Any]):
     """What `Conv`, `Pool` and `Concat` mean in slim."""
 
@@ -326,8 +327,7 @@ def _check_inputs(rows: Table, inputs: Any, squeeze: bool = False, global_pool: 
     shape = tf.TensorShape(inputs.shape)
     if shape.rank != 4 or shape.as_list()[3] is None:
         raise ValueError(
-            f"inputs have shape {shape}; expected [batch, height, width, channels], "
-            "with a known number of channels."
+            f"inputs have shape {shape}; expected [batch, height, width, channels], with a known number of channels."
         )
     _, height, width, channels = shape.as_list()
     shapes = {place.path: place.output_shape for place in architecture.walk(rows, height, width, channels)}

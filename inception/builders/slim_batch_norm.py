@@ -80,8 +80,7 @@ def batch_norm(
         shape = None if x.shape.rank is None else x.shape.as_list()
         if shape is None or len(shape) < 2 or shape[axis] is None:
             raise ValueError(
-                f"{outer.name}: inputs have shape {x.shape}; expected two dimensions or more "
-                "and known channels."
+                f"{outer.name}: inputs have shape {x.shape}; expected two dimensions or more and known channels."
             )
 
         # float16 keeps float32 statistics, as the fused op wants them.
@@ -112,9 +111,7 @@ def batch_norm(
             moving_mean = variable("moving_mean", zeros, **statistic)
             moving_variance = variable("moving_variance", ones, **statistic)
 
-        normalize = (
-            _fused if fused is not False and len(shape) in (2, 4) and dtype == tf.float32 else _unfused
-        )
+        normalize = _fused if fused is not False and len(shape) in (2, 4) and dtype == tf.float32 else _unfused
         y, mean, variance = _cond(
             is_training,
             lambda: normalize(x, gamma, beta, None, epsilon, data_format),
@@ -146,31 +143,23 @@ def batch_norm(
         return utils.collect_named_outputs(outputs_collections, outer.name, y)
 
 
-def _fused(
-    x: Any, gamma: Any, beta: Any, moments: Any, epsilon: float, data_format: str
-) -> tuple[Any, Any, Any]:
+def _fused(x: Any, gamma: Any, beta: Any, moments: Any, epsilon: float, data_format: str) -> tuple[Any, Any, Any]:
     """(normalized x, mean, unbiased variance), by the batch's statistics or by given `moments`."""
     maps = x
     if x.shape.rank == 2:
         maps = x[:, :, None, None] if data_format == "NCHW" else x[:, None, None, :]
     options = {} if moments is None else {"mean": moments[0], "variance": moments[1], "is_training": False}
-    y, mean, variance = v1.nn.fused_batch_norm(
-        maps, gamma, beta, epsilon=epsilon, data_format=data_format, **options
-    )
+    y, mean, variance = v1.nn.fused_batch_norm(maps, gamma, beta, epsilon=epsilon, data_format=data_format, **options)
     return (tf.reshape(y, tf.shape(x)) if maps is not x else y), mean, variance
 
 
-def _unfused(
-    x: Any, gamma: Any, beta: Any, moments: Any, epsilon: float, data_format: str
-) -> tuple[Any, Any, Any]:
+def _unfused(x: Any, gamma: Any, beta: Any, moments: Any, epsilon: float, data_format: str) -> tuple[Any, Any, Any]:
     """The same by elementary ops, for any rank; the variance is the biased one."""
     channels = 1 if data_format == "NCHW" else x.shape.rank - 1
     values = tf.cast(x, gamma.dtype)
     mean, variance = moments or tf.nn.moments(values, [i for i in range(x.shape.rank) if i != channels])
     broadcast = [-1 if i == channels else 1 for i in range(x.shape.rank)]
-    y = tf.nn.batch_normalization(
-        values, *(tf.reshape(p, broadcast) for p in (mean, variance, beta, gamma)), epsilon
-    )
+    y = tf.nn.batch_normalization(values, *(tf.reshape(p, broadcast) for p in (mean, variance, beta, gamma)), epsilon)
     return tf.cast(y, x.dtype), mean, variance
 
 
@@ -180,9 +169,7 @@ def _shadows(variable: Any) -> tuple[Any, Any]:
         biased = v1.get_variable(
             "biased", variable.shape, variable.dtype.base_dtype, v1.zeros_initializer(), trainable=False
         )
-        step = v1.get_variable(
-            "local_step", [], variable.dtype.base_dtype, v1.zeros_initializer(), trainable=False
-        )
+        step = v1.get_variable("local_step", [], variable.dtype.base_dtype, v1.zeros_initializer(), trainable=False)
     return biased, step
 
 

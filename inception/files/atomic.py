@@ -37,9 +37,7 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a so
           stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}  # fmt: skip
 
 
-def check_target(
-    path: _Path, overwrite: bool = True, sources: Iterable[_Path] = (), follow_links: bool = True
-) -> Path:
+def check_target(path: _Path, overwrite: bool = True, sources: Iterable[_Path] = (), follow_links: bool = True) -> Path:
     """Where a file of that name will be written, links followed; to be asked before any work.
 
     overwrite: a file that is there may be replaced. sources: files that are read for it, and

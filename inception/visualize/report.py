@@ -94,9 +94,7 @@ def check_target(folder: str | os.PathLike[str], overwrite: bool = True) -> Path
 # --- Parts -----------------------------------------------------------------------------
 
 
-def _classifier_parts(
-    network: Network, photo: np.ndarray, classes: int, say: Callable[[str], None]
-) -> list[_Part]:
+def _classifier_parts(network: Network, photo: np.ndarray, classes: int, say: Callable[[str], None]) -> list[_Part]:
     if network.labels is None:
         words = "These weights have no classifier, so there are no predictions and no heat maps of classes."
         return [_Part("Predictions", f'<p class="note">{words}</p>')]

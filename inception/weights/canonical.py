@@ -278,9 +278,7 @@ def drop_extra(weights: Weights) -> Weights:
 
 
 def _with_heads(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
-    return {
-        name: change(array) if name.startswith(HEADS) else array for name, array in weights.arrays.items()
-    }
+    return {name: change(array) if name.startswith(HEADS) else array for name, array in weights.arrays.items()}
 
 
 STEPS: dict[str, Callable[[Weights], Weights]] = {

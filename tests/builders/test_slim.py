@@ -88,9 +88,7 @@ def test_global_pool_of_images_of_any_size():
 @pytest.mark.parametrize(("num_classes", "global_pool"), [(None, False), (0, True)])
 def test_no_classes_gives_the_pooled_features(num_classes, global_pool):
     with tf.Graph().as_default() as graph, plain():
-        features, end_points = inception_v3(
-            placeholder(75, 107), num_classes, global_pool=global_pool, **NARROW
-        )
+        features, end_points = inception_v3(placeholder(75, 107), num_classes, global_pool=global_pool, **NARROW)
         assert list(end_points)[18:] == ["global_pool" if global_pool else "AvgPool_1a"]
         assert list(end_points.values())[-1] is features
         assert features.shape == [2, 1, 1, 203]  # 2048, narrowed convolution by convolution
@@ -250,18 +248,14 @@ def test_border_include_counts_the_zeros_outside():
         return end_points
 
     arrays = weights(build("include"), 75)
-    include, exclude = (
-        evaluate(build(border), arrays, oracle.images(75)) for border in ("include", "exclude")
-    )
+    include, exclude = (evaluate(build(border), arrays, oracle.images(75)) for border in ("include", "exclude"))
     _, height, width, _ = include["in"].shape
     padded = np.pad(include["in"], [(0, 0), (1, 1), (1, 1), (0, 0)])
     total = sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
     rows, columns = np.full(height, 3), np.full(width, 3)
     rows[[0, -1]] = columns[[0, -1]] = 2
     np.testing.assert_allclose(include["out"], total / 9, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(
-        exclude["out"], total / np.outer(rows, columns)[:, :, None], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(exclude["out"], total / np.outer(rows, columns)[:, :, None], rtol=1e-5, atol=1e-6)
 
 
 def test_last_pool_max():

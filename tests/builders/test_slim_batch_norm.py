@@ -104,9 +104,7 @@ def test_scale_equals_tf_slims(options):
     # tf-slim makes gamma before beta in its Keras layer and after it elsewhere; ours is always after.
     ours, shapes, *_ = outcome(batch_norm, X, scale=True, **options)
     theirs, their_shapes, *_ = outcome(slim.batch_norm, X, scale=True, **options)
-    assert list(shapes) == [
-        f"net/BatchNorm/{name}" for name in ("beta", "gamma", "moving_mean", "moving_variance")
-    ]
+    assert list(shapes) == [f"net/BatchNorm/{name}" for name in ("beta", "gamma", "moving_mean", "moving_variance")]
     assert shapes == their_shapes
     assert all(oracle.difference(ours[k], theirs[k]) <= 1e-6 for k in theirs)
 
@@ -226,9 +224,7 @@ def test_signature_is_slims():
     assert signature(batch_norm) == signature(slim.batch_norm)
 
 
-@pytest.mark.parametrize(
-    "argument", [{"batch_weights": [1.0]}, {"renorm": True}, {"adjustment": tf.ones_like}]
-)
+@pytest.mark.parametrize("argument", [{"batch_weights": [1.0]}, {"renorm": True}, {"adjustment": tf.ones_like}])
 def test_unsupported_arguments_are_named(argument):
     with tf.Graph().as_default(), pytest.raises(ValueError, match=f"not support {next(iter(argument))}"):
         batch_norm(tf.constant(X), **argument)

@@ -46,9 +46,7 @@ def test_tf_slims_own_test_file_passes():
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert re.search(r"Ran 16 tests in", done.stderr)
-    assert re.search(
-        r"^OK \(skipped=1\)$", done.stderr, re.MULTILINE
-    )  # the one is TensorFlow's own `test_session`
+    assert re.search(r"^OK \(skipped=1\)$", done.stderr, re.MULTILINE)  # the one is TensorFlow's own `test_session`
 
 
 def published(module):
@@ -132,9 +130,7 @@ def test_same_graph_and_numbers(network):
     size, gradients, options = NETWORKS[network]
     mine, slims = (Built(module, size, **options) for module in (ours, oracle.theirs))
 
-    names, their_names = (
-        [(k, x.name) for k, x in b.end_points.items() if k not in ADDED] for b in (mine, slims)
-    )
+    names, their_names = ([(k, x.name) for k, x in b.end_points.items() if k not in ADDED] for b in (mine, slims))
     assert names == their_names
     assert len(names) == (21 if options.get("create_aux_logits") is False else 22)
     nodes, their_nodes = oracle.nodes(mine.graph), oracle.nodes(slims.graph)

@@ -62,9 +62,17 @@ def tiff(samples, bits, photometric=1, order="<", deflate=False, planar=False, *
         strips.append(zlib.compress(data) if deflate else data)
     numbers = {"format": 339, "fill": 266, "extra": 338, "colours": 320, "orientation": 274}
     at = 8 + np.cumsum([0] + [len(strip) for strip in strips])
-    entries = {256: (width,), 257: (height,), 258: (bits,) * channels, 259: (8 if deflate else 1,),
-               273: tuple(at[:-1]), 277: (channels,), 278: (height,), 279: tuple(len(strip) for strip in strips),
-               284: (1 + planar,)}
+    entries = {
+        256: (width,),
+        257: (height,),
+        258: (bits,) * channels,
+        259: (8 if deflate else 1,),
+        273: tuple(at[:-1]),
+        277: (channels,),
+        278: (height,),
+        279: tuple(len(strip) for strip in strips),
+        284: (1 + planar,),
+    }
     if photometric is not None:
         entries[262] = (photometric,)
     entries |= {numbers[name]: values for name, values in tags.items()}

@@ -495,6 +495,8 @@ def test_classes_with_names_of_two_imagenet_classes_are_one_s_own(pictures, tiny
     model = keras.saving.load_model(result.out / "model.keras")
     found = evaluate(tmp_path / "own", model, preprocess=halved, labels=result.out / "model.labels.txt")
     assert found.pictures.classes == ("crane", "maillot") and found.pictures.labels.tolist() == [0] * 4 + [1] * 4
+
+
 def test_a_loss_that_is_no_number_has_diverged(tmp_path):
     for losses, diverged in (((1.0, 1.0), False), ((1.0, np.nan), True), ((np.nan, 1.0), True), ((np.inf, 1.0), True)):
         assert Result(tmp_path, (), (), None, *losses, ()).diverged is diverged

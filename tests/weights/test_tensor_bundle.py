@@ -363,9 +363,7 @@ BIG = 1 << 38
 
 
 def entry(sides=(16,), *, dtype=1, size=64, content=CONTENT, **changes) -> bytes:
-    message = tensor_bundle_pb2.BundleEntryProto(
-        dtype=dtype, size=size, crc32c=masked_crc(content), **changes
-    )
+    message = tensor_bundle_pb2.BundleEntryProto(dtype=dtype, size=size, crc32c=masked_crc(content), **changes)
     for side in sides:
         message.shape.dim.add().size = side
     return message.SerializeToString()

@@ -127,9 +127,7 @@ def test_many_tensors_and_megabytes_both_ways(tmp_path):
 
 
 def test_other_types_are_listed_and_not_read(tmp_path):
-    save_with_tensorflow(
-        tmp_path / "m", {"flag": np.array(True), "half": np.ones(2, "f2"), "w": np.ones(2, "f4")}
-    )
+    save_with_tensorflow(tmp_path / "m", {"flag": np.array(True), "half": np.ones(2, "f2"), "w": np.ones(2, "f4")})
     tensors = tensor_slices.read(tmp_path / "m")
     assert tensors["w"].read().tolist() == [1, 1]
     for name in ("flag", "half"):

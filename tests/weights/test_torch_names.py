@@ -229,9 +229,7 @@ def test_no_warning_for_what_torch_code_runs_by_itself(variant):
 
 
 def test_a_warning_for_other_rules():
-    with pytest.warns(
-        OtherRules, match=r"x: these weights need border='exclude' \(torch code has 'include'\)"
-    ):
+    with pytest.warns(OtherRules, match=r"x: these weights need border='exclude' \(torch code has 'include'\)"):
         torch_names.warn_of_rules(random_weights(NARROW), "x")
 
 

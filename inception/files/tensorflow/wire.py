@@ -218,9 +218,7 @@ def shape(message: Message) -> Shape:
         raise UnsupportedFeature(f"{message.where}: its shape is unknown; expected one written out")
     rank = len(message.chunks(2))
     if rank > MOST_DIMENSIONS:
-        raise UnsupportedFeature(
-            f"{message.where}: has {rank} dimensions; expected {MOST_DIMENSIONS} at most"
-        )
+        raise UnsupportedFeature(f"{message.where}: has {rank} dimensions; expected {MOST_DIMENSIONS} at most")
     sides = tuple(side.integer(1) for side in message.messages(2))
     if any(side < 0 for side in sides):
         raise damaged(message.where, f"its shape {sides} has a negative side")

@@ -152,4 +152,3 @@ def in_creation_order(layers: Iterable[str], kind: str) -> list[str]:
     """
     found = [(re.fullmatch(rf"{kind}(?:_(\d+))?", name), name) for name in layers]
     return [name for _, name in sorted((int(m.group(1) or -1), name) for m, name in found if m)]
-

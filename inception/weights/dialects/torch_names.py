@@ -170,7 +170,6 @@ def _widest(state: Mapping[str, Stored]) -> Variant:
     return dataclasses.replace(full, aux_kernel=(kernel[0], kernel[1])) if len(kernel) == 2 else full
 
 
-
 # ---- writing
 
 

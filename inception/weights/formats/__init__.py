@@ -152,9 +152,7 @@ def _in_archive(path: str) -> str | None:
     return "npz" if any(name.endswith(".npy") for name in members) else None
 
 
-def save(
-    weights: Weights, path: str | os.PathLike[str], format: str | None = None, *, overwrite: bool = True
-) -> Path:
+def save(weights: Weights, path: str | os.PathLike[str], format: str | None = None, *, overwrite: bool = True) -> Path:
     """Writes `weights` to `path` in the format its ending names, or in `format`.
 
     A file that is there is replaced, as `numpy.save` and Keras do: a script says itself what it

@@ -35,9 +35,8 @@ from inception.weights.dialects.graph_wiring import POOLS, Norm, Wiring
 from inception.weights.formats import graph_def_writer
 from inception.weights.plan import Claim
 
-__all__ = ["FORMAT", "TITLE", "read", "write"]
+__all__ = ["TITLE", "read", "write"]
 
-FORMAT = "graph-def"
 _BETA, _GAMMA, _MEAN, _VARIANCE = (f"BatchNorm/{name}" for name in ("beta", "gamma", "moving_mean", "moving_variance"))
 
 

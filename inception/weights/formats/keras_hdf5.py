@@ -34,7 +34,6 @@ from inception.weights.canonical import (
 )
 from inception.weights.dialects import keras_config, keras_graph, keras_layers, keras_names
 
-FORMAT = "keras-h5"
 TITLE = "Keras HDF5 (legacy)"
 _WHOLE = "model_weights/"  # holds them in files of `model.save`
 _BORDER = re.compile(keras_config.border_of(r"average_pooling2d_\d+"))

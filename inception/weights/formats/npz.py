@@ -29,7 +29,6 @@ from inception.weights.canonical import (
 )
 from inception.weights.plan import Claim
 
-FORMAT = "npz"
 TITLE = "NumPy archive (canonical names)"
 
 
@@ -71,5 +70,3 @@ def gather(
         raise UnsupportedFeature(f"{where} has no arrays under {SCOPE}/ (found {shown}); expected slim's names.")
     claims = [Claim(name, name) for name in tensors if name.startswith(f"{SCOPE}/")]
     return assemble(claims, tensors, source, like or KERAS, picture or "keras")
-
-

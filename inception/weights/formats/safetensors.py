@@ -16,7 +16,6 @@ from inception.weights.canonical import (
 from inception.weights.dialects import torch_names
 from inception.weights.formats import npz
 
-FORMAT = "safetensors"
 TITLE = "safetensors"
 
 

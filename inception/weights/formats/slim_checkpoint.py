@@ -18,10 +18,8 @@ from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights, warn_of_rules
 from inception.weights.dialects import slim
 
-FORMAT = "slim"
 TITLE_V1 = "TensorFlow checkpoint V1 (slim)"
 TITLE_V2 = "TensorFlow checkpoint V2 (slim)"
-
 
 
 def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
@@ -60,5 +58,3 @@ def prefix(path: str | os.PathLike[str]) -> str:
         return text.removesuffix(".index")
     head, mark, _ = text.rpartition(".data-")
     return head if mark else text
-
-

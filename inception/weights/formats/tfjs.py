@@ -8,7 +8,6 @@ from inception.files import tfjs
 from inception.weights.canonical import Source, Weights
 from inception.weights.dialects import keras_layers
 
-FORMAT = "tfjs"
 TITLE = "TensorFlow.js layers model"
 
 

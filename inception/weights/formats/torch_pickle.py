@@ -14,7 +14,6 @@ from inception.weights.canonical import (
 )
 from inception.weights.dialects import torch_names
 
-FORMAT = "torch"
 _TITLES = {"zip": "PyTorch (zip)", "legacy": "PyTorch (before 1.6)"}
 
 
