@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import pytest
 
 from inception import pictures
 from inception.variants import Variant
@@ -14,6 +17,14 @@ from inception.weights import Source, Weights
 NARROW = Variant(num_classes=7, depth_multiplier=0.1, min_depth=4)
 NARROW_AUX = dataclasses.replace(NARROW, aux_logits=True, aux_kernel=(1, 1))
 NARROW_NOTOP = dataclasses.replace(NARROW, num_classes=0)
+
+
+def first(kept: int, cases: Iterable[Any]) -> list[Any]:
+    """Cases of a test, of which `make test` runs the first ones, and thorough runs the others."""
+    marks = pytest.mark.thorough
+    rest = [pytest.param(*case, marks=marks) if isinstance(case, tuple) else pytest.param(case, marks=marks)
+            for case in list(cases)[kept:]]  # fmt: skip
+    return list(cases)[:kept] + rest
 
 
 def random_weights(variant: Variant = NARROW, seed: int = 0) -> Weights:

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights, with_nan
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, first, random_weights, with_nan
 from typer.testing import CliRunner
 
 from inception import architecture, images, labels, load_weights, verify
@@ -18,7 +18,7 @@ def from_slim(weights: Weights) -> Weights:
     return dataclasses.replace(weights, source=dataclasses.replace(weights.source, format="slim"))
 
 
-@pytest.mark.parametrize(("variant", "size"), [(NARROW, 75), (NARROW_AUX, 107), (NARROW_NOTOP, 150)])
+@pytest.mark.parametrize(("variant", "size"), first(1, [(NARROW_AUX, 107), (NARROW, 75), (NARROW_NOTOP, 150)]))
 def test_the_builders_agree_at_every_end_point(variant, size):
     weights = random_weights(variant)
     rows = verify.compare(weights, from_slim(weights), images.test_picture(size))
@@ -68,13 +68,13 @@ def mistaken(weights: Weights, mistake: str) -> Weights:
 
 @pytest.mark.parametrize(
     ("mistake", "first", "why"),
-    [
+    first(1, [
         ("transposed kernel", "Mixed_6c", r"1x7/weights: transposed in b \(input and output"),
         ("swapped statistics", "Mixed_6c", "moving_mean: b has a's .*1x7/BatchNorm/moving_variance here"),
         ("swapped branches", "Mixed_6e", "Branch_1/Conv2d_0a_1x1/weights: b has a's .*Branch_2/.* here"),
         ("wrong epsilon", "Conv2d_1a_3x3", "Conv2d_1a_3x3/.*moving_variance: other values in b, by up to 0.009"),
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_a_seeded_mistake_is_found_where_it_is(mistake, first, why):
     weights = random_weights(NARROW)
     wrong = mistaken(weights, mistake)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from made import random_weights
+from made import first, random_weights
 from visualize import peers
 
 import inception
@@ -29,7 +29,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("program", [peers.weighted_dream, peers.mean_dream])
+@pytest.mark.parametrize("program", first(1, [peers.mean_dream, peers.weighted_dream]))
 def test_a_dream_program_gives_the_same_picture(program, whole, picture):
     theirs = program(keras, keras.applications.InceptionV3, whole / "notop.h5", picture)
     ours = program(keras, inception.InceptionV3, whole / "notop.h5", picture)
