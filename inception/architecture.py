@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 Padding = Literal["SAME", "VALID"]
+Border = Literal["exclude", "include"]  # what average pools of padding SAME divide by (see `Variant`)
+Borders = tuple[tuple[int, int], tuple[int, int]]  # rows and columns of zeros, (before, after)
 Size = int | None
 
 CLASSES = -1  # the depth of a classifier: the number of classes, never scaled
@@ -57,6 +59,13 @@ class Pool:
     padding: Padding = "SAME"
     fits: bool = False
     name: str = ""
+
+    def borders(self, rule: Border) -> Borders | None:
+        """The zeros around a map that the pool counts in its averages; None where it counts none."""
+        if rule == "exclude" or self.kind != "avg" or self.padding != "SAME":
+            return None
+        (top, bottom), (left, right) = (((size - 1) // 2, size // 2) for size in self.kernel)
+        return (top, bottom), (left, right)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Variant:
     background: bool = False
     aux_logits: bool = False
     gamma: bool = False
-    border: Literal["exclude", "include"] = "exclude"
+    border: architecture.Border = "exclude"
     last_pool: Literal["avg", "max"] = "avg"
     depth_multiplier: float = 1.0
     min_depth: int = 16

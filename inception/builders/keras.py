@@ -304,9 +304,8 @@ class _Layers(Ops[Any]):
     def pool(self, node: Pool, x: Any, path: str) -> Any:
         kind = layers.MaxPooling2D if node.kind == "max" else layers.AveragePooling2D
         name, padding = self._names[path], node.padding
-        if node.kind == "avg" and padding == "SAME" and self._rules.border == "include":
-            sides = [(side // 2, side // 2) for side in node.kernel]
-            x = layers.ZeroPadding2D(sides, name=keras_config.border_of(name))(x)
+        if borders := node.borders(self._rules.border):
+            x = layers.ZeroPadding2D(borders, name=keras_config.border_of(name))(x)
             padding = "VALID"
         return kind(node.kernel, strides=node.stride, padding=padding.lower(), name=name)(x)
 

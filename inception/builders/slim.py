@@ -22,7 +22,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from inception import architecture
-from inception.architecture import Concat, Conv, Pool, Table
+from inception.architecture import Border, Concat, Conv, Pool, Table
 from inception.builders.slim_batch_norm import batch_norm
 from inception.variants import Variant
 
@@ -33,7 +33,6 @@ v1 = tf.compat.v1
 _HEAD_POOL = cast(Pool, architecture.LOGITS[0])  # its stride of 2 shows above 330 pixels only
 # What slim's head leaves to the arg scopes around it; everywhere else a scope of slim's own says both.
 _UNSAID = {"AvgPool_1a_8x8": ("stride",), "Conv2d_1c_1x1": ("stride", "padding")}
-Border = Literal["exclude", "include"]
 EndPoints = dict[str, Any]
 
 
@@ -259,9 +258,8 @@ class _SlimOps(architecture.Ops[Any]):
         window = _window(node)
         node = _fit(node, x)
         pool = {"max": slim.max_pool2d, "avg": slim.avg_pool2d}[node.kind]
-        if self.border == "include" and node.kind == "avg" and node.padding == "SAME":
-            rows, columns = (((size - 1) // 2, size // 2) for size in node.kernel)
-            x, window["padding"] = tf.pad(x, [(0, 0), rows, columns, (0, 0)]), "VALID"
+        if borders := node.borders(self.border):
+            x, window["padding"] = tf.pad(x, [(0, 0), *borders, (0, 0)]), "VALID"
         return pool(x, node.kernel, scope=node.name, **window)
 
     def concat(self, node: Concat, xs: list[Any], path: str) -> Any:

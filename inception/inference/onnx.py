@@ -124,7 +124,7 @@ class _Graph(plans.Engine[str]):
         name = f"{operation.output}/nchw"
         if operation.kind == "max":
             return self._node("MaxPool", name, x, **sizes)
-        return self._node("AveragePool", name, x, **sizes, count_include_pad=int(operation.count_border))
+        return self._node("AveragePool", name, x, **sizes, count_include_pad=int(operation.borders is not None))
 
     def join(self, operation: plans.Join, xs: list[str]) -> str:
         return self._node("Concat", f"{operation.output}/nchw", *xs, axis=1)

@@ -18,7 +18,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 
 from inception import pictures
-from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Padding, Pool, fold, walk
+from inception.architecture import AUX_END_POINT, END_POINTS, Borders, Concat, Conv, Ops, Padding, Pool, fold, walk
 from inception.brief import one_line
 from inception.pictures import Picture
 from inception.variants import SCOPE, Variant
@@ -57,7 +57,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Window:
-    """A pool. `count_border`: an average of padding SAME divides by the whole window, zeros outside the map."""
+    """A pool. `borders`: the zeros outside the map that an average counts; None for none."""
 
     output: str
     input: str
@@ -65,7 +65,7 @@ class Window:
     kernel: tuple[int, int]
     stride: int
     padding: Padding
-    count_border: bool = False
+    borders: Borders | None = None
 
 
 @dataclass(frozen=True)
@@ -269,8 +269,8 @@ class _Writer(Ops[str]):
         pool = self._movable(before, node)
         if pool is None:
             return self._add(Convolve(path, x, folded, bias, True, node.stride, node.padding))
-        x = self._behind(pool, path, folded, None if pool.count_border else bias)
-        return self._add(Scale(path, x, None, bias if pool.count_border else None, relu=True))
+        x = self._behind(pool, path, folded, None if pool.borders else bias)
+        return self._add(Scale(path, x, None, bias if pool.borders else None, relu=True))
 
     def _batch_norm(self, path: str) -> tuple[np.ndarray, np.ndarray]:
         """Batch norm as y = x * scale + offset, in float64."""
@@ -304,8 +304,8 @@ class _Writer(Ops[str]):
         return self._add(dataclasses.replace(pool, output=f"{path}/pool", input=x))
 
     def pool(self, node: Pool, x: str, path: str) -> str:
-        border = node.kind == "avg" and node.padding == "SAME" and self._weights.variant.border == "include"
-        return self._add(Window(path, x, node.kind, node.kernel, node.stride, node.padding, border))
+        borders = node.borders(self._weights.variant.border)
+        return self._add(Window(path, x, node.kind, node.kernel, node.stride, node.padding, borders))
 
     def concat(self, node: Concat, xs: list[str], path: str) -> str:
         return self._add(Join(path, tuple(xs)))

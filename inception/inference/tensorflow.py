@@ -104,9 +104,8 @@ class _Tensors(plans.Engine[Any]):
 
     def window(self, operation: plans.Window, x: Any) -> Any:
         padding = operation.padding
-        if operation.count_border:
-            rows, columns = (((side - 1) // 2, side // 2) for side in operation.kernel)
-            x, padding = tf.pad(x, [(0, 0), rows, columns, (0, 0)]), "VALID"
+        if operation.borders:
+            x, padding = tf.pad(x, [(0, 0), *operation.borders, (0, 0)]), "VALID"
         pool = tf.nn.max_pool2d if operation.kind == "max" else tf.nn.avg_pool2d
         return pool(x, operation.kernel, operation.stride, padding)
 

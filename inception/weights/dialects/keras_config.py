@@ -144,9 +144,8 @@ class _Layers(Ops[str]):
 
     def pool(self, node: Pool, x: str, path: str) -> str:
         name, padding = self._names[path], node.padding
-        if node.kind == "avg" and padding == "SAME" and self._variant.border == "include":
-            sides = [(side // 2, side // 2) for side in node.kernel]
-            x = self.add(border_of(name), "ZeroPadding2D", (x,), padding=sides, **_CHANNELS_LAST)
+        if borders := node.borders(self._variant.border):
+            x = self.add(border_of(name), "ZeroPadding2D", (x,), padding=borders, **_CHANNELS_LAST)
             padding = "VALID"
         return self.add(
             name,

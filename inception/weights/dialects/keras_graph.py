@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from inception import pictures
-from inception.architecture import EPSILON
+from inception.architecture import EPSILON, Border
 from inception.files.errors import UnsupportedFeature
 from inception.variants import KERAS, Variant, written_epsilon
 from inception.weights.dialects import keras_config, keras_names
@@ -325,7 +325,7 @@ def _rules(graph: Graph, places: Mapping[str, str], where: str) -> Variant:
     last_pool: Literal["avg", "max"] = "max" if graph[places[_last_pool()]].kind == "MaxPooling2D" else "avg"
     if last_pool == "max":
         counted.pop(places[_last_pool()])
-    border: Literal["exclude", "include"] = "include" if _one(counted, "a zero padding before it", where) else "exclude"
+    border: Border = "include" if _one(counted, "a zero padding before it", where) else "exclude"
     return dataclasses.replace(KERAS, border=border, last_pool=last_pool, epsilon=epsilon, gamma=gamma)
 
 

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from inception import variants
+from inception.architecture import Border
 from inception.files.atomic import replacing
 from inception.files.errors import CorruptFile, UnsupportedFeature
 from inception.files.tensor import Shape, Stored, octets
@@ -181,6 +182,6 @@ def _with_pools(wiring: Wiring, family: Family, where: str) -> Variant:
     first, last = family.pools or [wiring.pool_before(kernel or "") for kernel in kernels]
     if first is None or last is None or first.op != "AvgPool" or last.op not in POOLS:
         raise UnsupportedFeature(f"{where}: the pools of Mixed_5b and Mixed_7c are not where InceptionV3 has them.")
-    border: Literal["exclude", "include"] = "include" if wiring.counts_border(first) else "exclude"
+    border: Border = "include" if wiring.counts_border(first) else "exclude"
     last_pool: Literal["avg", "max"] = "max" if last.op == "MaxPool" else "avg"
     return dataclasses.replace(family.like, border=border, last_pool=last_pool)

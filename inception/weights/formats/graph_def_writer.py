@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from inception.architecture import AUX_END_POINT, Concat, Conv, Ops, Pool, fold
+from inception.architecture import AUX_END_POINT, Borders, Concat, Conv, Ops, Pool, fold
 from inception.files.tensor import octets
 from inception.files.tensorflow import wire
 from inception.files.tensorflow.tensor_bundle import type_code
@@ -82,13 +82,12 @@ class _Graph(Ops[str]):
 
     def pool(self, node: Pool, x: str, path: str) -> str:
         op, padding = {"max": "MaxPool", "avg": "AvgPool"}[node.kind], node.padding
-        if self._variant.border == "include" and op == "AvgPool" and padding == "SAME":
-            x, padding = self._padded(node, x, path.rpartition("/")[0]), "VALID"
+        if borders := node.borders(self._variant.border):
+            x, padding = self._padded(borders, x, path.rpartition("/")[0]), "VALID"
         return self.node(f"{_scope(path)}/{op}", op, [x], _window(node.kernel, node.stride, padding))
 
-    def _padded(self, node: Pool, x: str, path: str) -> str:
-        rows, columns = (((size - 1) // 2, size // 2) for size in node.kernel)
-        sizes = self.constant(f"{_scope(path)}/Pad/paddings", np.array([(0, 0), rows, columns, (0, 0)], np.int32))
+    def _padded(self, borders: Borders, x: str, path: str) -> str:
+        sizes = self.constant(f"{_scope(path)}/Pad/paddings", np.array([(0, 0), *borders, (0, 0)], np.int32))
         return self.node(f"{_scope(path)}/Pad", "Pad", [x, sizes], {"Tpaddings": _type(_INT32)})
 
     def concat(self, node: Concat, xs: list[str], path: str) -> str:
