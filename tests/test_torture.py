@@ -11,9 +11,9 @@ from made import first
 
 @pytest.mark.parametrize("name", list(torture.FORMATS))
 def test_damage_is_refused_or_harmless(name):
-    counts = torture.torture(name, cases=8, seed=1)
+    counts = torture.torture(name, cases=2 * len(torture.KINDS), seed=1)
     assert torture.failures(name, counts) == {}
-    assert sum(n for (_, said), n in counts.items() if said == "error") >= 4  # every cut at least
+    assert counts["cut", "error"] == 2
 
 
 @pytest.mark.parametrize("name", first(1, ["x.ckpt", "x.h5", "x.npz"]))
