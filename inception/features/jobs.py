@@ -21,6 +21,7 @@ from inception.features.sources import Item
 from inception.features.task import Run, Task
 
 Progress = Callable[[int, int, int], None]  # pictures done in this run, of how many, without a row
+Show = Callable[[int, int], None]  # of these, pictures of the shard that is being computed, and without a row
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,24 +46,40 @@ def run_here(job: Job, run: Run | None, progress: Progress | None = None) -> int
     pool = ThreadPoolExecutor(job.threads, thread_name_prefix="decode")
     done = failed = 0
     try:
-        read = partial(reading.read, tensor=job.task.network.input, upright=job.task.picture.upright)
-        reads = in_order(pool, read, items, ahead=2 * job.task.batch + job.threads)
+        reads = reads_of(job, items, pool)
         for shard in job.pending:
 
             def show(now: int, without: int, before: tuple[int, int] = (done, failed)) -> None:
                 if progress is not None:
                     progress(before[0] + now, total, before[1] + without)
 
-            rows, columns = computed(itertools.islice(reads, len(shard)), len(shard), job, run, show)
-            dataset.write(job.folder, shard, job.metadata, rows, columns)
-            done += len(rows)
-            failed += sum(bool(row.reason) for row in rows)
+            failed += write_shard(shard, reads, job, run, show)
+            done += len(shard)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return done
 
 
-def in_order(
+def reads_of(job: Job, items: Iterable[Item], pool: ThreadPoolExecutor) -> Iterator[Read]:
+    """The pictures as the network takes them, in their order, decoded ahead in the threads of the pool."""
+    read = partial(reading.read, tensor=job.task.network.input, upright=job.task.picture.upright)
+    return _in_order(pool, read, items, ahead=2 * job.task.batch + job.threads)
+
+
+def write_shard(
+    shard: Shard,
+    reads: Iterator[Read],
+    job: Job,
+    run: Run,
+    show: Show = lambda now, without: None,
+) -> int:
+    """Computes a shard from the next reads and writes it. Returns how many of its pictures have no row."""
+    rows, columns = _computed(itertools.islice(reads, len(shard)), len(shard), job, run, show)
+    dataset.write(job.folder, shard, job.metadata, rows, columns)
+    return sum(bool(row.reason) for row in rows)
+
+
+def _in_order(
     pool: ThreadPoolExecutor, function: Callable[[Item], Read], items: Iterable[Item], ahead: int
 ) -> Iterator[Read]:
     """The function's results in the order of the items, at most `ahead` of them waiting."""
@@ -75,8 +92,8 @@ def in_order(
         yield waiting.popleft().result()
 
 
-def computed(
-    reads: Iterable[Read], count: int, job: Job, run: Run, show: Callable[[int, int], None] = lambda now, without: None
+def _computed(
+    reads: Iterable[Read], count: int, job: Job, run: Run, show: Show
 ) -> tuple[list[Read], dict[str, np.ndarray]]:
     """One shard: its reads (their tensors gone) and a column an end point, a row a picture that was read.
 

@@ -13,13 +13,12 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from inception import extras
-from inception.features import dataset, jobs, reading
+from inception.features import jobs
 from inception.features.dataset import Shard
 from inception.features.jobs import Job, Progress
 from inception.features.sources import Item
@@ -80,15 +79,8 @@ class Worker:
         done: dict[str, list[int]] = {"pictures": [], "errors": []}
         for packed in batch["shard"]:
             place, found = json.loads(packed)
-            errors = self._shard(Shard(*place), [Item(*item) for item in found])
+            reads = jobs.reads_of(self._job, [Item(*item) for item in found], self._pool)
+            errors = jobs.write_shard(Shard(*place), reads, self._job, self._run)
             done["pictures"].append(len(found))
             done["errors"].append(errors)
         return done
-
-    def _shard(self, shard: Shard, items: list[Item]) -> int:
-        job = self._job
-        read = partial(reading.read, tensor=job.task.network.input, upright=job.task.picture.upright)
-        reads = jobs.in_order(self._pool, read, items, ahead=2 * job.task.batch + job.threads)
-        rows, columns = jobs.computed(reads, len(shard), job, self._run)
-        dataset.write(job.folder, shard, job.metadata, rows, columns)
-        return sum(bool(row.reason) for row in rows)
