@@ -40,7 +40,7 @@ class MissingTensor(CheckpointError):
 
 
 class ResourceLimit(CheckpointError):
-    """The file asks for more memory or time than an InceptionV3 can need."""
+    """The file asks for more memory or time than a file of weights can need."""
 
 
 class UnsafeFile(CheckpointError):

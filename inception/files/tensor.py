@@ -35,7 +35,7 @@ def damaged(where: str, found: str) -> CorruptFile:
 
 
 def allocate(sides: Shape, kind: np.dtype, where: str, at_most: int = LARGEST) -> np.ndarray:
-    """An empty array, refused with `ResourceLimit` when it is larger than any part of an InceptionV3."""
+    """An empty array, refused with `ResourceLimit` when it is larger than one piece of a file may be."""
     # A side of 0 is counted as 1: numpy refuses (0, 2^62) with an error of its own.
     size = math.prod(max(side, 1) for side in sides) * kind.itemsize
     if size > at_most:

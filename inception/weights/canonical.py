@@ -31,6 +31,11 @@ VARIANT = "inception_variant"  # the name under which our own files say their va
 _LONGEST_VARIANT = 4096
 
 
+def integrity(checksummed: bool) -> Integrity:
+    """What vouches for a file, by whether its container has checksums on all of it."""
+    return "checksum" if checksummed else "structure"
+
+
 @dataclass(frozen=True)
 class Source:
     """Where weights came from, and how far their bytes can be trusted.

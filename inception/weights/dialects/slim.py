@@ -1,4 +1,4 @@
-"""Names in slim's checkpoints: the canonical ones, in whatever scope the network stands, among what training adds."""
+"""slim's names, the canonical ones: alone, or as checkpoints have them, in any scope and among what training adds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from inception.files.errors import CheckpointError, MissingTensor, UnsupportedFeature
 from inception.files.tensor import Shape, Stored
-from inception.variants import SCOPE, Variant
+from inception.pictures import Picture
+from inception.variants import KERAS, SCOPE, Variant
+from inception.weights.assemble import assemble
+from inception.weights.canonical import Source, Weights
 from inception.weights.dialects import slim_2016_03
 from inception.weights.plan import Claim
 
@@ -98,3 +101,23 @@ def _average(claim: Claim, tensors: Mapping[str, Stored]) -> Claim:
 def is_variable(canonical: str) -> bool:
     """Whether some InceptionV3 has it; the rest of a network's scope is another head's."""
     return _AUX_KERNEL.sub("AuxLogits/Conv2d_2a_5x5", canonical) in _WIDEST
+
+
+def has_canonical_names(tensors: Mapping[str, Stored]) -> bool:
+    """Whether any of these is a variable of slim's."""
+    return any(name.startswith(f"{SCOPE}/") for name in tensors)
+
+
+def gather(
+    tensors: Mapping[str, Stored], source: Source, like: Variant | None = None, picture: Picture | str = ""
+) -> Weights:
+    """The weights in tensors of canonical names, every one used once.
+
+    `like` and `picture` are what the file itself says, if it does. Raises what `read` does.
+    """
+    where = f"{source.path} ({source.format})"
+    if not has_canonical_names(tensors):
+        shown = ", ".join(list(tensors)[:4]) or "nothing"
+        raise UnsupportedFeature(f"{where} has no arrays under {SCOPE}/ (found {shown}); expected slim's names.")
+    claims = [Claim(name, name) for name in tensors if name.startswith(f"{SCOPE}/")]
+    return assemble(claims, tensors, source, like or KERAS, picture or "keras")

@@ -29,7 +29,7 @@ from inception.files.tensorflow import graph_nodes
 from inception.files.tensorflow.graph_nodes import SIDE_FILE, Graph
 from inception.variants import SCOPE, Variant
 from inception.weights import plan
-from inception.weights.canonical import Source, Weights, usual_picture
+from inception.weights.canonical import Source, Weights, integrity, usual_picture
 from inception.weights.dialects import graph_families
 from inception.weights.dialects.graph_families import POOLED, TITLE, Family
 from inception.weights.dialects.graph_wiring import POOLS, Norm, Wiring
@@ -63,7 +63,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
         raise CorruptFile(f"{where} has no classifier and ends before its version, as if cut short; copy it again.")
     expected = variant.shapes()
     rows = plan.match(expected, claims, found, where)
-    source = Source(graph.path, family.title, "checksum" if graph.checksummed else "structure", notes=notes)
+    source = Source(graph.path, family.title, integrity(graph.checksummed), notes=notes)
     picture = usual_picture(family.picture, variant) if isinstance(family.picture, str) else family.picture
     return Weights(plan.load(rows, expected, tensors), variant, source, picture=picture)
 

@@ -38,6 +38,7 @@ from inception.weights.canonical import (
     Source,
     Weights,
     check_same,
+    integrity,
     variant_json,
     warn_of_rules,
     written,
@@ -76,7 +77,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     content = hdf5.read(path, attributes=(VARIANT,))
     if not any(_VARIABLE.fullmatch(name) for name in content.tensors):
         return keras_hdf5.gather(content, path)
-    source = Source(os.fspath(path), WEIGHTS_TITLE, "checksum" if content.checksummed else "structure")
+    source = Source(os.fspath(path), WEIGHTS_TITLE, integrity(content.checksummed))
     return _gather_values(content, source)
 
 
@@ -87,7 +88,7 @@ def _read_archive(path: str | os.PathLike[str]) -> Weights:
     inert_json.parse(archive.octets(METADATA).tobytes(), _LONGEST_CONFIG, f"{archive.name}: {METADATA}")
     model = inert_json.parse(archive.octets(CONFIG).tobytes(), _LONGEST_CONFIG, f"{archive.name}: {CONFIG}")
     content = hdf5.read_pieces(archive.chunks(VALUES), f"{archive.name}: {VALUES}", (VARIANT,))
-    source = Source(os.fspath(path), ARCHIVE_TITLE, "checksum" if archive.checksummed else "structure")
+    source = Source(os.fspath(path), ARCHIVE_TITLE, integrity(archive.checksummed))
     try:
         graph, paths = keras_graph.of_config(model), dict(_paths(model))
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:

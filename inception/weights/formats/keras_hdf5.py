@@ -24,10 +24,10 @@ from inception.pictures import Picture
 from inception.variants import KERAS, Variant
 from inception.weights.canonical import (
     VARIANT,
-    Integrity,
     Source,
     Weights,
     check_same,
+    integrity,
     variant_json,
     warn_of_rules,
     written,
@@ -50,8 +50,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
 
 def gather(content: hdf5.Content, path: str | os.PathLike[str]) -> Weights:
     """The weights in what a legacy file holds; `path` is its name. Raises as `read` does."""
-    integrity: Integrity = "checksum" if content.checksummed else "structure"
-    source = Source(os.fspath(path), TITLE, integrity)
+    source = Source(os.fspath(path), TITLE, integrity(content.checksummed))
     where = f"{source.path} ({source.format})"
     model = _model(content, where)
     said, picture = written(content.attributes.get(VARIANT), source.path, "keras")

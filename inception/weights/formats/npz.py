@@ -8,26 +8,20 @@ they are; ZIP's CRC32 covers every one.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 import numpy as np
 
 from inception.files import npz
 from inception.files.archive import Archive
-from inception.files.errors import UnsupportedFeature
-from inception.files.tensor import Stored
-from inception.pictures import Picture
-from inception.variants import KERAS, SCOPE, Variant
-from inception.weights.assemble import assemble
 from inception.weights.canonical import (
     VARIANT,
-    Integrity,
     Source,
     Weights,
+    integrity,
     variant_json,
     written,
 )
-from inception.weights.plan import Claim
+from inception.weights.dialects import slim
 
 TITLE = "NumPy archive (canonical names)"
 
@@ -43,30 +37,9 @@ def read(path: str | os.PathLike[str]) -> Weights:
     tensors = npz.listed(archive)
     said = tensors.pop(VARIANT, None)
     like, picture = written(None if said is None else npz.text(said, VARIANT, archive.name), archive.name)
-    integrity: Integrity = "checksum" if archive.checksummed else "structure"
-    return gather(tensors, Source(archive.name, TITLE, integrity), like, picture)
+    return slim.gather(tensors, Source(archive.name, TITLE, integrity(archive.checksummed)), like, picture)
 
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
     """Writes the arrays under their canonical names, and the variant; read back before it takes its name."""
     npz.write(path, {**weights.arrays, VARIANT: np.array(variant_json(weights))})
-
-
-def has_canonical_names(tensors: Mapping[str, Stored]) -> bool:
-    """Whether any of these is a variable of slim's."""
-    return any(name.startswith(f"{SCOPE}/") for name in tensors)
-
-
-def gather(
-    tensors: Mapping[str, Stored], source: Source, like: Variant | None = None, picture: Picture | str = ""
-) -> Weights:
-    """The weights in tensors of canonical names, every one used once.
-
-    `like` and `picture` are what the file itself says, if it does. Raises what `read` does.
-    """
-    where = f"{source.path} ({source.format})"
-    if not has_canonical_names(tensors):
-        shown = ", ".join(list(tensors)[:4]) or "nothing"
-        raise UnsupportedFeature(f"{where} has no arrays under {SCOPE}/ (found {shown}); expected slim's names.")
-    claims = [Claim(name, name) for name in tensors if name.startswith(f"{SCOPE}/")]
-    return assemble(claims, tensors, source, like or KERAS, picture or "keras")

@@ -10,11 +10,11 @@ from inception.weights.canonical import (
     VARIANT,
     Source,
     Weights,
+    integrity,
     variant_json,
     written,
 )
-from inception.weights.dialects import torch_names
-from inception.weights.formats import npz
+from inception.weights.dialects import slim, torch_names
 
 TITLE = "safetensors"
 
@@ -27,9 +27,9 @@ def read(path: str | os.PathLike[str]) -> Weights:
     """
     content = safetensors.read(path)
     where = os.fspath(path)
-    source = Source(where, TITLE, "checksum" if content.checksummed else "structure")
+    source = Source(where, TITLE, integrity(content.checksummed))
     like, picture = written(content.metadata.get(VARIANT), where)
-    gather = npz.gather if npz.has_canonical_names(content.tensors) else torch_names.gather
+    gather = slim.gather if slim.has_canonical_names(content.tensors) else torch_names.gather
     return gather(content.tensors, source, like, picture)
 
 

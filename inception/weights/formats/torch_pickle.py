@@ -9,6 +9,7 @@ from inception.weights.canonical import (
     VARIANT,
     Source,
     Weights,
+    integrity,
     variant_json,
     written,
 )
@@ -28,7 +29,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     content = state_dict.read(path)
     said = content.metadata.get(VARIANT)
     like, picture = written(said if isinstance(said, str) else None, where)
-    source = Source(where, _TITLES[content.layout], "checksum" if content.checksummed else "structure")
+    source = Source(where, _TITLES[content.layout], integrity(content.checksummed))
     return torch_names.gather(content.tensors, source, like, picture)
 
 
