@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test bench torture oldest lint types docs sample clean
+.PHONY: demo test bench torture matrix lint types docs sample clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -32,7 +32,7 @@ sample: $(VENV)/.test
 	$(BIN)/python tools/make_sample.py
 
 clean:
-	rm -rf $(VENV) .venv-oldest demo-output build *.egg-info
+	rm -rf $(VENV) .nox demo-output build *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,14 +50,11 @@ $(VENV)/.docs: setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
-# Our own tests on the oldest TensorFlow we claim (needs a Python that it has wheels for: 3.10 to 3.12).
-oldest: .venv-oldest/.test
-	.venv-oldest/bin/python -m pytest -n auto --dist loadfile
-
-.venv-oldest/.test: setup.cfg
-	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --editable '.[test]' 'tensorflow==2.16.1' 'tf_keras==2.16.0' 'numpy<2'
-	touch $@
+# The suite on every Python here of 3.10 to 3.13, on the oldest TensorFlow, on Keras's other backends, and out of an
+# sdist. Or one of them: make matrix NOX='-s oldest'.
+matrix: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet nox
+	$(BIN)/nox $(NOX)
 
 # Thousands of damaged files, killed writers and full disks; about twenty minutes.
 torture: $(VENV)/.test

@@ -1,0 +1,56 @@
+"""`make matrix`: the tests on every Python here, on the oldest TensorFlow, on Keras's other backends, from the sdist.
+
+`nox -s tests-3.12 -- tests/weights` runs a part; what follows `--` goes to pytest.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import nox
+
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_venv = "yes"
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+PYTEST = ("python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+# What runs on a backend of Keras; the rest of the package is TensorFlow's or nobody's.
+ON_BACKENDS = ("tests/builders/test_keras.py", "tests/weights", "tests/visualize")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The whole suite."""
+    session.install("--editable", ".[test]")
+    session.run(*PYTEST, *session.posargs, env=QUIET)
+
+
+@nox.session(python="3.11")
+def oldest(session: nox.Session) -> None:
+    """The whole suite on the oldest TensorFlow we claim."""
+    session.install("--editable", ".[test]", "tensorflow==2.16.1", "tf_keras==2.16.0", "numpy<2")
+    session.run(*PYTEST, *session.posargs, env=QUIET)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("backend", ["jax", "torch"])
+def backend(session: nox.Session, backend: str) -> None:
+    """The Keras builder, weights and visualize where Keras computes with another library."""
+    session.install("--editable", ".[test]", backend)
+    session.run(*PYTEST, *(session.posargs or ON_BACKENDS), env={**QUIET, "KERAS_BACKEND": backend})
+
+
+@nox.session(python="3.11")
+def sdist(session: nox.Session) -> None:
+    """The suite that a source distribution carries, run where it was unpacked."""
+    session.install("build")
+    folder = Path(session.create_tmp())
+    session.run("python", "-m", "build", "--outdir", str(folder), ".")
+    archive = max(folder.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime)
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
+    with session.chdir(folder / archive.name.removesuffix(".tar.gz")):
+        session.install(".[test]")
+        session.run(*PYTEST, *session.posargs, env=QUIET)
