@@ -49,8 +49,14 @@ def end_points(weights: Weights, pixels: np.ndarray, builder: Builder) -> dict[s
     """The end points of a picture (0..255, [h, w, 3]) under slim's names, no batch axis; pooled ones are vectors."""
     batch = np.asarray(weights.picture.scaled(pixels))[None]
     run = _slim_end_points if builder == "slim" else keras_end_points
-    values = run(weights, batch)
-    return {name: value[0].reshape(-1) if _is_vector(value) else value[0] for name, value in values.items()}
+    return _of_one_picture(weights, run(weights, batch))
+
+
+def _of_one_picture(weights: Weights, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the batch axis; all NaN where an array of the end point is not finite: some processors' ReLU gives 0."""
+    lost = {name.split("/")[1] for name, array in weights.arrays.items() if not np.isfinite(array).all()}
+    one = {name: value[0].reshape(-1) if _is_vector(value) else value[0] for name, value in values.items()}
+    return {name: np.full_like(value, np.nan) if name in lost else value for name, value in one.items()}
 
 
 def _is_vector(value: np.ndarray) -> bool:
@@ -85,8 +91,7 @@ def peer_end_points(weights: Weights, pixels: np.ndarray, peer: Peer) -> dict[st
         raise CheckpointError(f"{weights.source.path} is narrow, as no peer is; verify two files instead.")
     batch = np.asarray(weights.picture.scaled(pixels))[None]
     run = {"keras": _keras_applications, "torch": _torchvision}[peer]
-    values = run(weights.step("drop-aux") if weights.variant.aux_logits else weights, batch)
-    return {name: value[0].reshape(-1) if _is_vector(value) else value[0] for name, value in values.items()}
+    return _of_one_picture(weights, run(weights.step("drop-aux") if weights.variant.aux_logits else weights, batch))
 
 
 def as_peer_runs(weights: Weights, peer: Peer) -> Weights:
