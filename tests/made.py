@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from inception import pictures
+from inception import images, pictures
 from inception.variants import Variant
 from inception.weights import Source, Weights
 
@@ -52,6 +54,17 @@ def _values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.n
     if name.endswith("gamma"):
         return rng.uniform(0.8, 1.2, shape)
     return rng.normal(0, 0.1, shape)
+
+
+def thirty_pictures(place: Path) -> Path:
+    """A folder of 30 JPEGs, each another, in two folders; number 11 is broken."""
+    whole = images.test_picture(200)
+    for i in range(30):
+        path = place / ("even", "odd")[i % 2] / f"{i:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.roll(whole, 7 * i, 0)[: 80 + i, : 110 - i]).save(path)
+    (place / "odd" / "11.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    return place
 
 
 def assert_same(a: Weights, b: Weights) -> None:

@@ -19,18 +19,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from files import test_hdf5, test_npz, test_safetensors, test_tfjs
+from files.tensorflow import test_sstable, test_tensor_bundle, test_tensor_slices
+from files.torch import test_state_dict
 from torch_files import pickled, write_legacy, write_zip
-from weights import (
-    test_graph_def,
-    test_hdf5,
-    test_npz,
-    test_safetensors,
-    test_sstable,
-    test_tensor_bundle,
-    test_tensor_slices,
-    test_tfjs,
-    test_torch_pickle,
-)
+from weights.formats import test_graph_def
 
 CANARY = "canary.h5"
 Attack = tuple[str, str, Callable[[Path], Path]]
@@ -87,10 +80,10 @@ def filled(fill: Callable[..., None], canary: Path) -> Callable[[Path], Path]:
 
 
 def pickles() -> Iterator[Attack]:
-    for name, body in (test_torch_pickle.UNSAFE | test_torch_pickle.BROKEN | test_torch_pickle.BOMBS).items():
+    for name, body in (test_state_dict.UNSAFE | test_state_dict.BROKEN | test_state_dict.BOMBS).items():
         yield "pth", name, pickle_in(write_zip, pickled(body))
         yield "pth (old)", name, pickle_in(write_legacy, body)
-    for name, content in test_torch_pickle.OLD_FILES.items():
+    for name, content in test_state_dict.OLD_FILES.items():
         yield "pth (old)", name, whole("x.pth", content)
 
 

@@ -31,7 +31,7 @@ def engine(request):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("engine", ["openvino", "tensorflow"], indirect=True)  # ONNX Runtime's: tests/builders
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"], indirect=True)  # ONNX Runtime's: test_onnx.py
 def test_every_end_point_of_every_variant(name, engine):
     weights = random_weights(VARIANTS[name])
     batch = floats(side=107 if weights.variant.aux_logits else SMALL, picture=weights.picture)

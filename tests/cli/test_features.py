@@ -8,6 +8,7 @@ import sys
 import time
 
 import pyarrow.parquet as pq
+from made import thirty_pictures
 
 from inception import features
 
@@ -21,7 +22,8 @@ def command(*arguments):
     return subprocess.Popen(whole, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=heard)
 
 
-def test_extract_stop_go_on_and_refuse(folder, sample, tmp_path):
+def test_extract_stop_go_on_and_refuse(sample, tmp_path):
+    folder = thirty_pictures(tmp_path / "pictures")
     for i in range(500):
         os.link(folder / "even" / "00.jpg", folder / f"{i:03d}.jpg")
     (folder / "notes.md").write_text("no picture")
