@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -72,24 +72,11 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a file that is the
 
 
 def fetched(known: Published) -> Path:
-    """A published file on this disk, downloaded under a bar if that takes longer than a second."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
+    """A published file on this disk, downloaded if need be."""
     from inception.weights.published import download
 
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-    task, began = bar.add_task(known.file), time.perf_counter()
-
-    def show(done: int, total: int | None) -> None:
-        bar.update(task, completed=done, total=total)
-        if time.perf_counter() - began > 1:
-            bar.start()
-
-    try:
-        return download.fetch(known, progress=show)
-    finally:
-        bar.stop()
+    with working(known.file, "MB", 1e6) as move:
+        return download.fetch(known, progress=move)
 
 
 def load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
@@ -127,10 +114,35 @@ def noted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
-    """A moving line on a terminal while something takes its time; nothing in a pipe."""
-    if not err.is_terminal:
-        yield
-        return
-    with err.status(Text(safe(what))):
-        yield
+def working(what: str, unit: str = "", each: float = 1) -> Iterator[Callable[..., None]]:
+    """A moving line on a terminal while something takes longer than a second; nothing in a pipe.
+
+    Yields a function of (done, of how many or None, words in place of `what`), which makes a bar of it.
+
+    Args:
+        what: what is being done.
+        unit: what is counted, as "images", shown with the speed.
+        each: how many of what the function is given make one unit, as 1e6 bytes a MB.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    text = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[count]}", markup=False)
+    columns = text[0], BarColumn(), text[1], TimeElapsedColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    task = bar.add_task(safe(what), total=None, count="")
+
+    def move(done: float, total: float | None, words: str = "") -> None:
+        bar.update(task, completed=done, total=total, description=safe(words or what))
+        speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+        rate = f", {speed / each:.1f} {unit}/s" if speed and unit else ""
+        bar.update(task, count=f"{done / each:,.0f}/{(total or 0) / each:,.0f} {unit}{rate}" if total else "")
+
+    start = threading.Timer(1, bar.start)
+    start.daemon = True
+    start.start()
+    try:
+        yield move
+    finally:
+        start.cancel()
+        start.join()
+        bar.stop()

@@ -61,7 +61,7 @@ def finetune(
     finetuning.check_target(target, resume)
     loaded = network(weights)
     quiet.import_tensorflow()
-    with noted():
+    with noted(), working("fine-tuning"):
         result = run(
             folder,
             loaded,
@@ -138,8 +138,8 @@ def evaluate(
         atomic.check_target(errors, force, sources)
     found_network = network(weights, picture=picture, size=size, labels=labels)
     quiet.import_tensorflow()
-    with working(f"classifying the pictures of {folder}"):
-        found = run(folder, found_network, batch=batch_size)
+    with working(f"classifying the pictures of {folder}", "pictures") as move:
+        found = run(folder, found_network, batch=batch_size, progress=move)
     out.print(_summary(found))
     out.print(_classes(found))
     for path, reason in found.skipped:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inception.cli.terminal import SEE, Force, Way, app, err, network, out, working
 from inception.files.foreign import LONGEST_NAME, safe
@@ -80,7 +79,7 @@ def filters(
     options: dict[str, Any] = {"size": size, "steps": steps, "restarts": restarts, "jitter_pixels": jitter}
     sections = []
     for name in point or FILTER_POINTS:
-        with _bar(name) as move:
+        with working(safe(name, LONGEST_NAME)) as move:
             found = run(
                 found_network,
                 name,
@@ -151,7 +150,7 @@ def dream(
     found = _taken(weights, picture)
     from inception.visualize import deepdream
 
-    with _bar("dreaming") as move:
+    with working("dreaming") as move:
         last = [0.0]
 
         def show(step: Any) -> None:
@@ -254,26 +253,6 @@ def _recipe(name: str, layers: dict[str, float], octaves: int | None, steps: int
         raise ValueError(f"--recipe is {name!r}; expected mean or weighted.")
     powers = range(2 - (octaves or 4), 2) if (octaves or 4) > 1 else (0,)
     return mean_activation(layers, powers=tuple(powers), steps=steps or 30, rate=rate)
-
-
-class _bar:
-    """A progress bar on a terminal; call it with (done, all, words)."""
-
-    def __init__(self, what: str) -> None:
-        self._what = safe(what, LONGEST_NAME)
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
-        self._bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-        self._task = self._bar.add_task(self._what, total=None)
-
-    def __enter__(self) -> Callable[..., None]:
-        self._bar.start()
-        return self._move
-
-    def _move(self, done: int, total: int, words: str | None = None) -> None:
-        self._bar.update(self._task, completed=done, total=total, description=words or self._what)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
 
 def _made(path: Path, began: float) -> None:
