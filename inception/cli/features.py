@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import USE, Way, app, complain, network, noted, out, working
+from inception.cli.terminal import Way, complain, network, noted, out, working
 
 if TYPE_CHECKING:
     from inception.features import Summary
 
 
-@app.command(rich_help_panel=USE)
 def features(
     source: Annotated[
         list[str], typer.Argument(help="Pictures, folders, globs, lists of paths (.txt), Parquet files.")

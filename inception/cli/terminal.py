@@ -1,4 +1,4 @@
-"""What every verb shares: the app, the two streams, weights by path or id, notes and waiting lines."""
+"""What every verb shares: the two streams, weights by path or id, notes and waiting lines."""
 
 from __future__ import annotations
 
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from inception.weights import Weights
     from inception.weights.published import Published
 
-app = typer.Typer(
-    help="InceptionV3: weight files of every kind, read, converted, proven and used.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 _WIDEST = 1000  # columns of a table in a pipe, where nobody's terminal is the limit
 
 
@@ -53,9 +47,6 @@ def complain(error: object) -> None:
     """What ends a command, as one sentence."""
     err.print(f"inception: {error}", style="red")
 
-
-# The groups of verbs in the help.
-FILES, USE, SEE = "Weight files", "What people do with the network", "What the network sees"
 
 Way = Annotated[
     str | None,

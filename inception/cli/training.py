@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import USE, Force, Way, app, err, network, noted, out, working
+from inception.cli.terminal import Force, Way, err, network, noted, out, working
 from inception.files.foreign import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
@@ -20,7 +20,6 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that has a
 _MOST_CLASSES = 40
 
 
-@app.command(rich_help_panel=USE)
 def finetune(
     folder: Folder,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; new or empty.")],
@@ -112,7 +111,6 @@ def _class_weights(text: str | None) -> str | dict[str, float] | None:
         raise ValueError(f'--class-weights is {text}; expected "balanced", or as in cat=2,dog=1.') from error
 
 
-@app.command(rich_help_panel=USE)
 def evaluate(
     folder: Folder,
     weights: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import SEE, Force, Way, app, err, network, out, working
+from inception.cli.terminal import Force, Way, err, network, out, working
 from inception.files.foreign import LONGEST_NAME, safe
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ FILTER_POINTS = ("Mixed_5b", "Mixed_6a")
 Seed = Annotated[int, typer.Option(help="The same seed gives the same picture.")]
 
 
-@app.command(rich_help_panel=SEE)
 def activations(
     image: ImageFile,
     output: Output,
@@ -53,7 +52,6 @@ def activations(
     _made(output, began)
 
 
-@app.command(rich_help_panel=SEE)
 def filters(
     output: Output,
     image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to start from, not noise.")] = None,
@@ -98,7 +96,6 @@ def filters(
     _made(output, began)
 
 
-@app.command(rich_help_panel=SEE)
 def gradcam(
     image: ImageFile,
     output: Output,
@@ -126,7 +123,6 @@ def gradcam(
     _made(output, began)
 
 
-@app.command(rich_help_panel=SEE)
 def dream(
     image: ImageFile,
     output: Output,
@@ -168,7 +164,6 @@ def dream(
     _made(output, began)
 
 
-@app.command(rich_help_panel=SEE)
 def report(
     image: ImageFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder; index.html is written there.")],
