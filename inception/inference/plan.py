@@ -10,7 +10,6 @@ the TensorFlow engine override. No framework here.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -386,8 +385,3 @@ def run(engine: Engine[T], wanted: Plan, images: T) -> dict[str, T]:
         else:
             values[operation.output] = methods[type(operation)](operation, values[operation.input])
     return {name: values[name] for name in wanted.end_points}
-
-
-def multiply_adds(wanted: Plan) -> int:
-    """Multiply-adds of a plan's kernels for each output position: how much a plan holds, for tests and reports."""
-    return sum(math.prod(o.kernel.shape) for o in wanted.operations if isinstance(o, Convolve | Dense))
