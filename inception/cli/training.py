@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -175,15 +174,13 @@ def _classes(found: Evaluation) -> Table:
     return table
 
 
-def _write_errors(found: Evaluation, path: Path) -> None:
-    from inception.files.atomic import replacing
+def _write_errors(result: Evaluation, path: Path) -> None:
+    from inception.features.dataset import shown
+    from inception.training import report
 
-    names = found.pictures.classes
-    with replacing(path) as [temporary], temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "class", "probability", "taken for", "its probability"))
-        for row in found.most_wrong:
-            own, taken = int(found.pictures.labels[row]), int(found.predicted[row])
-            scores = found.scores[row]
-            shown = found.pictures.paths[row].encode("utf-8", "backslashreplace").decode()
-            writer.writerow((shown, names[own], f"{scores[own]:.6f}", names[taken], f"{scores[taken]:.6f}"))
+    names, rows = result.pictures.classes, []
+    for row in result.most_wrong:
+        own, taken, scores = int(result.pictures.labels[row]), int(result.predicted[row]), result.scores[row]
+        where = shown(result.pictures.paths[row])
+        rows.append((where, names[own], f"{scores[own]:.6f}", names[taken], f"{scores[taken]:.6f}"))
+    report.table(path, ("path", "class", "probability", "taken for", "its probability"), rows)
