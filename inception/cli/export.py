@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from inception.cli.terminal import Force, Source, Way, complain, network, out, working
+from inception.cli.terminal import Force, Way, WeightFile, complain, network, out, working
 from inception.cli.weights import differences_table
 
 
 def export(
-    source: Source,
+    source: WeightFile,
     target: Annotated[
         Path, typer.Argument(help="What to write: .onnx, .tflite, .xml (OpenVINO), else a SavedModel folder.")
     ],

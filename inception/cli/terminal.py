@@ -56,7 +56,7 @@ Way = Annotated[
         "and fields as in slim,size=107 or upright=false; the network's own.",
     ),
 ]
-Source = Annotated[
+WeightFile = Annotated[
     str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there; without, it is refused.")]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from inception.networks import Network
 
 ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file.")]
-WeightFile = Annotated[str, typer.Option("--weights", "-w", help='A weight file or published id, or "imagenet".')]
+WeightOption = Annotated[str, typer.Option("--weights", "-w", help='A weight file or published id, or "imagenet".')]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The picture to write: .png, .jpg or .webp.")]
 Names = Annotated[Path | None, typer.Option(help="Class names, one a line.")]
 Point = Annotated[str, typer.Option(help="An end point, by slim's name, or a layer.")]
@@ -29,7 +29,7 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same picture.")
 def activations(
     image: ImageFile,
     output: Output,
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="An end point; may be repeated.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Channels of each end point.")] = 64,
@@ -55,7 +55,7 @@ def activations(
 def filters(
     output: Output,
     image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to start from, not noise.")] = None,
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="An end point or layer; may be repeated.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="So many channels of each, from the first.")] = 24,
@@ -99,7 +99,7 @@ def filters(
 def gradcam(
     image: ImageFile,
     output: Output,
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     label: Annotated[str | None, typer.Option(help="A class: its number, name or wnid. The predicted one.")] = None,
     point: Point = "Mixed_7c",
@@ -126,7 +126,7 @@ def gradcam(
 def dream(
     image: ImageFile,
     output: Output,
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="An end point, or NAME=WEIGHT; may be repeated.")] = None,
     recipe: Annotated[str, typer.Option(help="mean: TensorFlow's tutorial; weighted: Keras's example.")] = "mean",
@@ -167,7 +167,7 @@ def dream(
 def report(
     image: ImageFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder; index.html is written there.")],
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="End points whose activations are shown.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes with a heat map.")] = 3,

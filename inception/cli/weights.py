@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import Force, Source, Way, load, network, noted, out, working
+from inception.cli.terminal import Force, Way, WeightFile, load, network, noted, out, working
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Averages = Annotated[bool, typer.Option(help="Take a training checkpoint's movin
 
 
 def convert(
-    source: Source,
+    source: WeightFile,
     target: Annotated[Path, typer.Argument(help="The file to write; its ending names the format: .h5, .ckpt, ...")],
     step: Annotated[
         list[str] | None,
@@ -49,7 +49,7 @@ def convert(
         out.print(f"  {note}")
 
 
-def inspect(source: Source, moving_averages: Averages = False) -> None:
+def inspect(source: WeightFile, moving_averages: Averages = False) -> None:
     """Says what a weight file is: format, network, classes, heads, width, and which published file."""
     weights = load(source, moving_averages) if moving_averages else network(source).inception
     table = Table.grid(padding=(0, 2))
@@ -88,7 +88,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def verify(
-    a: Source,
+    a: WeightFile,
     b: Annotated[str, typer.Argument(help="The file to compare it with; none with --against.")] = "",
     against: Annotated[str, typer.Option(help="Instead of a file: keras or torch, the peer's own network.")] = "",
     image: Annotated[Path | None, typer.Option(help="A picture; one made here where none is given.")] = None,
