@@ -21,7 +21,6 @@ release = inception.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "figures"]
 smartquotes = False
-suppress_warnings = ["ref.python"]  # three classes are called Recipe; annotations say only that
 default_role = "literal"  # docstrings have `names` in single quotes, as Markdown has
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -14,9 +14,14 @@ import numpy as np
 from inception import images, labels
 from inception.variants import KERAS, TORCHVISION, Variant
 from inception.weights import CheckpointError, Weights
+from inception.weights.dialects import graph_families
+from inception.weights.formats import slim_checkpoint
 
 Builder = Literal["keras", "slim"]
 Peer = Literal["keras", "torch"]  # keras.applications and torchvision, where they are installed
+# The formats that code of slim's writes; slim's builder runs them.
+_OF_SLIM = {slim_checkpoint.TITLE_V1, slim_checkpoint.TITLE_V2, f"{graph_families.TITLE} (slim)",
+            f"{graph_families.TITLE} (slim of 2016-03)"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Difference:
 
 
 def own_builder(weights: Weights) -> Builder:
-    """The builder that a file's format comes from: slim's for TensorFlow checkpoints, Keras's for the rest."""
-    return "slim" if "slim" in weights.source.format else "keras"
+    """The builder that a file's format comes from: slim's for checkpoints and frozen graphs of slim, else Keras's."""
+    return "slim" if weights.source.format in _OF_SLIM else "keras"
 
 
 def end_points(weights: Weights, pixels: np.ndarray, builder: Builder) -> dict[str, np.ndarray]:

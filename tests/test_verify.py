@@ -13,15 +13,23 @@ from inception.cli import app
 from inception.variants import TORCHVISION
 from inception.weights import CheckpointError, Weights
 
+BOTH = ("keras", "slim")
 
-def from_slim(weights: Weights) -> Weights:
-    return dataclasses.replace(weights, source=dataclasses.replace(weights.source, format="slim"))
+
+@pytest.mark.parametrize(
+    ("name", "builder"),
+    [("x.ckpt", "slim"), ("x.v1.ckpt", "slim"), ("x.pb", "slim"), ("x.h5", "keras"), ("x.slim.safetensors", "keras")],
+)
+def test_each_format_has_its_own_builder(name, builder, tmp_path):
+    path = tmp_path / name
+    random_weights(NARROW).save(path)
+    assert verify.own_builder(load_weights(path)) == builder
 
 
 @pytest.mark.parametrize(("variant", "size"), first(1, [(NARROW_AUX, 107), (NARROW, 75), (NARROW_NOTOP, 150)]))
 def test_the_builders_agree_at_every_end_point(variant, size):
     weights = random_weights(variant)
-    rows = verify.compare(weights, from_slim(weights), images.test_picture(size))
+    rows = verify.compare(weights, weights, images.test_picture(size), BOTH)
     heads = ["AuxLogits"] * variant.aux_logits + ["PreLogits"] + ["Logits", "Predictions"] * bool(variant.num_classes)
     assert [row.end_point for row in rows] == [*architecture.END_POINTS, *heads]
     assert max(row.relative for row in rows) < 1e-5
@@ -30,7 +38,7 @@ def test_the_builders_agree_at_every_end_point(variant, size):
 
 def test_the_background_class_is_left_out_where_the_other_has_none():
     weights = random_weights(NARROW)
-    rows = verify.compare(weights, from_slim(weights.step("add-background")), images.test_picture(75))
+    rows = verify.compare(weights, weights.step("add-background"), images.test_picture(75), BOTH)
     assert max(row.relative for row in rows) < 1e-5
 
 
@@ -78,7 +86,7 @@ def mistaken(weights: Weights, mistake: str) -> Weights:
 def test_a_seeded_mistake_is_found_where_it_is(mistake, first, why):
     weights = random_weights(NARROW)
     wrong = mistaken(weights, mistake)
-    rows = verify.compare(weights, from_slim(wrong), images.test_picture(75))
+    rows = verify.compare(weights, wrong, images.test_picture(75), BOTH)
     assert next(row.end_point for row in rows if row.relative > 1e-5) == first
     [reason, *_] = verify.reasons(weights, wrong)
     assert re.search(why, reason)

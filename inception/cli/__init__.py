@@ -4,15 +4,48 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
+
+import typer
 
 from inception import extras
-from inception.cli import weights  # noqa: F401  (importing a module adds its verbs; help lists them in this order)
+from inception.cli import classify, export, features, training, visualize, weights
+from inception.cli.terminal import complain
 
-# isort: split
-from inception.cli import classify, export, features, training, visualize  # noqa: F401
-from inception.cli.terminal import app, complain
+__all__ = ["VERBS", "app", "main"]
 
-__all__ = ["app", "main"]
+# {group: {verb: function}}, in the order of the help.
+VERBS: dict[str, dict[str, Callable[..., None]]] = {
+    "Weight files": {
+        "convert": weights.convert,
+        "inspect": weights.inspect,
+        "verify": weights.verify,
+        "published": weights.published,
+        "export": export.export,
+    },
+    "What people do with the network": {
+        "classify": classify.classify,
+        "features": features.features,
+        "finetune": training.finetune,
+        "evaluate": training.evaluate,
+    },
+    "What the network sees": {
+        "activations": visualize.activations,
+        "filters": visualize.filters,
+        "gradcam": visualize.gradcam,
+        "dream": visualize.dream,
+        "report": visualize.report,
+    },
+}
+app = typer.Typer(
+    help="InceptionV3: weight files of every kind, read, converted, proven and used.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for group, verbs in VERBS.items():
+    for verb, function in verbs.items():
+        app.command(verb, rich_help_panel=group)(function)
 
 
 def main() -> None:

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import USE, Way, app, network, out, working
+from inception.cli.terminal import Way, network, out, working
 from inception.files.foreign import LONGEST_NAME, safe
 
 
-@app.command(rich_help_panel=USE)
 def classify(
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
     weights: Annotated[

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from inception.cli.terminal import FILES, Force, Source, Way, app, complain, network, out, working
+from inception.cli.terminal import Force, Way, WeightFile, complain, network, out, working
 from inception.cli.weights import differences_table
 
 
-@app.command("export", rich_help_panel=FILES)
-def export_file(
-    source: Source,
+def export(
+    source: WeightFile,
     target: Annotated[
         Path, typer.Argument(help="What to write: .onnx, .tflite, .xml (OpenVINO), else a SavedModel folder.")
     ],
@@ -34,22 +33,23 @@ def export_file(
 ) -> None:
     """Writes the inference network for another runtime, and proves the file in that runtime."""
     from inception import quiet
-    from inception.inference import export, int8
+    from inception.inference import export as exports
+    from inception.inference import int8
 
     if (precision == "int8") != (calibrate is not None) or precision not in ("float32", "int8"):
         raise ValueError(f"--precision is {precision}; expected float32, or int8 together with --calibrate FOLDER.")
-    export.check_target(target, int8=precision == "int8", overwrite=force, source=source)
+    exports.check_target(target, int8=precision == "int8", overwrite=force, source=source)
     found = network(source, picture=picture)
     sizes = found.picture.sides if size is None else (size, size) if size else None
     quiet.import_tensorflow()
-    pictures = export.pictures(calibrate, found, sizes, uint8) if calibrate else None
+    pictures = exports.pictures(calibrate, found, sizes, uint8) if calibrate else None
     lowest = 0.0 if accept else int8.ENOUGH
     options: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}
     options["overwrite"] = force
     try:
         with working(f"writing and proving {target}"):
-            made = export.export(found, target, **options, calibration=pictures, lowest_agreement=lowest)
-    except export.Unproven as error:
+            made = exports.export(found, target, **options, calibration=pictures, lowest_agreement=lowest)
+    except exports.Unproven as error:
         complain(error)
         raise typer.Exit(1) from error
     out.print(f"{source} -> {target}: {made.kind}, {precision}, {', '.join(made.plan.end_points)}")
@@ -57,5 +57,5 @@ def export_file(
         out.print(str(made.agreement))
         return
     worst = max(made.differences, key=lambda row: row.relative)
-    out.print(differences_table(list(made.differences), export.RELATIVE))
+    out.print(differences_table(list(made.differences), exports.RELATIVE))
     out.print(f"equal to the Keras builder: largest difference {worst.absolute:.2e}, {worst.relative:.2e} relative")

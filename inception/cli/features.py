@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import USE, Way, app, complain, err, network, noted, out
+from inception.cli.terminal import Way, complain, network, noted, out, working
 
 if TYPE_CHECKING:
     from inception.features import Summary
 
 
-@app.command(rich_help_panel=USE)
 def features(
     source: Annotated[
         list[str], typer.Argument(help="Pictures, folders, globs, lists of paths (.txt), Parquet files.")
@@ -49,7 +47,11 @@ def features(
     options |= {"batch": batch, "threads": threads, "workers": workers}
     options |= {"column": column, "shard_rows": shard_rows, "check": check}
     try:
-        with noted(), _bar() as progress:
+        with noted(), working("features", "images") as move:
+
+            def progress(done: int, total: int, errors: int) -> None:
+                move(done, total, f"features, {errors} unread" if errors else "")
+
             summary = features.extract(source, target, loaded, **options, progress=progress)
     except KeyboardInterrupt:
         done, total = dataset.finished(target)
@@ -57,29 +59,6 @@ def features(
         raise typer.Exit(130) from None
     for line in _lines(summary):
         out.print(line)
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Callable[[int, int, int], None]]:
-    """A bar with images/s and the time left, on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}", markup=False),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[errors]}", style="yellow", markup=False),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("", total=None, speed="starting", errors="")
-
-        def show(done: int, total: int, errors: int) -> None:
-            bar.update(task, completed=done, total=total, errors=f"{errors} unread" if errors else "")
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, speed=f"{speed:.1f} images/s" if speed else "starting")
-
-        yield show
 
 
 def _lines(summary: Summary) -> Iterator[str]:

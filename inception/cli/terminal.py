@@ -1,13 +1,13 @@
-"""What every verb shares: the app, the two streams, weights by path or id, notes and waiting lines."""
+"""What every verb shares: the two streams, weights by path or id, notes and waiting lines."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import time
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from inception.weights import Weights
     from inception.weights.published import Published
 
-app = typer.Typer(
-    help="InceptionV3: weight files of every kind, read, converted, proven and used.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 _WIDEST = 1000  # columns of a table in a pipe, where nobody's terminal is the limit
 
 
@@ -54,9 +48,6 @@ def complain(error: object) -> None:
     err.print(f"inception: {error}", style="red")
 
 
-# The groups of verbs in the help.
-FILES, USE, SEE = "Weight files", "What people do with the network", "What the network sees"
-
 Way = Annotated[
     str | None,
     typer.Option(
@@ -65,31 +56,18 @@ Way = Annotated[
         "and fields as in slim,size=107 or upright=false; the network's own.",
     ),
 ]
-Source = Annotated[
+WeightFile = Annotated[
     str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there; without, it is refused.")]
 
 
 def fetched(known: Published) -> Path:
-    """A published file on this disk, downloaded under a bar if that takes longer than a second."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
+    """A published file on this disk, downloaded if need be."""
     from inception.weights.published import download
 
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-    task, began = bar.add_task(known.file), time.perf_counter()
-
-    def show(done: int, total: int | None) -> None:
-        bar.update(task, completed=done, total=total)
-        if time.perf_counter() - began > 1:
-            bar.start()
-
-    try:
-        return download.fetch(known, progress=show)
-    finally:
-        bar.stop()
+    with working(known.file, "MB", 1e6) as move:
+        return download.fetch(known, progress=move)
 
 
 def load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
@@ -127,10 +105,35 @@ def noted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
-    """A moving line on a terminal while something takes its time; nothing in a pipe."""
-    if not err.is_terminal:
-        yield
-        return
-    with err.status(Text(safe(what))):
-        yield
+def working(what: str, unit: str = "", each: float = 1) -> Iterator[Callable[..., None]]:
+    """A moving line on a terminal while something takes longer than a second; nothing in a pipe.
+
+    Yields a function of (done, of how many or None, words in place of `what`), which makes a bar of it.
+
+    Args:
+        what: what is being done.
+        unit: what is counted, as "images", shown with the speed.
+        each: how many of what the function is given make one unit, as 1e6 bytes a MB.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    text = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[count]}", markup=False)
+    columns = text[0], BarColumn(), text[1], TimeElapsedColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    task = bar.add_task(safe(what), total=None, count="")
+
+    def move(done: float, total: float | None, words: str = "") -> None:
+        bar.update(task, completed=done, total=total, description=safe(words or what))
+        speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+        rate = f", {speed / each:.1f} {unit}/s" if speed and unit else ""
+        bar.update(task, count=f"{done / each:,.0f}/{(total or 0) / each:,.0f} {unit}{rate}" if total else "")
+
+    start = threading.Timer(1, bar.start)
+    start.daemon = True
+    start.start()
+    try:
+        yield move
+    finally:
+        start.cancel()
+        start.join()
+        bar.stop()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import USE, Force, Way, app, err, network, noted, out, working
+from inception.cli.terminal import Force, Way, err, network, noted, out, working
 from inception.files.foreign import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
@@ -20,7 +19,6 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that has a
 _MOST_CLASSES = 40
 
 
-@app.command(rich_help_panel=USE)
 def finetune(
     folder: Folder,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; new or empty.")],
@@ -61,7 +59,7 @@ def finetune(
     finetuning.check_target(target, resume)
     loaded = network(weights)
     quiet.import_tensorflow()
-    with noted():
+    with noted(), working("fine-tuning"):
         result = run(
             folder,
             loaded,
@@ -112,7 +110,6 @@ def _class_weights(text: str | None) -> str | dict[str, float] | None:
         raise ValueError(f'--class-weights is {text}; expected "balanced", or as in cat=2,dog=1.') from error
 
 
-@app.command(rich_help_panel=USE)
 def evaluate(
     folder: Folder,
     weights: Annotated[
@@ -138,8 +135,8 @@ def evaluate(
         atomic.check_target(errors, force, sources)
     found_network = network(weights, picture=picture, size=size, labels=labels)
     quiet.import_tensorflow()
-    with working(f"classifying the pictures of {folder}"):
-        found = run(folder, found_network, batch=batch_size)
+    with working(f"classifying the pictures of {folder}", "pictures") as move:
+        found = run(folder, found_network, batch=batch_size, progress=move)
     out.print(_summary(found))
     out.print(_classes(found))
     for path, reason in found.skipped:
@@ -177,15 +174,13 @@ def _classes(found: Evaluation) -> Table:
     return table
 
 
-def _write_errors(found: Evaluation, path: Path) -> None:
-    from inception.files.atomic import replacing
+def _write_errors(result: Evaluation, path: Path) -> None:
+    from inception.features.dataset import shown
+    from inception.training import report
 
-    names = found.pictures.classes
-    with replacing(path) as [temporary], temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "class", "probability", "taken for", "its probability"))
-        for row in found.most_wrong:
-            own, taken = int(found.pictures.labels[row]), int(found.predicted[row])
-            scores = found.scores[row]
-            shown = found.pictures.paths[row].encode("utf-8", "backslashreplace").decode()
-            writer.writerow((shown, names[own], f"{scores[own]:.6f}", names[taken], f"{scores[taken]:.6f}"))
+    names, rows = result.pictures.classes, []
+    for row in result.most_wrong:
+        own, taken, scores = int(result.pictures.labels[row]), int(result.predicted[row]), result.scores[row]
+        where = shown(result.pictures.paths[row])
+        rows.append((where, names[own], f"{scores[own]:.6f}", names[taken], f"{scores[taken]:.6f}"))
+    report.table(path, ("path", "class", "probability", "taken for", "its probability"), rows)

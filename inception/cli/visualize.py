@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from inception.cli.terminal import SEE, Force, Way, app, err, network, out, working
+from inception.cli.terminal import Force, Way, err, network, out, working
 from inception.files.foreign import LONGEST_NAME, safe
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from inception.networks import Network
 
 ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file.")]
-WeightFile = Annotated[str, typer.Option("--weights", "-w", help='A weight file or published id, or "imagenet".')]
+WeightOption = Annotated[str, typer.Option("--weights", "-w", help='A weight file or published id, or "imagenet".')]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The picture to write: .png, .jpg or .webp.")]
 Names = Annotated[Path | None, typer.Option(help="Class names, one a line.")]
 Point = Annotated[str, typer.Option(help="An end point, by slim's name, or a layer.")]
@@ -27,11 +26,10 @@ FILTER_POINTS = ("Mixed_5b", "Mixed_6a")
 Seed = Annotated[int, typer.Option(help="The same seed gives the same picture.")]
 
 
-@app.command(rich_help_panel=SEE)
 def activations(
     image: ImageFile,
     output: Output,
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="An end point; may be repeated.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Channels of each end point.")] = 64,
@@ -54,11 +52,10 @@ def activations(
     _made(output, began)
 
 
-@app.command(rich_help_panel=SEE)
 def filters(
     output: Output,
     image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to start from, not noise.")] = None,
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="An end point or layer; may be repeated.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="So many channels of each, from the first.")] = 24,
@@ -80,7 +77,7 @@ def filters(
     options: dict[str, Any] = {"size": size, "steps": steps, "restarts": restarts, "jitter_pixels": jitter}
     sections = []
     for name in point or FILTER_POINTS:
-        with _bar(name) as move:
+        with working(safe(name, LONGEST_NAME)) as move:
             found = run(
                 found_network,
                 name,
@@ -99,11 +96,10 @@ def filters(
     _made(output, began)
 
 
-@app.command(rich_help_panel=SEE)
 def gradcam(
     image: ImageFile,
     output: Output,
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     label: Annotated[str | None, typer.Option(help="A class: its number, name or wnid. The predicted one.")] = None,
     point: Point = "Mixed_7c",
@@ -127,11 +123,10 @@ def gradcam(
     _made(output, began)
 
 
-@app.command(rich_help_panel=SEE)
 def dream(
     image: ImageFile,
     output: Output,
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="An end point, or NAME=WEIGHT; may be repeated.")] = None,
     recipe: Annotated[str, typer.Option(help="mean: TensorFlow's tutorial; weighted: Keras's example.")] = "mean",
@@ -151,7 +146,7 @@ def dream(
     found = _taken(weights, picture)
     from inception.visualize import deepdream
 
-    with _bar("dreaming") as move:
+    with working("dreaming") as move:
         last = [0.0]
 
         def show(step: Any) -> None:
@@ -169,11 +164,10 @@ def dream(
     _made(output, began)
 
 
-@app.command(rich_help_panel=SEE)
 def report(
     image: ImageFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder; index.html is written there.")],
-    weights: WeightFile = "imagenet",
+    weights: WeightOption = "imagenet",
     picture: Way = None,
     point: Annotated[list[str] | None, typer.Option(help="End points whose activations are shown.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes with a heat map.")] = 3,
@@ -254,26 +248,6 @@ def _recipe(name: str, layers: dict[str, float], octaves: int | None, steps: int
         raise ValueError(f"--recipe is {name!r}; expected mean or weighted.")
     powers = range(2 - (octaves or 4), 2) if (octaves or 4) > 1 else (0,)
     return mean_activation(layers, powers=tuple(powers), steps=steps or 30, rate=rate)
-
-
-class _bar:
-    """A progress bar on a terminal; call it with (done, all, words)."""
-
-    def __init__(self, what: str) -> None:
-        self._what = safe(what, LONGEST_NAME)
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
-        self._bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-        self._task = self._bar.add_task(self._what, total=None)
-
-    def __enter__(self) -> Callable[..., None]:
-        self._bar.start()
-        return self._move
-
-    def _move(self, done: int, total: int, words: str | None = None) -> None:
-        self._bar.update(self._task, completed=done, total=total, description=words or self._what)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
 
 def _made(path: Path, began: float) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import FILES, Force, Source, Way, app, load, network, noted, out, working
+from inception.cli.terminal import Force, Way, WeightFile, load, network, noted, out, working
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 Averages = Annotated[bool, typer.Option(help="Take a training checkpoint's moving averages.")]
 
 
-@app.command(rich_help_panel=FILES)
 def convert(
-    source: Source,
+    source: WeightFile,
     target: Annotated[Path, typer.Argument(help="The file to write; its ending names the format: .h5, .ckpt, ...")],
     step: Annotated[
         list[str] | None,
@@ -50,8 +49,7 @@ def convert(
         out.print(f"  {note}")
 
 
-@app.command(rich_help_panel=FILES)
-def inspect(source: Source, moving_averages: Averages = False) -> None:
+def inspect(source: WeightFile, moving_averages: Averages = False) -> None:
     """Says what a weight file is: format, network, classes, heads, width, and which published file."""
     weights = load(source, moving_averages) if moving_averages else network(source).inception
     table = Table.grid(padding=(0, 2))
@@ -89,9 +87,8 @@ def _numbers(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:g}" for value in (values[:1] if len(set(values)) == 1 else values))
 
 
-@app.command(rich_help_panel=FILES)
 def verify(
-    a: Source,
+    a: WeightFile,
     b: Annotated[str, typer.Argument(help="The file to compare it with; none with --against.")] = "",
     against: Annotated[str, typer.Option(help="Instead of a file: keras or torch, the peer's own network.")] = "",
     image: Annotated[Path | None, typer.Option(help="A picture; one made here where none is given.")] = None,
@@ -157,8 +154,7 @@ def differences_table(rows: list[Any], tolerance: float) -> Table:
     return table
 
 
-@app.command("published", rich_help_panel=FILES)
-def published_files(
+def published(
     id: Annotated[str | None, typer.Argument(help="One of them, to see everything that is known of it.")] = None,
 ) -> None:
     """Lists the published weight files by their ids, which every command takes where it takes a weight file."""

@@ -17,7 +17,7 @@ from inception.arguments import count_or_none
 from inception.features import dataset, jobs, reading, sources, task
 from inception.features.dataset import Shard
 from inception.features.jobs import Progress
-from inception.features.sources import Item, Source
+from inception.features.sources import Item, PictureSource
 from inception.features.task import Pool, Run, Task
 from inception.pictures import Picture, Preprocess
 
@@ -57,7 +57,7 @@ class Summary:
 
 
 def extract(
-    source: Source | Sequence[Source],
+    source: PictureSource | Sequence[PictureSource],
     out: str | os.PathLike[str],
     weights: Any,
     *,
@@ -114,7 +114,7 @@ def extract(
     folder = Path(out)
     dataset.described(folder)  # a folder of other things is refused before a lock is put into it
     inner = "auto" if engine == "ray" else engine
-    asked = task.made(weights, end_points, pool, picture, size, inner, batch, preprocess)
+    asked = task.task_of(weights, end_points, pool, picture, size, inner, batch, preprocess)
     with dataset.locked(folder), _quiet():
         before = dataset.described(folder)
         asked, metadata, run = _settled(asked, listing, before, shard_rows)

@@ -54,10 +54,10 @@ class Listing:
         return whole.hexdigest()
 
 
-Source = str | os.PathLike[str]
+PictureSource = str | os.PathLike[str]
 
 
-def listed(sources: Source | Sequence[Source], column: str | None = None) -> Listing:
+def listed(sources: PictureSource | Sequence[PictureSource], column: str | None = None) -> Listing:
     """The pictures that sources name, sorted by path, each once.
 
     A source is a picture, a folder (with all below it), a glob (`**` goes down folders), a

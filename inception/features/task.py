@@ -83,7 +83,7 @@ class Task:
         return dict(json.loads(json.dumps(found)))
 
 
-def made(
+def task_of(
     weights: Any,
     end_points: Sequence[str],
     pool: Pool,

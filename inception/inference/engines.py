@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,11 +11,10 @@ import numpy as np
 
 from inception import extras
 from inception.inference import plan as plans
-from inception.inference.plan import Plan
+from inception.inference.plan import Plan, Runner
 
 Engine = Literal["auto", "openvino", "onnxruntime", "tensorflow"]
 Precision = Literal["float32", "bfloat16", "int8"]
-Runner = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 # The packages that each engine needs. `auto` takes the first that is installed; TensorFlow always is.
 ENGINES: dict[str, tuple[str, ...]] = {

@@ -75,7 +75,7 @@ def metadata(plan: Plan, labels: Sequence[Label] | None = None) -> dict[str, str
     return {VARIANT: variant_json(plan), "preprocessing": json.dumps(steps)} | named
 
 
-class _Graph(plans.Engine[str]):
+class _Graph(plans.Interpreter[str]):
     """The operations as ONNX nodes; values are tensor names, maps channels-first."""
 
     def __init__(self, onnx: Any) -> None:

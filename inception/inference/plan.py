@@ -3,15 +3,14 @@
 `plan` folds the table once more, with the weights at hand: batch norm goes into the
 kernels, average pools move behind the 1x1 convolutions that follow them, and what no wanted
 end point needs is not there. (Siblings as one wide convolution were tried: slower.) The
-result is data (arrays and names); `Engine` is the fold over it, which the ONNX writer and
+result is data (arrays and names); `Interpreter` is the fold over it, which the ONNX writer and
 the TensorFlow engine override. No framework here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -341,10 +340,11 @@ def pixel_scaling(picture: Picture, channels: int) -> tuple[np.ndarray, np.ndarr
 
 # --- Running a plan --------------------------------------------------------------------
 
+Runner = Callable[[np.ndarray], Sequence[np.ndarray]]  # images to a plan's end points, in its order
 T = TypeVar("T")
 
 
-class Engine(Generic[T]):
+class Interpreter(Generic[T]):
     """What the operations mean in one framework; `run` goes through a plan with them."""
 
     def convolve(self, operation: Convolve, x: T) -> T:
@@ -369,25 +369,20 @@ class Engine(Generic[T]):
         raise NotImplementedError
 
 
-def run(engine: Engine[T], wanted: Plan, images: T) -> dict[str, T]:
-    """{end point: value} of a plan, computed by an engine."""
+def run(interpreter: Interpreter[T], wanted: Plan, images: T) -> dict[str, T]:
+    """{end point: value} of a plan, as an interpreter computes them."""
     methods: dict[type, Any] = {
-        Convolve: engine.convolve,
-        Scale: engine.scale,
-        Window: engine.window,
-        Average: engine.average,
-        Dense: engine.dense,
-        Softmax: engine.softmax,
+        Convolve: interpreter.convolve,
+        Scale: interpreter.scale,
+        Window: interpreter.window,
+        Average: interpreter.average,
+        Dense: interpreter.dense,
+        Softmax: interpreter.softmax,
     }
     values = {IMAGES: images}
     for operation in wanted.operations:
         if isinstance(operation, Join):
-            values[operation.output] = engine.join(operation, [values[name] for name in operation.inputs])
+            values[operation.output] = interpreter.join(operation, [values[name] for name in operation.inputs])
         else:
             values[operation.output] = methods[type(operation)](operation, values[operation.input])
     return {name: values[name] for name in wanted.end_points}
-
-
-def multiply_adds(wanted: Plan) -> int:
-    """Multiply-adds of a plan's kernels for each output position: how much a plan holds, for tests and reports."""
-    return sum(math.prod(o.kernel.shape) for o in wanted.operations if isinstance(o, Convolve | Dense))

@@ -7,7 +7,7 @@ convolutions want once, where it would do so in every run with variables.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,10 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from inception.inference import plan as plans
-from inception.inference.plan import Plan
+from inception.inference.plan import Plan, Runner
 
 v1 = tf.compat.v1
-Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def outputs_of(plan: Plan, images: Any) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def spec_of(plan: Plan, batch: int | None = None, image_size: tuple[int, int] | 
     return tf.TensorSpec([batch, height, width, plan.variant.channels], kind, name=plans.IMAGES)
 
 
-def frozen(plan: Plan, *, image_size: tuple[int, int] | None = None, threads: int | None = None) -> Run:
+def frozen(plan: Plan, *, image_size: tuple[int, int] | None = None, threads: int | None = None) -> Runner:
     """A function of the images (an array) that returns the plan's end points, in its order.
 
     The graph runs in a session of its own, whose one optimizer joins a convolution with its
@@ -54,18 +53,18 @@ def frozen(plan: Plan, *, image_size: tuple[int, int] | None = None, threads: in
     if not on_gpu:
         config.graph_options.rewrite_options.optimizers.append("remap")
     session = v1.Session(graph=graph, config=config)
-    call: Run = session.make_callable(list(outputs.values()), [images])
+    call: Runner = session.make_callable(list(outputs.values()), [images])
     return call if on_gpu else _in_pieces(call, 2 * (threads or os.cpu_count() or 1))
 
 
-def _in_pieces(call: Run, size: int) -> Run:
+def _in_pieces(call: Runner, size: int) -> Runner:
     """Batches of two pieces and more run two pieces at a time: one fills the gaps that the other leaves its threads.
 
     A piece's maps are also small enough to stay in the processor's caches from one operation to the next.
     """
     pool = ThreadPoolExecutor(2, "inception-pieces")
 
-    def run(images: np.ndarray) -> list[np.ndarray]:
+    def run(images: np.ndarray) -> Sequence[np.ndarray]:
         if len(images) < 2 * size:
             return call(images)
         pieces = [images[start : start + size] for start in range(0, len(images), size)]
@@ -86,7 +85,7 @@ def _set_threads(threads: int) -> None:
         ) from error
 
 
-class _Tensors(plans.Engine[Any]):
+class _Tensors(plans.Interpreter[Any]):
     """The operations as TensorFlow's."""
 
     def convolve(self, operation: plans.Convolve, x: Any) -> Any:

@@ -61,8 +61,7 @@ class Evaluation:
     @property
     def loss(self) -> float:
         """The mean cross entropy, in nats."""
-        own = self.scores[np.arange(len(self.scores)), self.pictures.labels]
-        return float(-np.mean(np.log(np.maximum(own, 1e-30))))
+        return cross_entropy(self.scores, self.pictures.labels)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -89,15 +88,25 @@ class Evaluation:
     @property
     def most_wrong(self) -> list[int]:
         """Rows of the pictures taken for another class, those first whose own class had the least probability."""
-        own = self.scores[np.arange(len(self.scores)), self.pictures.labels]
+        own = _of_class(self.scores, self.pictures.labels)
         wrong = np.flatnonzero(self.predicted != self.pictures.labels)
         return [int(i) for i in wrong[np.argsort(own[wrong], kind="stable")]]
 
     @property
     def _rank(self) -> np.ndarray:
-        own = self.scores[np.arange(len(self.scores)), self.pictures.labels][:, None]
+        own = _of_class(self.scores, self.pictures.labels)[:, None]
         before = np.arange(self.scores.shape[1]) < self.pictures.labels[:, None]
         return ((self.scores > own) | ((self.scores == own) & before)).sum(-1)
+
+
+def cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The mean cross entropy, in nats, of probabilities [n, classes] for pictures of the classes `labels` [n]."""
+    return float(-np.mean(np.log(np.maximum(_of_class(scores, labels), 1e-30))))
+
+
+def _of_class(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The score of each picture's own class: [n]."""
+    return scores[np.arange(len(scores)), labels]
 
 
 def evaluate(

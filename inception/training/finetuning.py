@@ -16,16 +16,14 @@ The folder it writes:
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,12 +41,13 @@ from inception.files.foreign import safe
 from inception.labels import Label
 from inception.networks import MODEL, classifier
 from inception.pictures import Picture, Preprocess
-from inception.training import evaluation, folders, loop
+from inception.training import evaluation, folders, loop, report
 from inception.training import network as trunks
 from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
-from inception.training.loop import Epoch, Stage, State
+from inception.training.loop import Epoch, Stage
 from inception.training.network import AUGMENTATIONS, BatchNorm, Trunk
+from inception.training.recipe import longest_memory
 from inception.weights import Weights
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Request:
     """The arguments of `finetune` that decide its numbers; written beside the state, and compared when resuming."""
 
     unfreeze: str | None
@@ -118,8 +117,7 @@ class Plan:
     dropout: float
     seed: int
 
-    def check(self) -> None:
-        """ValueError for numbers that make no training."""
+    def __post_init__(self) -> None:
         for name in ("learning_rate", "head_learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0.")
@@ -198,38 +196,48 @@ def finetune(
     (`Doubled`) of files of equal bytes in two classes, or in both folders. In one class they are
     no harm: the split keeps them on one side.
     """
-    plan = Plan(
-        unfreeze, count("epochs", epochs), learning_rate, count("head_epochs", head_epochs), head_learning_rate,
-        validation if isinstance(validation, int | float) else os.fspath(validation),
-        tuple(augment or ()), class_weights, count_or_none("early_stopping", early_stopping), batch_norm,
-        count("batch_size", batch_size), dropout, count("seed", seed, 0),
-    )  # fmt: skip
-    plan.check()
+    request = Request(
+        unfreeze=unfreeze,
+        epochs=count("epochs", epochs),
+        learning_rate=learning_rate,
+        head_epochs=count("head_epochs", head_epochs),
+        head_learning_rate=head_learning_rate,
+        validation=validation if isinstance(validation, int | float) else os.fspath(validation),
+        augment=tuple(augment or ()),
+        class_weights=class_weights,
+        early_stopping=count_or_none("early_stopping", early_stopping),
+        batch_norm=batch_norm,
+        batch_size=count("batch_size", batch_size),
+        dropout=dropout,
+        seed=count("seed", seed, 0),
+    )
     extras.load("pyarrow")
     extras.load("matplotlib")
     say = say or (lambda line: None)
     place = Path(out)
     check_target(place, resume)
-    every, held_out = _listed(folder, plan)
-    folders.weights_of_classes(every, plan.class_weights)
+    every, held_out = _listed(folder, request)
+    folders.weights_of_classes(every, class_weights)  # what is wrong with these is said before the work
     trunk = trunks.trunk_of(weights, size, picture, end_point, preprocess)
-    layers = trunk.from_block(unfreeze) if unfreeze else frozenset()
-    trunks.augmentation(plan.augment, seed, trunk.network)
+    unfrozen = trunk.from_block(unfreeze) if unfreeze else frozenset()
+    trunks.augmentation(request.augment, seed, trunk.network)
     with _locked(place):
-        _begin(place, _settings(plan, trunk, every, held_out), resume)
-        return _Run(plan, trunk, layers, place, say).whole(every, held_out, engine)
+        _begin(place, _settings(request, trunk, every, held_out), resume)
+        rows, errors = _features(trunk, [*every.paths, *(held_out.paths if held_out else ())], place, engine, say)
+        training, checked = _sides(every, held_out, errors, request, say)
+        return _Run(request, trunk, unfrozen, place, say, training, checked).result(rows, errors)
 
 
-def _listed(folder: Any, plan: Plan) -> tuple[Pictures, Pictures | None]:
+def _listed(folder: Any, request: Request) -> tuple[Pictures, Pictures | None]:
     """(the pictures, those for validation where they have a folder of their own)."""
     every = folders.read(folder)
     if len(every.classes) < 2:
         raise ValueError(f"{os.fspath(folder)} has one class, {every.classes[0]!r}; expected at least 2.")
-    if isinstance(plan.validation, int | float):
-        folders.split(every, plan.validation, plan.seed)
-        _look_for_doubles(every, None)
-        return every, None
-    held_out = folders.read(plan.validation, every.classes)
+    held_out = None
+    if isinstance(request.validation, int | float):
+        folders.split(every, request.validation, request.seed)
+    else:
+        held_out = folders.read(request.validation, every.classes)
     _look_for_doubles(every, held_out)
     return every, held_out
 
@@ -254,10 +262,9 @@ def _look_for_doubles(every: Pictures, held_out: Pictures | None) -> None:
 # --- The folder ------------------------------------------------------------------------
 
 
-def _settings(plan: Plan, trunk: Trunk, every: Pictures, held_out: Pictures | None) -> dict[str, Any]:
-    augment = [each if isinstance(each, str) else each.get_config() for each in plan.augment]
-    found = dataclasses.asdict(dataclasses.replace(plan, augment=())) | {
-        "augment": augment,
+def _settings(request: Request, trunk: Trunk, every: Pictures, held_out: Pictures | None) -> dict[str, Any]:
+    settings = dataclasses.asdict(dataclasses.replace(request, augment=())) | {
+        "augment": [each if isinstance(each, str) else each.get_config() for each in request.augment],
         "inception": inception.__version__,
         "weights": trunk.digest,
         "end_point": trunk.end_point,
@@ -267,7 +274,7 @@ def _settings(plan: Plan, trunk: Trunk, every: Pictures, held_out: Pictures | No
         "pictures": every.digest,
         "validation_pictures": held_out.digest if held_out else None,
     }
-    return dict(json.loads(json.dumps(found, default=str)))
+    return dict(json.loads(json.dumps(settings, default=str)))
 
 
 def check_target(place: Path, resume: bool) -> None:
@@ -316,178 +323,164 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def _table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    _write(path, text.getvalue())
-
-
 # --- The work --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """One fine-tuning at work."""
+def _features(
+    trunk: Trunk, paths: Sequence[str], out: Path, engine: str, say: Say
+) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
+    """({path: its features}, [(path, reason)] of unreadable pictures), computed once and kept in the folder."""
+    place = out / _WORK / "features"
+    summary = features.extract(paths, place, trunk.network, end_points=(trunk.end_point,), pool="avg", engine=engine)
+    say(f"features of {summary.rows} pictures ({summary.computed} now, {summary.engine})")
+    stored = features.load(place)
+    path_of = {shown(path): path for path in paths}
+    report.table(out / "skipped.csv", ("path", "reason"), stored.errors)
+    if stored.errors:
+        say(f"{len(stored.errors)} pictures cannot be read; skipped.csv lists them")
+    rows = dict(zip((path_of[name] for name in stored.paths), stored.arrays[trunk.end_point], strict=True))
+    return rows, [(path_of[name], reason) for name, reason in stored.errors]
 
-    plan: Plan
+
+def _sides(
+    every: Pictures, held_out: Pictures | None, errors: Sequence[tuple[str, str]], request: Request, say: Say
+) -> tuple[Pictures, Pictures]:
+    """(for training, for validation): the pictures that can be read."""
+    unreadable = [path for path, _ in errors]
+    training = every = every.without(unreadable)
+    if held_out is None:
+        training, checked = folders.split(every, float(request.validation), request.seed)
+    else:
+        checked = held_out.without(unreadable)
+    if not len(checked):
+        raise ValueError("None of the pictures for validation can be read.")
+    say(f"{len(training)} pictures for training, {len(checked)} for validation")
+    if held_out is None and (copies := len(every) - len(set(every.contents))):
+        say(f"{copies} pictures are copies of others; equal ones stay on one side")
+    return training, checked
+
+
+@dataclass(eq=False)
+class _Run:
+    """One fine-tuning at work: what it trains on what, and the epochs that are done."""
+
+    request: Request
     trunk: Trunk
     unfrozen: frozenset[str]
     out: Path
     say: Say
+    training: Pictures
+    checked: Pictures
+    history: list[Epoch] = field(default_factory=list)
 
-    def whole(self, every: Pictures, held_out: Pictures | None, engine: str) -> Result:
-        """All of it, from the features to the last picture."""
-        rows, errors = self.features(every, held_out, engine)
-        unreadable = [path for path, _ in errors]
-        every = every.without(unreadable)
-        training, checked = (
-            folders.split(every, float(self.plan.validation), self.plan.seed)
-            if held_out is None
-            else (every, held_out.without(unreadable))
-        )
-        if not len(checked):
-            raise ValueError("None of the pictures for validation can be read.")
-        self.say(f"{len(training)} pictures for training, {len(checked)} for validation")
-        if held_out is None and (copies := len(every) - len(set(every.contents))):
-            self.say(f"{copies} pictures are copies of others; equal ones stay on one side")
-        self.say(f"a new classifier of {len(every.classes)} classes on {self.trunk.end_point}")
-        history: list[Epoch] = []
-        kernel, bias = self.head(rows, training, checked, history)
-        model = trunks.with_classifier(
-            self.trunk, len(every.classes), self._augmentation(), self.plan.dropout, self.plan.seed
-        )
+    def result(self, rows: Mapping[str, np.ndarray], errors: Sequence[tuple[str, str]]) -> Result:
+        """All of it, from the classifier to the last picture. Warns of modes that differ."""
+        request, classes = self.request, self.training.classes
+        self.say(f"a new classifier of {len(classes)} classes on {self.trunk.end_point}")
+        kernel, bias = self._head(rows)
+        model = self._with_classifier(self._augmentation())
         model.get_layer(classifier(1).name).set_weights([kernel, bias])
-        trunks.freeze(model, self.unfrozen, self.plan.batch_norm)
+        trunks.freeze(model, self.unfrozen, request.batch_norm)
         if self.unfrozen:
-            self.blocks(model, training, checked, history)
-        return self.finish(model, training, checked, history, errors)
-
-    def _augmentation(self) -> list[Any]:
-        return trunks.augmentation(self.plan.augment, self.plan.seed, self.trunk.network)
-
-    def features(
-        self, every: Pictures, held_out: Pictures | None, engine: str
-    ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
-        """({path: its features}, pictures that cannot be read), computed once and kept in the folder."""
-        trunk, place = self.trunk, self.out / _WORK / "features"
-        paths = [*every.paths, *(held_out.paths if held_out else ())]
-        summary = features.extract(
-            paths,
-            place,
-            trunk.network,
-            end_points=(trunk.end_point,),
-            pool="avg",
-            engine=engine,
-        )
-        self.say(f"features of {summary.rows} pictures ({summary.computed} now, {summary.engine})")
-        found = features.load(place)
-        by_name = {shown(path): path for path in paths}
-        errors = [(by_name[name], reason) for name, reason in found.errors]
-        _table(self.out / "skipped.csv", ("path", "reason"), [(shown(path), reason) for path, reason in errors])
-        if errors:
-            self.say(f"{len(errors)} pictures cannot be read; skipped.csv lists them")
-        array = found.arrays[trunk.end_point]
-        return {by_name[name]: array[i] for i, name in enumerate(found.paths)}, errors
-
-    def head(
-        self, rows: Mapping[str, np.ndarray], training: Pictures, checked: Pictures, history: list[Epoch]
-    ) -> list[np.ndarray]:
-        """Trains a classifier on the features; its [kernel, bias]."""
-        import keras
-
-        x, held_out = (np.stack([rows[path] for path in each.paths]) for each in (training, checked))
-        plan = self.plan
-        inputs = keras.Input(x.shape[1:])
-        dropped = keras.layers.Dropout(plan.dropout, seed=plan.seed)(inputs)
-        model = keras.Model(inputs, classifier(len(training.classes), plan.seed)(dropped))
-
-        def batches(epoch: int) -> Any:
-            order = loop.order(len(x), plan.seed, epoch)
-            return loop.array_batches(x[order], training.labels[order], plan.batch_size)
-
-        stage = self._stage(HEAD, plan.head_epochs, plan.head_learning_rate, training)
-        validation = loop.array_batches(held_out, checked.labels, plan.batch_size)
-        self._train(model, stage, batches, validation, history)
-        return list(model.layers[-1].get_weights())
-
-    def blocks(self, model: keras.Model, training: Pictures, checked: Pictures, history: list[Epoch]) -> None:
-        """Trains the unfrozen blocks with the classifier."""
-        plan, network = self.plan, self.trunk.network
-        if plan.batch_norm == "train":
-            _quicken(model, -(-len(training) // plan.batch_size) * plan.epochs)
-
-        def batches(epoch: int) -> Any:
-            order = loop.order(len(training), plan.seed, epoch)
-            return loop.picture_batches(training.of(order), network, plan.batch_size)
-
-        best = min(row.val_loss for row in history)  # of the classifier alone
-        stage = self._stage(BLOCKS, plan.epochs, plan.learning_rate, training, best)
-        validation = loop.picture_batches(checked, network, plan.batch_size)
-        self._train(model, stage, batches, validation, history)
-
-    def _stage(self, name: str, epochs: int, rate: float, training: Pictures, start: float = math.inf) -> Stage:
-        weights = folders.weights_of_classes(training, self.plan.class_weights)
-        return Stage(name, epochs, rate, self.plan.early_stopping, weights, start)
-
-    def _train(self, model: keras.Model, stage: Stage, batches: Any, validation: Any, history: list[Epoch]) -> State:
-        def seen(row: Epoch) -> None:
-            self.say(
-                f"{stage.name} {row.epoch}/{stage.epochs}: loss {row.loss:.4f}, accuracy {row.accuracy:.1%}; "
-                f"validation loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.1%}"
-            )
-
-        state = loop.train(model, stage, batches, validation, self.out / _WORK / f"{stage.name}.npz", seen)
-        history += state.history
-        best = f"epoch {state.best} of {len(state.history)}" if state.best else "what was there before"
-        self.say(f"{stage.name}: {best} is the best")
-        return state
-
-    def finish(
-        self,
-        trained: keras.Model,
-        training: Pictures,
-        checked: Pictures,
-        history: list[Epoch],
-        errors: list[tuple[str, str]],
-    ) -> Result:
-        """Compares the two modes, and writes the model, the history and the pictures."""
-        from inception.training import pictures
-
-        compared = training.sample(_COMPARED, self.plan.seed)
-        losses = compare_modes(trained, loop.prepared(compared, self.trunk.network), compared.labels)
-        network = self._saved(trained, training.classes)
-        found = evaluation.scored(checked, network, self.plan.batch_size)
-        _table(self.out / "history.csv", loop.COLUMNS, [dataclasses.astuple(row) for row in history])
-        pictures.curves(history, self.out / "curves.png")
-        pictures.confusion(found, self.out / "confusion.png")
-        pictures.most_wrong(found, self.out / "most_wrong.png")
-        result = Result(self.out, training.classes, tuple(history), found, *losses, tuple(errors))
+            self._blocks(model)
+        compared = self.training.sample(_COMPARED, request.seed)
+        losses = compare_modes(model, loop.prepared(compared, self.trunk.network), compared.labels)
+        scored = evaluation.scored(self.checked, self._saved(model), request.batch_size)
+        report.table(self.out / "history.csv", loop.COLUMNS, map(dataclasses.astuple, self.history))
+        report.curves(self.history, self.out / "curves.png")
+        report.confusion(scored, self.out / "confusion.png")
+        report.most_wrong(scored, self.out / "most_wrong.png")
+        result = Result(self.out, classes, tuple(self.history), scored, *losses, tuple(errors))
         if result.diverged:
             warnings.warn(
                 f"{self.out}: the loss is {result.training_loss:.3f} in training mode and {result.inference_loss:.3f} "
                 "in inference mode, on the same pictures: batch norm's statistics do not fit. "
                 'Train with batch_norm="frozen", or longer, or with larger batches.',
                 Diverged,
-                stacklevel=4,
+                stacklevel=3,
             )
         return result
 
-    def _saved(self, trained: keras.Model, classes: tuple[str, ...]) -> Classifier:
+    def _augmentation(self) -> list[Any]:
+        return trunks.augmentation(self.request.augment, self.request.seed, self.trunk.network)
+
+    def _with_classifier(self, augment: Sequence[Any]) -> keras.Model:
+        request, classes = self.request, len(self.training.classes)
+        return trunks.with_classifier(self.trunk, classes, augment, request.dropout, request.seed)
+
+    def _head(self, rows: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Trains a classifier on the features; its [kernel, bias]."""
+        import keras
+
+        request, labels = self.request, self.training.labels
+        x, held_out = (np.stack([rows[path] for path in each.paths]) for each in (self.training, self.checked))
+        inputs = keras.Input(x.shape[1:])
+        dropped = keras.layers.Dropout(request.dropout, seed=request.seed)(inputs)
+        model = keras.Model(inputs, classifier(len(self.training.classes), request.seed)(dropped))
+
+        def batches(order: np.ndarray) -> Any:
+            return loop.array_batches(x[order], labels[order], request.batch_size)
+
+        validation = loop.array_batches(held_out, self.checked.labels, request.batch_size)
+        self._train(model, HEAD, request.head_epochs, request.head_learning_rate, batches, validation)
+        return list(model.layers[-1].get_weights())
+
+    def _blocks(self, model: keras.Model) -> None:
+        """Trains the unfrozen blocks with the classifier."""
+        request, network = self.request, self.trunk.network
+        if request.batch_norm == "train":
+            _quicken(model, -(-len(self.training) // request.batch_size) * request.epochs)
+
+        def batches(order: np.ndarray) -> Any:
+            return loop.picture_batches(self.training.of(order), network, request.batch_size)
+
+        validation = loop.picture_batches(self.checked, network, request.batch_size)
+        self._train(model, BLOCKS, request.epochs, request.learning_rate, batches, validation)
+
+    def _train(
+        self,
+        model: keras.Model,
+        name: str,
+        epochs: int,
+        rate: float,
+        batches: Callable[[np.ndarray], Any],
+        validation: Any,
+    ) -> None:
+        """One stage; it has to beat what the stages before it reached."""
+        request = self.request
+
+        def seen(row: Epoch) -> None:
+            self.say(
+                f"{name} {row.epoch}/{epochs}: loss {row.loss:.4f}, accuracy {row.accuracy:.1%}; "
+                f"validation loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.1%}"
+            )
+
+        def training(epoch: int) -> Any:
+            return batches(loop.order(len(self.training), request.seed, epoch))
+
+        weights = folders.weights_of_classes(self.training, request.class_weights)
+        best = min((row.val_loss for row in self.history), default=math.inf)
+        stage = Stage(name, epochs, rate, request.early_stopping, weights, best)
+        state = loop.train(model, stage, training, validation, self.out / _WORK / f"{name}.npz", seen)
+        self.history += state.history
+        epoch = f"epoch {state.best} of {len(state.history)}" if state.best else "what was there before"
+        self.say(f"{name}: {epoch} is the best")
+
+    def _saved(self, trained: keras.Model) -> Classifier:
         """Writes the model in both formats, and what says how to use it; the classifier as it was saved."""
-        named = [each for each in self._augmentation() if not isinstance(each, trunks.on_pixels())]
-        model = trunks.with_classifier(self.trunk, len(classes), named, self.plan.dropout, self.plan.seed)
+        classes, weights, picture = self.training.classes, self.trunk.weights, self.trunk.network.picture
+        model = self._with_classifier(
+            [each for each in self._augmentation() if not isinstance(each, trunks.on_pixels())]
+        )
         for layer in model.layers:
             if layer.weights:
                 layer.set_weights(trained.get_layer(layer.name).get_weights())
         with replacing(self.out / f"{MODEL}.keras") as [temporary]:
             model.save(temporary)
-        weights, picture = self.trunk.weights, self.trunk.network.picture
         if weights is not None and self.trunk.whole:
             _canonical(model, weights).save(self.out / f"{MODEL}.ckpt")
         _write(self.out / f"{MODEL}.labels.txt", "".join(f"{name}\n" for name in classes))
-        said = {
+        description = {
             "inception": inception.__version__,
             "network": "InceptionV3" if weights is not None else model.name,
             "end_point": self.trunk.end_point,
@@ -495,7 +488,7 @@ class _Run:
             "variant": dataclasses.asdict(weights.variant) if weights is not None else {},
             "classes": list(classes),
         }
-        _write(self.out / f"{MODEL}.json", json.dumps(said, indent=1))
+        _write(self.out / f"{MODEL}.json", json.dumps(description, indent=1))
         labels = tuple(Label("", name) for name in classes)
         network = dataclasses.replace(self.trunk.network, labels=labels, model=model, loaded=None)
         return Classifier(model, labels, network)
@@ -505,17 +498,16 @@ def _canonical(model: keras.Model, before: Weights) -> Weights:
     """The model's weights, with the rules that the weights before the training had."""
     from inception.builders.keras import to_weights
 
-    made = to_weights(model)
-    variant = dataclasses.replace(before.variant, num_classes=made.variant.num_classes, background=False)
-    return dataclasses.replace(made, variant=variant)
+    weights = to_weights(model)
+    variant = dataclasses.replace(before.variant, num_classes=weights.variant.num_classes, background=False)
+    return dataclasses.replace(weights, variant=variant)
 
 
 def _quicken(model: keras.Model, steps: int) -> None:
     """Lets batch norm forget its old statistics within a tenth of the training; Keras's 0.99 is for long ones."""
-    momentum = min(0.99, max(0.5, 0.5 ** (10 / max(steps, 1))))
     for layer in trunks.below(model):
         if trunks.kind(layer) == "BatchNormalization":
-            layer.momentum = momentum
+            layer.momentum = min(0.99, longest_memory(steps))
 
 
 def compare_modes(model: keras.Model, inputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -524,10 +516,10 @@ def compare_modes(model: keras.Model, inputs: np.ndarray, labels: np.ndarray) ->
     Equal where batch norm is frozen. The model is left as it was.
     """
     moving = [variable.numpy() for variable in model.non_trainable_variables]
-    losses = []
-    for each in (trunks.in_training(model), model):
-        scores = np.asarray(each(inputs, training=False))
-        losses.append(float(-np.mean(np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-30)))))
+    in_training, in_inference = (
+        evaluation.cross_entropy(np.asarray(each(inputs, training=False)), labels)
+        for each in (trunks.in_training(model), model)
+    )
     for variable, value in zip(model.non_trainable_variables, moving, strict=True):
         variable.assign(value)
-    return losses[0], losses[1]
+    return in_training, in_inference

@@ -46,6 +46,7 @@ class Epoch:
 
 _LARGEST_ARRAY = 1 << 40  # bytes; the model that is there says what an array may have
 _LONGEST_STATE = 16 << 20  # bytes
+_THREADS = min(4, os.cpu_count() or 1)  # that decode pictures
 COLUMNS = tuple(Epoch.__dataclass_fields__)
 
 
@@ -208,35 +209,32 @@ def order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 def picture_batches(pictures: Pictures, network: Network, batch: int) -> Any:
     """Batches (inputs, class numbers) of picture files, decoded while the model computes."""
-    import keras
 
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-        def __len__(self) -> int:
-            return math.ceil(len(pictures) / batch)
+    def part(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([network.input(path) for path in pictures.paths[rows]]), pictures.labels[rows]
 
-        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-            part = slice(index * batch, (index + 1) * batch)
-            return np.stack([network.input(path) for path in pictures.paths[part]]), pictures.labels[part]
-
-    return Batches(workers=min(4, os.cpu_count() or 1), use_multiprocessing=False, max_queue_size=4)
+    return _batches(part, len(pictures), batch, workers=_THREADS, max_queue_size=4)
 
 
 def array_batches(x: np.ndarray, y: np.ndarray, batch: int) -> Any:
     """Batches of arrays, in their order."""
+    return _batches(lambda rows: (x[rows], y[rows]), len(x), batch)
+
+
+def _batches(part: Callable[[slice], tuple[np.ndarray, np.ndarray]], count: int, batch: int, **options: Any) -> Any:
     import keras
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         def __len__(self) -> int:
-            return math.ceil(len(x) / batch)
+            return math.ceil(count / batch)
 
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-            part = slice(index * batch, (index + 1) * batch)
-            return x[part], y[part]
+            return part(slice(index * batch, (index + 1) * batch))
 
-    return Batches()
+    return Batches(**options)
 
 
 def prepared(pictures: Pictures, network: Network) -> np.ndarray:
     """Pictures as inputs [n, size, size, 3]."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         return np.stack(list(pool.map(network.input, pictures.paths)))

@@ -24,7 +24,6 @@ from inception.weights.dialects import keras_names
 if TYPE_CHECKING:
     import keras
 
-_SHORTEST_MEMORY = 0.5  # of a moving average of batch statistics or weights, in a training of very few steps
 _KEEP_LOGITS = {"Identity", "Reshape", "Flatten", "Squeeze", "Permute", "Dropout", "AveragePooling2D",
                 "GlobalAveragePooling2D"}  # layers and `keras.ops`, after which logits are logits  # fmt: skip
 
@@ -107,13 +106,17 @@ def scaled(recipe: Recipe, images: int, epochs: int, batch_size: int | None = No
     wanted, stairs = ((each.steps - 1) // each.steps_per_decay for each in (recipe, shorter))
     if stairs:  # a fall takes a step at least: fewer falls are deeper
         shorter = dataclasses.replace(shorter, rate_decay=recipe.rate_decay ** (wanted / stairs))
-    longest = max(_SHORTEST_MEMORY, 0.5 ** (10 / shorter.steps))
-    average = recipe.moving_average
+    longest, average = longest_memory(shorter.steps), recipe.moving_average
     return dataclasses.replace(
         shorter,
         moving_average=None if average is None else min(average, longest),
         batch_norm_momentum=min(recipe.batch_norm_momentum, longest),
     )
+
+
+def longest_memory(steps: int) -> float:
+    """The momentum of a moving average that forgets half within a tenth of a training; 0.5 for very few steps."""
+    return max(0.5, 0.5 ** (10 / max(steps, 1)))
 
 
 def compile(

@@ -8,7 +8,7 @@ Each returns its arrays, and `save` makes the picture. They work on end points b
 """
 
 from inception.visualize.activations import Activations, activations
-from inception.visualize.deepdream import Dream, Recipe, deepdream, mean_activation, weighted_layers
+from inception.visualize.deepdream import Dream, DreamRecipe, deepdream, mean_activation, weighted_layers
 from inception.visualize.filters import Filters, blur, filters, spectrum
 from inception.visualize.gradcam import GradCam, gradcam
 from inception.visualize.report import report
@@ -16,9 +16,9 @@ from inception.visualize.report import report
 __all__ = [
     "Activations",
     "Dream",
+    "DreamRecipe",
     "Filters",
     "GradCam",
-    "Recipe",
     "activations",
     "blur",
     "deepdream",
@@ -29,3 +29,5 @@ __all__ = [
     "spectrum",
     "weighted_layers",
 ]
+
+Recipe = DreamRecipe  # its name in version 0.1

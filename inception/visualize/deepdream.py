@@ -27,7 +27,7 @@ from inception.visualize.gradient import Gradient, gradient
 
 DEFAULT_LAYERS = ("Mixed_6a", "Mixed_6c")
 
-Size = tuple[int, int]
+Sides = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Step:
     octaves: int
     step: int
     steps: int
-    size: Size
+    size: Sides
     loss: float
 
 
@@ -46,7 +46,7 @@ class Step:
 class Octave:
     """One size: (height, width), and the loss before each step and after the last."""
 
-    size: Size
+    size: Sides
     losses: tuple[float, ...]
 
 
@@ -68,7 +68,7 @@ class Dream:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DreamRecipe:
     """How to dream.
 
     layers: {end point: its weight}. loss: the maps of one layer, a tensor [n, h, w, c] -> [n].
@@ -83,7 +83,7 @@ class Recipe:
     loss: Callable[[Any], Any]
     least: int
     scale: Callable[[np.ndarray], float]
-    sizes: Callable[[Size], list[Size]]
+    sizes: Callable[[Sides], list[Sides]]
     steps: int
     rate: float
     lost_detail: bool
@@ -99,12 +99,12 @@ def weighted_layers(
     steps: int = 20,
     rate: float = 0.01,
     stop_at: float = 15.0,
-) -> Recipe:
+) -> DreamRecipe:
     """The recipe of Keras's example: weighted mean squares, octaves, lost detail put back.
 
     Squares run away where they are large already, so an octave ends at the loss `stop_at`.
     """
-    return Recipe(
+    return DreamRecipe(
         _weights(layers), _mean_square, 5, lambda slopes: max(float(np.abs(slopes).mean()), 1e-6),
         _shrinking(octaves, octave_scale), steps, rate, lost_detail=True, clip=False, stop_at=stop_at,
     )  # fmt: skip
@@ -118,13 +118,13 @@ def mean_activation(
     steps: int = 30,
     rate: float = 0.01,
     lost_detail: bool = True,
-) -> Recipe:
+) -> DreamRecipe:
     """The recipe of TensorFlow's tutorial: mean activations, sizes by powers of a scale, values clipped.
 
     Theirs goes up to the power 2 with 50 steps at each, which costs three times as much, and
     puts no lost detail back.
     """
-    return Recipe(
+    return DreamRecipe(
         _weights(layers), _mean, 1, lambda slopes: float(slopes.std()) + 1e-8,
         _by_powers(powers, octave_scale), steps, rate, lost_detail=lost_detail, clip=True,
     )  # fmt: skip
@@ -151,11 +151,11 @@ def _mean(maps: Any) -> Any:
     return ops.mean(maps, axis=(1, 2, 3))
 
 
-def _shrinking(octaves: int, scale: float) -> Callable[[Size], list[Size]]:
+def _shrinking(octaves: int, scale: float) -> Callable[[Sides], list[Sides]]:
     return lambda size: [(int(size[0] / scale**k), int(size[1] / scale**k)) for k in reversed(range(octaves))]
 
 
-def _by_powers(powers: Sequence[int], scale: float) -> Callable[[Size], list[Size]]:
+def _by_powers(powers: Sequence[int], scale: float) -> Callable[[Sides], list[Sides]]:
     return lambda size: [(int(size[0] * scale**k), int(size[1] * scale**k)) for k in powers]
 
 
@@ -165,7 +165,7 @@ def _by_powers(powers: Sequence[int], scale: float) -> Callable[[Size], list[Siz
 def deepdream(
     model: Any,
     image: ImageLike,
-    recipe: Recipe | None = None,
+    recipe: DreamRecipe | None = None,
     *,
     tile: int = 512,
     picture: str | Picture | None = None,
@@ -203,7 +203,7 @@ def deepdream(
     for number, size in enumerate(sizes, 1):
         now = pictures.resize(now, *size)
 
-        def report(step: int, loss: float, number: int = number, size: Size = size) -> None:
+        def report(step: int, loss: float, number: int = number, size: Sides = size) -> None:
             if progress:
                 progress(Step(number, len(sizes), step, recipe.steps, size, loss))
 
@@ -216,13 +216,13 @@ def deepdream(
     return Dream(span.pixels(pictures.resize(now, *full)), tuple(octaves))
 
 
-def _network(opened: model_points.Points, recipe: Recipe) -> Any:
+def _network(opened: model_points.Points, recipe: DreamRecipe) -> Any:
     import keras
 
     return keras.Model(opened.image, [opened.map_point(name) for name in recipe.layers])
 
 
-def _loss(network: Any, recipe: Recipe) -> Callable[[Any], Any]:
+def _loss(network: Any, recipe: DreamRecipe) -> Callable[[Any], Any]:
     def loss(images: Any) -> Any:
         maps = network(images, training=False)
         maps = maps if isinstance(maps, list | tuple) else [maps]
@@ -231,7 +231,7 @@ def _loss(network: Any, recipe: Recipe) -> Callable[[Any], Any]:
     return loss
 
 
-def _large_enough(network: Any, size: Size, recipe: Recipe) -> bool:
+def _large_enough(network: Any, size: Sides, recipe: DreamRecipe) -> bool:
     """Whether each layer has maps that the loss can be taken of."""
     if min(size) < 1:
         return False
@@ -243,7 +243,7 @@ def _large_enough(network: Any, size: Size, recipe: Recipe) -> bool:
     return all(min(shape[1:3]) >= recipe.least for shape in shapes)
 
 
-def _check(network: Any, recipe: Recipe, full: Size, sizes: list[Size], tile: int) -> None:
+def _check(network: Any, recipe: DreamRecipe, full: Sides, sizes: list[Sides], tile: int) -> None:
     layers = ", ".join(recipe.layers)
     if not sizes:
         raise ValueError(
@@ -257,7 +257,7 @@ def _check(network: Any, recipe: Recipe, full: Size, sizes: list[Size], tile: in
 def _climb(
     slope: Gradient,
     image: np.ndarray,
-    recipe: Recipe,
+    recipe: DreamRecipe,
     span: Picture,
     tile: int,
     rng: np.random.Generator,

@@ -294,7 +294,7 @@ def test_two_at_once_are_refused(folder, extract, tmp_path):
 
 def test_what_a_folder_holds_is_looked_at_under_the_lock(folder, extract, weights, tmp_path, monkeypatch):
     """Another extraction begins and ends after the first look and before the lock."""
-    out, real = tmp_path / "out", task.made
+    out, real = tmp_path / "out", task.task_of
 
     def meanwhile(*arguments):
         monkeypatch.undo()
@@ -303,7 +303,7 @@ def test_what_a_folder_holds_is_looked_at_under_the_lock(folder, extract, weight
         return real(*arguments)
 
     before = {}
-    monkeypatch.setattr(task, "made", meanwhile)
+    monkeypatch.setattr(task, "task_of", meanwhile)
     with pytest.raises(ValueError, match="holds features with a different weights"):
         extract(folder, out, random_weights(weights.variant, 1))
     assert files(out) == before

@@ -1,8 +1,9 @@
-"""Pictures of a training: its curves, the confusion matrix, the most wrong images. Files appear whole."""
+"""What a training draws and lists: curves, the confusion matrix, the most wrong images, tables. Files appear whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ _MOST_SHOWN = 12  # most wrong images
 _NUMBERED = 20  # classes up to which a confusion matrix has numbers in it
 _NAMED = 60  # and names beside it
 _LONGEST = 24  # letters of a name
+
+
+def table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a CSV file. A path that is no Unicode is written as `dataset.shown` has it."""
+    with replacing(path) as [temporary], temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def curves(history: Sequence[Epoch], path: Path) -> None:
