@@ -36,7 +36,7 @@ LATE = {("inception.weights.canonical", "inception.weights.formats")}  # `weight
 NUMPY_AT_MOST = ("architecture.py", "variants.py", "weights/plan.py", "files/tensor.py",
                  "weights/dialects/keras_names.py")  # fmt: skip
 HEAVY = {"tensorflow", "keras", "tf_slim", "h5py", "torch", "tf_keras", "onnx", "onnxruntime", "openvino", "nncf",
-         "ai_edge_litert", "sklearn", "matplotlib", "pyarrow", "ray"}  # fmt: skip
+         "ai_edge_litert", "sklearn", "matplotlib", "pyarrow", "ray", "pooch", "requests", "filelock"}  # fmt: skip
 MAY_IMPORT_AT_THE_TOP = {"builders/slim.py", "builders/slim_batch_norm.py", "builders/keras.py",
                          "inference/tensorflow.py", "files/hdf5/worker.py"}  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_inspect_and_convert_need_no_tensorflow(sample, tmp_path):
         f"assert run(app, ['convert', {str(sample)!r}, {str(tmp_path / 'x.ckpt')!r}]).exit_code == 0\n"
         f"assert run(app, ['inspect', {str(tmp_path / 'x.ckpt')!r}]).exit_code == 0"
     )
-    assert not loaded_by(code) & (HEAVY - {"h5py"})
+    assert not loaded_by(code) & (HEAVY - {"h5py", "filelock"})
 
 
 def test_every_public_name_is_there_and_unknown_ones_are_not():

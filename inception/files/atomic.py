@@ -204,7 +204,7 @@ def _claimed(place: Path) -> int | None:
 def _held(lock: Path) -> int | None:
     try:
         return file_lock.held(lock)
-    except file_lock.NoLocks:  # writes as well, but is never cleared
+    except OSError:  # a disk without locks: writes as well, but is never cleared
         return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
 
 

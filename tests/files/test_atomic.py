@@ -181,10 +181,10 @@ def test_a_disk_without_locks_takes_files_and_keeps_what_may_be_living(tmp_path,
     killed_while_writing(tmp_path / "x")
     left = names(tmp_path)
 
-    def none(descriptor):
+    def none(descriptor, blocking):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(file_lock, "_lock", none)
+    monkeypatch.setattr("filelock.lock_descriptor", none)
     with replacing(tmp_path / "a", tmp_path / "b", together=True) as temporary:
         for path in temporary:
             path.write_text("new")

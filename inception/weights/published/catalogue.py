@@ -28,7 +28,7 @@ class Published:
     """One published file.
 
     file: the name of the weight file; what is at `url` may be an archive with such a member.
-    size: in bytes. md5, sha256, archive_md5: in hex; `sha256` may be its first digits alone.
+    size: in bytes. md5, sha256: in hex; `sha256` may be its first digits alone.
     picture: its publishers' way to the network's input. top1, top5: in percent, single
     crop, measured by `protocol`. unread: why no reader here takes the file, if none does.
     """
@@ -41,7 +41,6 @@ class Published:
     size: int | None = None
     md5: str | None = None
     sha256: str | None = None
-    archive_md5: str | None = None
     picture: Picture = pictures.KERAS
     top1: float | None = None
     top5: float | None = None
@@ -157,7 +156,6 @@ FILES: tuple[Published, ...] = (
         file="inception_v3.ckpt",
         url="http://download.tensorflow.org/models/inception_v3_2016_08_28.tar.gz",
         md5="5fd07d9834fe14479e4da82df9365ede",
-        archive_md5="0b7c5aaf2203128c5eb6216f3e25813c",
         variant=SLIM,
         picture=pictures.SLIM,
         top1=78.0,

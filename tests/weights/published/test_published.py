@@ -27,7 +27,6 @@ def test_a_line_is_well_formed(known):
     assert re.fullmatch(r"[a-z0-9.-]+", known.id)
     assert find(known.id) is known
     assert known.md5 is None or re.fullmatch(r"[0-9a-f]{32}", known.md5)
-    assert known.archive_md5 is None or re.fullmatch(r"[0-9a-f]{32}", known.archive_md5)
     assert known.sha256 is None or re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", known.sha256)
     assert known.url is None or re.match(r"https?://", known.url)
     assert known.digest in ("", "md5", "sha256", "sha256/8")
