@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from inception.cli.terminal import USE, Way, app, network, out, working
-from inception.files.foreign import LONGEST_NAME, safe
+from inception.files.errors import LONGEST_NAME, safe
 
 
 @app.command(rich_help_panel=USE)

@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inception.cli.terminal import SEE, Force, Way, app, err, network, out, working
-from inception.files.foreign import LONGEST_NAME, safe
+from inception.files.errors import LONGEST_NAME, safe
 
 if TYPE_CHECKING:
     from inception.labels import Label
