@@ -26,13 +26,13 @@ from inception import labels as class_names
 from inception.brief import one_line
 from inception.files import hdf5, inert_json
 from inception.files.archive import Archive
-from inception.files.foreign import safe
+from inception.files.errors import safe
 from inception.labels import Label
 from inception.pictures import ImageLike, Picture, Preprocess
 from inception.variants import Variant
 from inception.weights import CheckpointError, Weights, formats
-from inception.weights.canonical import written_variant
-from inception.weights.dialects import keras_config, keras_names
+from inception.weights.canonical import written
+from inception.weights.dialects import keras_config, keras_layers
 
 if TYPE_CHECKING:
     import keras
@@ -306,7 +306,7 @@ def description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What a fine-tuned folder's model.json says: network, end_point, picture, variant, classes."""
     path = Path(folder) / f"{MODEL}.json"
     said = inert_json.side_file(path, _DESCRIBED, "run inception finetune again")
-    said["variant"] = written_variant(json.dumps(said["variant"]), os.fspath(path))
+    said["variant"], _ = written(json.dumps(said["variant"]), os.fspath(path))
     try:
         said["picture"] = pictures.from_json(said["picture"])
     except (ValueError, OverflowError) as error:
@@ -322,7 +322,7 @@ def classifier(classes: int, seed: int = 0) -> Any:
     import keras
 
     kernel = keras.initializers.GlorotUniform(seed)
-    return keras.layers.Dense(classes, "softmax", kernel_initializer=kernel, name=keras_names.LOGITS)
+    return keras.layers.Dense(classes, "softmax", kernel_initializer=kernel, name=keras_layers.LOGITS)
 
 
 def cut(variant: Variant, end_point: str, picture: Picture, classes: int) -> keras.Model:

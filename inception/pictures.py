@@ -21,6 +21,7 @@ import numpy as np
 
 from inception import arguments, images
 from inception import resize as operators
+from inception.files import inert_json
 
 ImageLike = str | os.PathLike[str] | np.ndarray  # a file, or pixels uint8 [height, width, 3]
 Triple = tuple[float, float, float]
@@ -147,24 +148,7 @@ class Picture:
 
 def from_json(fields: Mapping[str, Any]) -> Picture:
     """The picture that `Picture.json` wrote; unknown fields are passed over. ValueError for values of other kinds."""
-    made = {}
-    for field in dataclasses.fields(Picture):
-        if field.name in fields:
-            made[field.name] = _typed(field.name, fields[field.name])
-    return Picture(**made)
-
-
-def _typed(name: str, value: Any) -> Any:
-    kind = _KINDS[name]
-    if kind is float and type(value) in (int, float):
-        return float(value)
-    if kind is tuple and isinstance(value, list | tuple) and len(value) == 3:
-        return tuple(_typed("crop", each) for each in value)
-    if name == "size" and isinstance(value, list | tuple) and len(value) == 2:
-        return tuple(_typed("size", each) for each in value)
-    if kind in (int, bool, str) and type(value) is kind:
-        return value
-    raise ValueError(f"A picture's {name} cannot be {str(value)[:40]!r}.")
+    return inert_json.record(Picture, fields, "A picture's ")
 
 
 _KINDS: dict[str, type] = {"size": int, "upright": bool, "crop": float, "aspect": str, "resize": str, "rounded": bool,

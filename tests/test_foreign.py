@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from inception import images, load_weights
 from inception.cli import app, main, terminal
-from inception.files.foreign import LONGEST_SENTENCE, safe
+from inception.files.errors import LONGEST_SENTENCE, safe
 from inception.variants import Variant
 from inception.weights import CheckpointError
 

@@ -19,7 +19,7 @@ RANKS = {
     "architecture": 1, "arguments": 1, "brief": 1, "extras": 1, "moved": 1, "quiet": 1, "resize": 1,
     "variants": 2, "images": 2,
     "pictures": 3,
-    "weights.canonical": 4, "weights.plan": 4, "weights.sanity": 4, "weights.assemble": 5,
+    "weights.steps": 4, "weights.canonical": 4, "weights.plan": 5,
     "weights.dialects": 6, "weights.published": 6,
     "weights.formats": 7,
     "weights": 8,
@@ -33,8 +33,8 @@ RANKS = {
     "": 16,
 }  # fmt: skip
 LATE = {("inception.weights.canonical", "inception.weights.formats")}  # `weights.save(path)`, the one exception
-NUMPY_AT_MOST = ("architecture.py", "variants.py", "weights/plan.py", "files/tensor.py",
-                 "weights/dialects/keras_names.py")  # fmt: skip
+NUMPY_AT_MOST = ("architecture.py", "variants.py", "weights/plan.py", "weights/steps.py", "files/tensor.py",
+                 "weights/dialects/keras_layers.py", "weights/dialects/keras_config.py")  # fmt: skip
 HEAVY = {"tensorflow", "keras", "tf_slim", "h5py", "torch", "tf_keras", "onnx", "onnxruntime", "openvino", "nncf",
          "ai_edge_litert", "sklearn", "matplotlib", "pyarrow", "ray", "pooch", "requests", "filelock"}  # fmt: skip
 MAY_IMPORT_AT_THE_TOP = {"builders/slim.py", "builders/slim_batch_norm.py", "builders/keras.py",

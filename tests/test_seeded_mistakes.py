@@ -8,7 +8,7 @@ from made import NARROW, first, random_weights
 
 from inception import images, load_weights, verify
 from inception.weights import Weights
-from inception.weights.dialects import keras_names
+from inception.weights.dialects import keras_config, keras_layers
 
 PIXELS = images.test_picture(75)
 UNIT = "InceptionV3/Mixed_6c/Branch_1/Conv2d_0b_1x7"
@@ -32,9 +32,9 @@ def depth_order(kinds):
     """The k-th layer of a `.weights.h5` taken for the k-th one made, wherever its shape allows."""
 
     def mistake(arrays):
-        places = {place: name for name, place in keras_names.variables(NARROW).items()}
+        places = {place: name for name, place in keras_layers.variables(NARROW).items()}
         wrong = dict(arrays)
-        order = keras_names.model_order(NARROW)
+        order = [layer.name for layer in keras_config.describe(NARROW).by_depth()]
         for kind in kinds:
             by_depth = [layer for layer in order if re.fullmatch(rf"{kind}_\d+", layer)]
             for k, layer in enumerate(by_depth, 1):

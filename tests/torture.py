@@ -110,9 +110,9 @@ def graph_without_digest(weights: Weights, path: Path) -> None:
 
 def tfjs(weights: Weights, path: Path) -> None:
     """A layers model: model.json and one shard."""
-    from inception.weights.dialects import keras_names
+    from inception.weights.dialects import keras_layers
 
-    places = keras_names.variables(weights.variant)
+    places = keras_layers.variables(weights.variant)
     arrays = {"/".join(place): weights.arrays[name] for name, place in places.items()}
     arrays = {n: a.reshape(a.shape[2:]) if n.startswith("predictions/k") else a for n, a in arrays.items()}
     entries = [{"name": n, "shape": a.shape, "dtype": "float32"} for n, a in arrays.items()]

@@ -26,7 +26,7 @@ from inception import architecture, pictures
 from inception.architecture import Concat, Conv, Node, Pool
 from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, TORCHVISION, Variant
 from inception.weights import Source, UnsupportedFeature, Weights
-from inception.weights.dialects import graph_names, keras_names, slim_2016_03, torch_names
+from inception.weights.dialects import graph_names, keras_config, keras_layers, slim_2016_03, torch_names
 from inception.weights.formats import FORMATS
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "figures"
@@ -205,20 +205,20 @@ PAPER = {
     "AuxLogits": "figure 8", "PreLogits": "pool 8×8", "Logits": "linear", "Predictions": "softmax",
 }  # fmt: skip
 _HEADS = {  # size, Keras, graph of 2015
-    "AuxLogits": ("1000", f"`{keras_names.AUX_LOGITS}` (ours)", ""),
+    "AuxLogits": ("1000", f"`{keras_layers.AUX_LOGITS}` (ours)", ""),
     "PreLogits": ("2048", "`avg_pool`", "`pool_3`"),
     "Logits": ("1000", "", "`softmax/logits`"),
-    "Predictions": ("1000", f"`{keras_names.LOGITS}`", "`softmax`"),
+    "Predictions": ("1000", f"`{keras_layers.LOGITS}`", "`softmax`"),
 }
 
 
 def vocabularies() -> str:
     """A row an end point: slim's name, the paper's, Keras's layer, the node of 2015."""
-    layers, nodes = keras_names.layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
+    layers, nodes = keras_layers.layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
     shapes = architecture.end_point_shapes(ROWS, 299, 299)
     lines = ["| slim, and here | size | the paper's Table 1 | Keras | graph of 2015 |", "|---|---|---|---|---|"]
     for row in ROWS.base:
-        layer = keras_names.unit(layers[row.name])[1] if isinstance(row, Conv) else layers[row.name]
+        layer = keras_layers.unit(layers[row.name])[1] if isinstance(row, Conv) else layers[row.name]
         inside = next((node for place, node in nodes.items() if place.startswith(f"{row.name}/")), "")
         node = f"{inside.split('/')[0]}/join" if isinstance(row, Concat) else nodes[row.name]
         size_text = "×".join(map(str, shapes[row.name]))
@@ -230,8 +230,8 @@ def vocabularies() -> str:
 
 def convolutions() -> str:
     """The 94 convolutions in creation order under every name they have."""
-    layers, nodes = keras_names.layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
-    by_depth = [name for name in keras_names.model_order(KERAS) if name.startswith("conv2d_")]
+    layers, nodes = keras_layers.layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
+    by_depth = [layer.name for layer in keras_config.describe(KERAS).by_depth() if layer.kind == "Conv2D"]
     torch, older = torch_names.keys(TORCHVISION), slim_2016_03.scopes()
     head = "| slim | kernel | Keras layer | in `.weights.h5` | graph of 2015 | torchvision, timm | slim of 2016-03 |"
     lines = [head, "|---|---|---|---|---|---|---|"]

@@ -26,13 +26,13 @@ import inception
 from inception import pictures
 from inception.builders.keras import to_weights
 from inception.training import PAPER, compile, scaled, targets
-from inception.weights.dialects import keras_names
+from inception.weights.dialects import keras_layers
 
 SIZE = 107
 HELD_OUT = 360
 SEED = 2015
 WIDTH = {"depth_multiplier": 0.15, "min_depth": 8}
-HEADS = (keras_names.LOGITS, keras_names.AUX_LOGITS)
+HEADS = (keras_layers.LOGITS, keras_layers.AUX_LOGITS)
 
 
 def picture(digit: np.ndarray) -> Image.Image:

@@ -25,7 +25,7 @@ from inception.files.tensor import Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, SCOPE, Variant, named
 from inception.weights import Source, Weights, formats, plan, published
-from inception.weights.dialects import keras_config, keras_graph, keras_layers, keras_names
+from inception.weights.dialects import keras_config, keras_graph, keras_layers
 
 _RULES = ("border", "last_pool", "gamma", "epsilon")  # fields of a variant that are not arguments of the builder
 _FIRST_MIXED = "mixed0"
@@ -106,7 +106,7 @@ def InceptionV3(
             image = _saying(image, loaded.picture)
     rows = _rows(rules, final_endpoint)
     variables = {} if loaded is None else _fitting(loaded, rules, rows)
-    ops = _Layers(rules, keras_names.layers(rows), initialize=loaded is None)
+    ops = _Layers(rules, keras_layers.layers(rows), initialize=loaded is None)
     model = keras.Model(_inputs(image), _outputs(ops, rows, image, pooling, classifier_activation, dropout), name=name)
     _reserve_names(model)
     for (layer, variable), array in variables.items():
@@ -295,7 +295,7 @@ class _Layers(Ops[Any]):
             kernel_initializer=_initializer(node),
             name=name,
         )
-        normalization, activation = keras_names.unit(name)
+        normalization, activation = keras_layers.unit(name)
         x = self._first_call(convolution, x)
         rules = self._rules
         x = layers.BatchNormalization(self._axis, epsilon=rules.epsilon, scale=rules.gamma, name=normalization)(x)
@@ -338,15 +338,15 @@ def _outputs(ops: _Layers, rows: Table, image: Any, pooling: str | None, activat
     features = layers.GlobalAveragePooling2D(name="avg_pool")(last)
     if dropout:
         features = layers.Dropout(dropout, name="dropout")(features)
-    predictions = ops.classifier(cast(Conv, rows.logits[-1]), features, activation, keras_names.LOGITS)
+    predictions = ops.classifier(cast(Conv, rows.logits[-1]), features, activation, keras_layers.LOGITS)
     if not rows.aux_logits:
         return predictions
     *body, classifier = rows.aux_logits
     *_, aux = fold(ops, body, base[AUX_END_POINT], "AuxLogits").values()
-    aux = layers.GlobalAveragePooling2D(name=keras_names.AUX_POOL)(aux)
+    aux = layers.GlobalAveragePooling2D(name=keras_layers.AUX_POOL)(aux)
     return {
-        keras_names.LOGITS: predictions,
-        keras_names.AUX_LOGITS: ops.classifier(cast(Conv, classifier), aux, activation, keras_names.AUX_LOGITS),
+        keras_layers.LOGITS: predictions,
+        keras_layers.AUX_LOGITS: ops.classifier(cast(Conv, classifier), aux, activation, keras_layers.AUX_LOGITS),
     }
 
 
@@ -369,7 +369,7 @@ def _fitting(weights: Weights, rules: Variant, rows: Table) -> dict[tuple[str, s
     """
     shapes = {name: array.shape for name, array in weights.arrays.items()}
     targets = _check_fit(weights.variant, shapes, rules, rows, weights.source.path)
-    places = keras_names.variables(rules)
+    places = keras_layers.variables(rules)
     return {places[name]: weights.arrays[name] for name in targets}
 
 
@@ -440,7 +440,7 @@ def end_points(model: keras.Model) -> dict[str, Any]:
     points = {row: by_name[name].output for row, name in _row_layers().items() if name in by_name}
     if _FIRST_MIXED in by_name:
         points |= _stem(model)
-    elif keras_names.in_creation_order(by_name, "conv2d")[:1] != ["conv2d_1"]:
+    elif keras_layers.in_creation_order(by_name, "conv2d")[:1] != ["conv2d_1"]:
         points = {}
     if not points:
         raise ValueError(
@@ -455,8 +455,8 @@ def end_points(model: keras.Model) -> dict[str, Any]:
 def _row_layers() -> dict[str, str]:
     """{row of the base: the layer it ends in}, by the names that are given here."""
     rows = KERAS.table().base
-    made = keras_names.layers(Table(rows))
-    return {row.name: keras_names.unit(made[row.name])[1] if isinstance(row, Conv) else made[row.name] for row in rows}
+    made = keras_layers.layers(Table(rows))
+    return {row.name: keras_layers.unit(made[row.name])[1] if isinstance(row, Conv) else made[row.name] for row in rows}
 
 
 def _stem(model: keras.Model) -> dict[str, Any]:
@@ -490,9 +490,9 @@ def _source(model: keras.Model, x: Any) -> Any:
 
 def _head_points(model: keras.Model, by_name: dict[str, Any], last: Any) -> dict[str, Any]:
     points: dict[str, Any] = {}
-    if keras_names.AUX_LOGITS in by_name:
-        points["AuxLogits"] = _logits(by_name[keras_names.AUX_LOGITS])
-    head = by_name.get(keras_names.LOGITS) or by_name.get(_classifier(model, last) or "")
+    if keras_layers.AUX_LOGITS in by_name:
+        points["AuxLogits"] = _logits(by_name[keras_layers.AUX_LOGITS])
+    head = by_name.get(keras_layers.LOGITS) or by_name.get(_classifier(model, last) or "")
     if isinstance(head, layers.Dense):
         return points | {"PreLogits": head.input, "Logits": _logits(head), "Predictions": head.output}
     for layer in by_name.values():

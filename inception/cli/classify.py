@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from inception.cli.terminal import Way, network, out, working
-from inception.files.foreign import LONGEST_NAME, safe
+from inception.files.errors import LONGEST_NAME, safe
 
 
 def classify(

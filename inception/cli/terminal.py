@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from inception.files.foreign import safe
+from inception.files.errors import safe
 
 if TYPE_CHECKING:
     from inception.networks import Network
@@ -26,7 +26,7 @@ _WIDEST = 1000  # columns of a table in a pipe, where nobody's terminal is the l
 
 
 class Plain(Console):
-    """A stream on which a text is shown and never obeyed: no markup, no emoji names, no controls (`foreign.safe`).
+    """A stream on which a text is shown and never obeyed: no markup, no emoji names, no controls (`errors.safe`).
 
     That holds for every string that is printed, a table's cells and headings included.
     """

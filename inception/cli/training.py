@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from inception.cli.terminal import Force, Way, err, network, noted, out, working
-from inception.files.foreign import LONGEST_NAME, safe
+from inception.files.errors import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inception.cli.terminal import Force, Way, err, network, out, working
-from inception.files.foreign import LONGEST_NAME, safe
+from inception.files.errors import LONGEST_NAME, safe
 
 if TYPE_CHECKING:
     from inception.labels import Label

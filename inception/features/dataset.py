@@ -32,7 +32,7 @@ from inception import extras
 from inception.brief import one_line
 from inception.features.reading import Read, Stamp
 from inception.files import atomic, file_lock, inert_json
-from inception.files.foreign import safe
+from inception.files.errors import safe
 
 EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
 _SHARD = b"inception_shard"  # metadata of a shard's footer

@@ -2,20 +2,44 @@
 
 Every message says what was found, what was expected and what to do. Damage is
 always `CorruptFile`, never `MissingTensor`: a reader that cannot trust the file
-does not know what is missing from it.
+does not know what is missing from it. Text of somebody else's in one (names in files,
+class names, messages) is made safe to show.
 """
 
-from inception.files import foreign
+from __future__ import annotations
+
+LONGEST_NAME = 200
+LONGEST_SENTENCE = 2000
+_CUT = " ... "
+
+
+def safe(text: object, at_most: int = LONGEST_SENTENCE) -> str:
+    r"""One printable line of at most `at_most` characters that says the text.
+
+    What a terminal or a page would obey rather than show is written as Python writes it
+    (`\x1b`, `\n`, `\u202e`, `\udc80`): controls, line breaks, direction marks, invisible
+    characters, surrogates. Of a longer text the middle is left out. Safe text stays as it is.
+    """
+    whole = str(text)
+    if len(whole) <= at_most and whole.isprintable():
+        return whole
+    # A character becomes ten at most, and what the cut below leaves out need not be escaped first.
+    whole = whole if len(whole) <= 2 * at_most else whole[:at_most] + _CUT + whole[-at_most:]
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in whole)
+    if len(escaped) <= at_most:
+        return escaped
+    tail = at_most // 4
+    return escaped[: at_most - tail - len(_CUT)] + _CUT + escaped[-tail:]
 
 
 class CheckpointError(ValueError):
     """A weight file that cannot be read, matched or written as asked.
 
-    Its sentence may quote the file, and is made safe to show (`foreign.safe`).
+    Its sentence may quote the file, and is made safe to show (`safe`).
     """
 
     def __init__(self, sentence: object) -> None:
-        super().__init__(foreign.safe(sentence))
+        super().__init__(safe(sentence))
 
 
 def reason(error: BaseException, where: str) -> str:

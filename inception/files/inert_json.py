@@ -6,16 +6,18 @@ The result is plain data and is never turned into objects.
 from __future__ import annotations
 
 import json
+import math
 import os
 import typing
 from collections.abc import Mapping
 from types import UnionType
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 from inception.files.errors import CorruptFile, ResourceLimit, reason
 from inception.files.regular import RegularFile
 from inception.files.tensor import damaged
 
+T = TypeVar("T")
 _LARGEST_SIDE_FILE = 16 << 20
 
 
@@ -64,6 +66,32 @@ def is_a(value: Any, kind: Any) -> bool:
     if kind is int:
         return type(value) is int and value >= 0
     return kind is Any or type(value) is (type(None) if kind is None else kind)
+
+
+def record(kind: type[T], fields: Mapping[str, Any], what: str = "") -> T:
+    """The dataclass that an object of JSON says, lists as tuples; fields that it does not know are passed over.
+
+    ValueError, which names the field after `what`, for a value of another type, a text that is not among those
+    listed, and a number that is not finite or, where it is whole, negative or beyond 31 bits.
+    """
+    kinds = typing.get_type_hints(kind)
+    return kind(**{name: _as(fields[name], kinds[name], what + name) for name in kinds if name in fields})
+
+
+def _as(value: Any, kind: Any, what: str) -> Any:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is UnionType:
+        [kind] = [part for part in parts if isinstance(value, list | tuple) == (typing.get_origin(part) is tuple)]
+        return _as(value, kind, what)
+    if origin is tuple and isinstance(value, list | tuple) and len(value) == len(parts):
+        return tuple(_as(item, part, what) for item, part in zip(value, parts, strict=True))
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if (origin is typing.Literal and value in parts) or (kind in (bool, str) and type(value) is kind):
+        return value
+    if kind is int and type(value) is int and 0 <= value < 1 << 31:
+        return value
+    raise ValueError(f"{what} cannot be {str(value)[:40]!r}")
 
 
 def parse(text: bytes, at_most: int, where: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from inception.classify import Classifier
 from inception.features.dataset import shown
 from inception.files import atomic, file_lock, inert_json
 from inception.files.atomic import replacing
-from inception.files.foreign import safe
+from inception.files.errors import safe
 from inception.labels import Label
 from inception.networks import MODEL, classifier
 from inception.pictures import Picture, Preprocess

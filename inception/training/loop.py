@@ -22,8 +22,7 @@ import numpy as np
 from inception.files import inert_json, npz
 from inception.files.archive import Archive
 from inception.files.atomic import replacing
-from inception.files.errors import reason
-from inception.files.foreign import safe
+from inception.files.errors import reason, safe
 from inception.networks import Network
 from inception.training.folders import Pictures
 

@@ -17,7 +17,7 @@ from inception.networks import Network, classifier, network_of
 from inception.pictures import Picture, Preprocess
 from inception.variants import Variant
 from inception.weights import Weights
-from inception.weights.dialects import keras_names
+from inception.weights.dialects import keras_layers
 
 if TYPE_CHECKING:
     import keras
@@ -103,13 +103,13 @@ def _of_weights(network: Network, end_point: str) -> Trunk:
 def inception_blocks(variant: Variant, last: str = "Mixed_7c") -> dict[str, tuple[str, ...]]:
     """{row of the table: its layers that have variables, batch norms too}, in order."""
     rows = dataclasses.replace(variant, num_classes=0, aux_logits=False).table().up_to(last)
-    layers = keras_names.layers(rows)
+    layers = keras_layers.layers(rows)
     blocks: dict[str, tuple[str, ...]] = {}
     for place in walk(rows):
         if isinstance(place.node, Conv):
             layer = layers[place.path]
             row = place.path.split("/")[0]
-            blocks[row] = (*blocks.get(row, ()), layer, keras_names.unit(layer)[0])
+            blocks[row] = (*blocks.get(row, ()), layer, keras_layers.unit(layer)[0])
     return blocks
 
 
@@ -296,7 +296,7 @@ def freeze(model: keras.Model, unfrozen: frozenset[str], batch_norm: BatchNorm) 
     A frozen batch norm is one of inference: its statistics, and its beta too, stay as they are.
     """
     for layer in model.layers:
-        layer.trainable = layer.name in unfrozen or layer.name == keras_names.LOGITS
+        layer.trainable = layer.name in unfrozen or layer.name == keras_layers.LOGITS
         for each in below(layer):
             if kind(each) == "BatchNormalization":
                 each.trainable = layer.trainable and batch_norm == "train"

@@ -19,7 +19,7 @@ import numpy as np
 
 from inception.arguments import count
 from inception.training.network import below, kind
-from inception.weights.dialects import keras_names
+from inception.weights.dialects import keras_layers
 
 if TYPE_CHECKING:
     import keras
@@ -151,7 +151,7 @@ def compile(
     model.compile(
         optimizer(recipe, model.trainable_variables),
         loss=losses if several else next(iter(losses.values())),
-        loss_weights=dict.fromkeys(heads, 1.0) | {keras_names.AUX_LOGITS: recipe.aux_weight} if several else None,
+        loss_weights=dict.fromkeys(heads, 1.0) | {keras_layers.AUX_LOGITS: recipe.aux_weight} if several else None,
         metrics={head: list(metrics) for head in heads} if several else list(metrics),
         jit_compile=jit_compile,
     )

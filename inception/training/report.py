@@ -11,7 +11,7 @@ import numpy as np
 
 from inception import extras
 from inception.files.atomic import replacing
-from inception.files.foreign import safe
+from inception.files.errors import safe
 from inception.training.evaluation import Evaluation
 from inception.training.loop import Epoch
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from inception.brief import one_line
-from inception.files.foreign import safe
+from inception.files.errors import safe
 from inception.labels import Label
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture, Preprocess

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from inception.files import atomic
-from inception.files.foreign import safe
+from inception.files.errors import safe
 
 ENDINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (120, 126, 134)

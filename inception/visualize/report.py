@@ -21,7 +21,7 @@ from PIL import Image
 
 from inception import architecture
 from inception.files import atomic
-from inception.files.foreign import LONGEST_NAME, safe
+from inception.files.errors import LONGEST_NAME, safe
 from inception.labels import Label, top
 from inception.networks import Network, network_of
 from inception.pictures import ImageLike, Picture

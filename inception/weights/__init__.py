@@ -9,8 +9,9 @@ from inception.files.errors import (
     UnsafeFile,
     UnsupportedFeature,
 )
-from inception.weights.canonical import STEPS, Source, Weights
+from inception.weights.canonical import Source, Weights
 from inception.weights.formats import load
+from inception.weights.steps import STEPS
 
 __all__ = [
     "STEPS",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import math
 import os
-import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,16 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from inception import pictures
-from inception.files.errors import CheckpointError, CorruptFile, ShapeMismatch
-from inception.files.tensor import Stored
+from inception.files import inert_json
+from inception.files.errors import CheckpointError, CorruptFile, reason
 from inception.pictures import Picture
-from inception.variants import SCOPE, Variant
+from inception.variants import Variant
+from inception.weights.steps import STEPS
 
 Integrity = Literal["digest", "checksum", "structure"]
 
-HEADS = (f"{SCOPE}/Logits/Conv2d_1c_1x1", f"{SCOPE}/AuxLogits/Conv2d_2b_1x1")
-# Softmax gives exactly 0 to a logit this far below the others, so the 1000 classes keep their numbers.
-BACKGROUND_BIAS = -1e4
 VARIANT = "inception_variant"  # the name under which our own files say their variant
 _LONGEST_VARIANT = 4096
 
@@ -51,6 +46,11 @@ class Source:
     published: str | None = None
     notes: tuple[str, ...] = ()
     assumed: str = ""
+
+    @property
+    def where(self) -> str:
+        """What sentences call it."""
+        return f"{self.path} ({self.format})"
 
 
 @dataclass(frozen=True)
@@ -106,81 +106,57 @@ def variant_json(weights: Any) -> str:
     return json.dumps(dataclasses.asdict(weights.variant) | {"picture": weights.picture.json()})
 
 
-def written_variant(text: str, where: str) -> Variant:
-    """The variant that `variant_json` wrote; `CorruptFile`, naming `where`, for any other text.
-
-    Fields that this version does not know are passed over.
-    """
-    with _said(text, where) as fields:
-        return _variant(fields)
-
-
 def written(text: str | None, where: str, way: str = "") -> tuple[Variant | None, Picture | str]:
     """The variant and the picture that `variant_json` wrote; None without a text, `way` without a picture in it.
 
-    Raises as `written_variant` does.
+    Fields that this version does not know are passed over. Raises `CorruptFile`, naming `where`, for any other text.
     """
     if text is None:
         return None, way
-    with _said(text, where) as fields:
-        said = fields.get("picture")
-        return _variant(fields), pictures.from_json(said) if isinstance(said, dict) else way
-
-
-def _variant(fields: Mapping[str, Any]) -> Variant:
-    kinds = typing.get_type_hints(Variant)
-    variant = Variant(**{name: _typed(fields[name], kind, name) for name, kind in kinds.items() if name in fields})
-    variant.table()  # refuses a width of zero
-    return variant
-
-
-@contextlib.contextmanager
-def _said(text: str, where: str) -> Iterator[dict[str, Any]]:
     try:
-        if len(text) > _LONGEST_VARIANT:
-            raise ValueError(f"{len(text)} characters; expected {_LONGEST_VARIANT} at most")
-        fields = json.loads(text)
-        if not isinstance(fields, dict):
-            raise ValueError("no object")
-        yield fields
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise CorruptFile(f"{where}: {VARIANT} is not a variant's JSON ({error}); write the file again.") from error
+        fields = inert_json.parse(text.encode(), _LONGEST_VARIANT, where)
+        variant = inert_json.record(Variant, fields)
+        variant.table()  # refuses a width of zero
+        picture = fields.get("picture")
+        return variant, pictures.from_json(picture) if isinstance(picture, dict) else way
+    except (ValueError, TypeError, OverflowError) as error:
+        told = reason(error, where)
+        raise CorruptFile(f"{where}: {VARIANT} is not a variant's JSON ({told}); write the file again.") from error
 
 
-def usual_picture(way: str, variant: Variant) -> Picture:
-    """The published way of that name, at the size that the auxiliary head was built for."""
-    return pictures.NAMED[way].at(variant.aux_size)
+# ---- doubts
 
 
-def _typed(value: Any, kind: Any, name: str) -> Any:
-    """A value of JSON as the field's type has it: numbers finite, texts among those listed, lists as tuples."""
-    parts = typing.get_args(kind)
-    if typing.get_origin(kind) is tuple and isinstance(value, list) and len(value) == len(parts):
-        return tuple(_typed(item, part, name) for item, part in zip(value, parts, strict=True))
-    if typing.get_origin(kind) is Literal and value in parts:
-        return value
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if kind in (int, bool) and type(value) is kind and (kind is bool or 0 <= value < 1 << 31):
-        return value
-    raise ValueError(f"{name} cannot be {str(value)[:40]!r}")
+class DoubtfulWeights(UserWarning):
+    """Weights that were read as the file has them, and that cannot be meant so."""
 
 
-def check_floats(tensors: Mapping[str, Stored], where: str) -> None:
-    """`ShapeMismatch` for a tensor of whole numbers or of text, which no weight is."""
-    strange = [f"{name} is {stored.dtype}" for name, stored in tensors.items() if stored.dtype.kind != "f"]
-    if strange:
-        raise ShapeMismatch(f"{where}: {', '.join(strange[:3])}; expected floating-point numbers, not quantized.")
+class UnverifiedFile(UserWarning):
+    """A file whose format has no checksums, and that is no published one."""
 
 
-def _changed(weights: Weights, arrays: Mapping[str, np.ndarray], note: str, **fields: object) -> Weights:
-    variant = dataclasses.replace(weights.variant, **fields)  # type: ignore[arg-type]
-    source = dataclasses.replace(weights.source, published=None, notes=(*weights.source.notes, note))
-    return Weights({name: arrays[name] for name in variant.shapes()}, variant, source, weights.extra, weights.picture)
+class AssumedPicture(UserWarning):
+    """A file that does not say how pictures are brought to its network, of a family that has several ways."""
 
 
 class OtherRules(UserWarning):
     """Weights written for code that runs another network on them unless it is told."""
+
+
+def doubts(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """A sentence for each array with numbers that are not finite, negative variances or a kernel of zeros.
+
+    Of single flipped bits this finds one in twenty, so it is no substitute for a checksum; what it finds for certain
+    is a network that was never filled, or that diverged.
+    """
+    for name, array in arrays.items():
+        wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if wrong:
+            yield f"{name} has {wrong} values that are not finite"
+        elif name.endswith("/moving_variance") and array.size and array.min() < 0:
+            yield f"{name} has negative variances"
+        elif name.endswith("/weights") and array.size and not array.any():
+            yield f"{name} is a kernel of zeros"
 
 
 def warn_of_rules(weights: Weights, theirs: Variant, path: str, reader: str, way: str = "keras") -> None:
@@ -208,89 +184,3 @@ def check_same(found: Weights, expected: Weights, where: str) -> None:
     if wrong:
         shown = ", ".join(wrong[:4])
         raise CorruptFile(f"{where}: {shown} did not read back as written; nothing was saved, check the disk.")
-
-
-def drop_background(weights: Weights) -> Weights:
-    """1001 classes -> 1000: class 0 ("background") leaves both heads. Softmax is then over the rest."""
-    if not weights.variant.background:
-        raise CheckpointError(
-            f"drop-background: {weights.source.path} has no background class "
-            f"({weights.variant.num_classes} classes); leave the step out."
-        )
-    arrays = _with_heads(weights, lambda array: np.ascontiguousarray(array[..., 1:]))
-    note = "drop-background: class 0 removed from the heads; probabilities are over the other classes"
-    return _changed(weights, arrays, note, num_classes=weights.variant.num_classes - 1, background=False)
-
-
-def add_background(weights: Weights) -> Weights:
-    """1000 classes -> 1001: a class 0 of weight 0 and bias -10000, which softmax gives exactly 0."""
-    if weights.variant.background or not weights.variant.num_classes:
-        raise CheckpointError(
-            f"add-background: {weights.source.path} has "
-            + ("a background class already" if weights.variant.background else "no classifier")
-            + "; leave the step out."
-        )
-    arrays = _with_heads(
-        weights,
-        lambda array: np.concatenate(
-            [np.full((*array.shape[:-1], 1), BACKGROUND_BIAS if array.ndim == 1 else 0, array.dtype), array], -1
-        ),
-    )
-    note = f"add-background: a class 0 of weights 0 and bias {BACKGROUND_BIAS:g}; other probabilities are unchanged"
-    return _changed(weights, arrays, note, num_classes=weights.variant.num_classes + 1, background=True)
-
-
-def drop_aux(weights: Weights) -> Weights:
-    """The auxiliary head leaves; the other end points keep their numbers."""
-    if not weights.variant.aux_logits:
-        raise CheckpointError(f"drop-aux: {weights.source.path} has no auxiliary head; leave the step out.")
-    return _changed(weights, weights.arrays, "drop-aux: the auxiliary head was removed", aux_logits=False)
-
-
-def drop_top(weights: Weights) -> Weights:
-    """Both classifiers leave; the base stays ("notop")."""
-    if not weights.variant.num_classes:
-        raise CheckpointError(f"drop-top: {weights.source.path} has no classifier; leave the step out.")
-    note = "drop-top: the classifier and the auxiliary head were removed"
-    return _changed(weights, weights.arrays, note, num_classes=0, aux_logits=False, background=False)
-
-
-def fold_gamma(weights: Weights) -> Weights:
-    """Batch norm's scale goes into the kernels and moving means; at inference the numbers are the same.
-
-    Kernel and mean are multiplied by gamma for each output channel, whatever its sign;
-    beta and variance stay. In training they would not be: batch variances scale too.
-    """
-    if not weights.variant.gamma:
-        raise CheckpointError(f"fold-gamma: {weights.source.path} has no gamma; leave the step out.")
-    arrays = dict(weights.arrays)
-    for name in weights.arrays:
-        scope, mark, _ = name.rpartition("BatchNorm/gamma")
-        if mark:
-            for scaled in (f"{scope}weights", f"{scope}BatchNorm/moving_mean"):
-                arrays[scaled] = arrays[scaled] * arrays[name]
-    note = "fold-gamma: gamma multiplied into kernels and moving means; for inference only"
-    return _changed(weights, arrays, note, gamma=False)
-
-
-def drop_extra(weights: Weights) -> Weights:
-    """Arrays beyond InceptionV3 (another head's) leave."""
-    if not weights.extra:
-        raise CheckpointError(f"drop-extra: {weights.source.path} has nothing beyond InceptionV3; leave the step out.")
-    note = f"drop-extra: removed {', '.join(weights.extra)}"
-    source = dataclasses.replace(weights.source, published=None, notes=(*weights.source.notes, note))
-    return dataclasses.replace(weights, source=source, extra={})
-
-
-def _with_heads(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: change(array) if name.startswith(HEADS) else array for name, array in weights.arrays.items()}
-
-
-STEPS: dict[str, Callable[[Weights], Weights]] = {
-    "drop-background": drop_background,
-    "add-background": add_background,
-    "drop-aux": drop_aux,
-    "drop-top": drop_top,
-    "drop-extra": drop_extra,
-    "fold-gamma": fold_gamma,
-}

@@ -7,14 +7,19 @@ plan serves reading and writing, and a round trip is exact.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from inception import pictures, variants
 from inception.files.errors import MissingTensor, ShapeMismatch
 from inception.files.tensor import Shape, Stored
+from inception.pictures import Picture
+from inception.variants import Variant
+from inception.weights.canonical import Source, Weights
 
 _SHOWN = 6  # names listed of each kind; the rest is counted
 
@@ -123,3 +128,42 @@ def _some(names: list[str]) -> str:
 
 def _dims(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "a scalar"
+
+
+def assemble(
+    claims: Sequence[Claim],
+    tensors: Mapping[str, Stored],
+    source: Source,
+    like: Variant | Callable[[Mapping[str, Shape]], Variant],
+    picture: Picture | str = "keras",
+) -> Weights:
+    """The weights in a file's tensors: the variant from their shapes, the plan, then the values.
+
+    like: what shapes cannot tell of the variant, or a function of canonical names and
+    shapes that says it. picture: what the file says, or the name of its family's way.
+    Tensors that nothing claims are another head of the file's own: they are kept beside the
+    network (`Weights.extra`) and named in the notes. Raises `MissingTensor` or
+    `ShapeMismatch` when the network itself is not all there.
+    """
+    where = source.where
+    shapes = {c.canonical: c.layout.canonical_shape(tensors[c.stored].shape) for c in claims}
+    strange = [f"{c.stored} is {tensors[c.stored].dtype}" for c in claims if tensors[c.stored].dtype.kind != "f"]
+    if strange:
+        raise ShapeMismatch(f"{where}: {', '.join(strange[:3])}; expected floating-point numbers, not quantized.")
+    variant = variants.infer(shapes, like(shapes) if callable(like) else like)
+    expected = variant.shapes()
+    claimed = {c.stored for c in claims}
+    spare = [name for name in tensors if name not in claimed]
+    rows = match(expected, claims, {name: tensors[name].shape for name in claimed}, where, spare)
+    arrays = load(rows, expected, tensors)
+    if isinstance(picture, str):
+        picture = pictures.NAMED[picture].at(variant.aux_size)
+        if picture.size != 299:
+            note = f"made for {picture.size}x{picture.size} pixels, as the auxiliary head's kernel says"
+            source = dataclasses.replace(source, notes=(*source.notes, note))
+    extra = {name: tensors[name].read() for name in spare}
+    if extra:
+        more = f" and {len(extra) - 4} more" if len(extra) > 4 else ""
+        note = f"{len(extra)} arrays beyond InceptionV3 kept aside: {', '.join(list(extra)[:4])}{more}"
+        source = dataclasses.replace(source, notes=(*source.notes, note))
+    return Weights(arrays, variant, source, extra, picture)

@@ -23,7 +23,7 @@ from inception.files.errors import MissingTensor, ShapeMismatch
 from inception.networks import network_of
 from inception.variants import TORCHVISION
 from inception.weights import CheckpointError, Weights
-from inception.weights.dialects import keras_names
+from inception.weights.dialects import keras_config, keras_layers
 
 HEADS = ["PreLogits", "Logits", "Predictions"]
 WIDTH = {"depth_multiplier": 0.1, "min_depth": 4}
@@ -73,16 +73,17 @@ def test_layers_stand_in_the_order_of_weight_files(model, aux_model):
     built = {NARROW: model, NARROW_AUX: aux_model}
     built |= {variant: narrow_of(random_weights(variant)) for variant in (NARROW_NOTOP, last_pool)}
     for variant, each in built.items():
-        assert [layer.name for layer in each.layers] == keras_names.model_order(variant)
+        described = keras_config.describe(variant).by_depth()
+        assert [layer.name for layer in each.layers] == [layer.name for layer in described]
 
 
 def test_names_are_the_published_ones_however_many_models_there_are(model, aux_model):
     keras.layers.Conv2D(4, 3)(keras.Input((75, 75, 3)))
     again = [layer.name for layer in narrow().layers]
     assert again == [layer.name for layer in model.layers]
-    assert keras_names.in_creation_order(again, "conv2d") == [f"conv2d_{i}" for i in range(1, 95)]
+    assert keras_layers.in_creation_order(again, "conv2d") == [f"conv2d_{i}" for i in range(1, 95)]
     with_aux = [layer.name for layer in aux_model.layers]
-    assert keras_names.in_creation_order(with_aux, "conv2d") == [f"conv2d_{i}" for i in range(1, 97)]
+    assert keras_layers.in_creation_order(with_aux, "conv2d") == [f"conv2d_{i}" for i in range(1, 97)]
     assert {"predictions", "aux_predictions"} < set(with_aux)
 
 

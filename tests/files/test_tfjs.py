@@ -11,7 +11,7 @@ from made import NARROW, NARROW_NOTOP, assert_same, random_weights
 from inception import load_weights
 from inception.variants import Variant
 from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
-from inception.weights.dialects import keras_layers, keras_names
+from inception.weights.dialects import keras_layers
 from inception.weights.formats import tfjs
 
 TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2)
@@ -20,10 +20,10 @@ TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2)
 def weights_of(weights, first=1):
     """{"conv2d_1/kernel": array}, counted from `first`, batch norms before convolutions as TensorFlow.js has them."""
     found = {}
-    for name, (layer, weight) in keras_names.variables(weights.variant).items():
+    for layer, arrays in keras_layers.scatter(weights).items():
         kind, _, number = layer.rpartition("_")
         layer = f"{kind}_{int(number) + first - 1}" if number.isdigit() else layer
-        found[f"{layer}/{weight}"] = keras_layers.layout(layer, weight).to_file(weights.arrays[name])
+        found |= {f"{layer}/{weight}": array for weight, array in arrays.items()}
     return dict(sorted(found.items()))
 
 

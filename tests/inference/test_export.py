@@ -21,7 +21,7 @@ from inception.inference import export as exports
 from inception.inference import int8
 from inception.inference.export import Unproven, export
 from inception.pictures import preprocess_input
-from inception.weights.canonical import Source, written_variant
+from inception.weights.canonical import Source, written
 
 FILES = {"net.onnx": ("onnx", "onnxruntime"), "net.tflite": (), "net.xml": ("onnx", "openvino"), "net": ()}
 
@@ -120,7 +120,7 @@ def test_metadata_goes_with_the_file(tmp_path):
     weights = random_weights()
     folder = export(weights, tmp_path / "net", image_size=SMALL).path
     found = json.loads((folder / "assets.extra" / "inception.json").read_text())
-    assert written_variant(found["inception_variant"], "it") == NARROW
+    assert written(found["inception_variant"], "it")[0] == NARROW
     assert "labels" not in found
     named = random_weights(dataclasses.replace(NARROW, num_classes=1001))
     folder = export(named, tmp_path / "named", image_size=SMALL).path

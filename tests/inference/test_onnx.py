@@ -16,7 +16,7 @@ from inception.inference.plan import Convolve, Join, Rewrites, Scale, Window
 from inception.labels import imagenet
 from inception.pictures import NAMED, Picture
 from inception.variants import Variant
-from inception.weights.canonical import written_variant
+from inception.weights.canonical import written
 
 USUAL = Rewrites()
 
@@ -99,7 +99,7 @@ def test_metadata():
     weights = random_weights(variant)
     model = onnx_model(weights, ("Predictions",), labels=imagenet(1000))
     found = {entry.key: entry.value for entry in model.metadata_props}
-    assert written_variant(found["inception_variant"], "the model") == variant
+    assert written(found["inception_variant"], "the model")[0] == variant
     steps = json.loads(found["preprocessing"])
     assert (steps["layout"], steps["dtype"]) == ("NHWC", "float32")
     assert steps["mean"] == steps["scale"] == [127.5] * 3

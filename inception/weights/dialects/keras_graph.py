@@ -20,7 +20,7 @@ from inception import pictures
 from inception.architecture import EPSILON, Border
 from inception.files.errors import UnsupportedFeature
 from inception.variants import KERAS, Variant, written_epsilon
-from inception.weights.dialects import keras_config, keras_names
+from inception.weights.dialects import keras_config, keras_layers
 from inception.weights.dialects.keras_config import Layer
 
 Graph = Mapping[str, Layer]  # by path: "inception_v3/conv2d_1", or "conv2d_1" where nothing is nested
@@ -232,7 +232,7 @@ def _described(graph: Graph, places: dict[str, str], where: str) -> Network:
     if len(aux) == 1:
         places |= aux[0]
     if head := classifier(graph, places[_LAST]):
-        places[keras_names.LOGITS] = head
+        places[keras_layers.LOGITS] = head
         if (activation := _activation(graph[head])) not in ("softmax", "linear"):
             notes.append(f"the classifier's activation is {activation}; Predictions are the softmax of its logits")
     before = tuple(_upstream(graph, places[pictures.INPUT]))
@@ -260,7 +260,7 @@ def _readers(graph: Graph) -> Mapping[str, list[str]]:
 
 def _aux(graph: Graph, path: str, base: Mapping[str, str]) -> dict[str, str] | None:
     """The auxiliary head that ends in the layer `path`, if it starts in the network."""
-    if graph[path].kind != "Dense" or not (places := _places(graph, path, keras_names.AUX_LOGITS)):
+    if graph[path].kind != "Dense" or not (places := _places(graph, path, keras_layers.AUX_LOGITS)):
         return None
     return places if all(places[name] == base[name] for name in places.keys() & base.keys()) else None
 
@@ -277,7 +277,7 @@ def classifier(graph: Graph, last: str) -> str | None:
         if all(graph[below].kind in _BEHIND_A_CLASSIFIER for below in _downstream(readers, path))
     ]
     if len(dense) > 1:
-        dense = [path for path in dense if graph[path].name == keras_names.LOGITS]
+        dense = [path for path in dense if graph[path].name == keras_layers.LOGITS]
     return dense[0] if len(dense) == 1 else None
 
 

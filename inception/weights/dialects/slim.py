@@ -10,10 +10,9 @@ from inception.files.errors import CheckpointError, MissingTensor, UnsupportedFe
 from inception.files.tensor import Shape, Stored
 from inception.pictures import Picture
 from inception.variants import KERAS, SCOPE, Variant
-from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights
 from inception.weights.dialects import slim_2016_03
-from inception.weights.plan import Claim
+from inception.weights.plan import Claim, assemble
 
 _AVERAGE = "/ExponentialMovingAverage"
 _OWN_NAME = "Mixed_5c/Branch_1/Conv_1_0c_5x5/weights"  # a slip of slim's, in no other of its networks
@@ -115,7 +114,7 @@ def gather(
 
     `like` and `picture` are what the file itself says, if it does. Raises what `read` does.
     """
-    where = f"{source.path} ({source.format})"
+    where = source.where
     if not has_canonical_names(tensors):
         shown = ", ".join(list(tensors)[:4]) or "nothing"
         raise UnsupportedFeature(f"{where} has no arrays under {SCOPE}/ (found {shown}); expected slim's names.")

@@ -22,9 +22,8 @@ from inception.files.tensor import Shape, Stored
 from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, SCOPE, TORCHVISION, Variant
 from inception.weights import canonical
-from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights
-from inception.weights.plan import AS_IS, Claim, Layout
+from inception.weights.plan import AS_IS, Claim, Layout, assemble
 
 _OIHW = Layout(axes=(3, 2, 0, 1))
 _LINEAR = Layout(axes=(3, 2, 0, 1), matrix=True)
@@ -113,7 +112,7 @@ def gather(
     when these are not InceptionV3's keys, `MissingTensor` or `ShapeMismatch` when they
     are not all of them.
     """
-    where = f"{source.path} ({source.format})"
+    where = source.where
     state = {key: stored for key, stored in _unprefixed(tensors, where).items() if not key.endswith(f".{_COUNTER}")}
     if like and not like.gamma:
         state = _without_ones(state, where)

@@ -19,10 +19,9 @@ from inception.files.archive import Archive
 from inception.files.errors import CheckpointError, ResourceLimit, UnsupportedFeature
 from inception.files.regular import RegularFile, one_version
 from inception.files.tensorflow import graph_nodes
-from inception.weights import published, sanity
-from inception.weights.canonical import Weights
+from inception.weights import published
+from inception.weights.canonical import AssumedPicture, DoubtfulWeights, UnverifiedFile, Weights, doubts
 from inception.weights.published import catalogue
-from inception.weights.sanity import AssumedPicture, DoubtfulWeights, UnverifiedFile
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\3\4"
@@ -99,7 +98,7 @@ def _doubted(weights: Weights) -> Weights:
             UnverifiedFile,
             stacklevel=3,
         )
-    sentences = tuple(sanity.doubts(weights.arrays))
+    sentences = tuple(doubts(weights.arrays))
     if not sentences:
         return weights
     more = f" and {len(sentences) - 1} more" if len(sentences) > 1 else ""
@@ -118,7 +117,7 @@ def recognise(path: str) -> ModuleType:
     file = RegularFile(path)
     head, tail = (b"".join(file.pieces(start, size)) for start, size in ((0, 1024), (max(0, file.size - 8), 8)))
     if head.startswith(_HDF5):
-        return _module("keras_archive")  # the three HDF5 layouts differ inside only
+        return _module("keras_hdf5")  # Keras's layouts of HDF5 differ inside only
     if tail == _TABLE_END:
         return _module("slim_checkpoint")
     if name := _by_first_bytes(head) or (_in_archive(path) if head.startswith(_ZIP) else None):

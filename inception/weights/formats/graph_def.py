@@ -24,17 +24,16 @@ from inception import variants
 from inception.architecture import Border
 from inception.files.atomic import replacing
 from inception.files.errors import CorruptFile, UnsupportedFeature
-from inception.files.tensor import Shape, Stored, octets
+from inception.files.tensor import Shape, Stored
 from inception.files.tensorflow import graph_nodes
 from inception.files.tensorflow.graph_nodes import SIDE_FILE, Graph
-from inception.variants import SCOPE, Variant
-from inception.weights import plan
-from inception.weights.canonical import Source, Weights, integrity, usual_picture
+from inception.variants import SCOPE, Variant, written_epsilon
+from inception.weights.canonical import Source, Weights, check_same, integrity
 from inception.weights.dialects import graph_families
 from inception.weights.dialects.graph_families import POOLED, TITLE, Family
 from inception.weights.dialects.graph_wiring import POOLS, Norm, Wiring
 from inception.weights.formats import graph_def_writer
-from inception.weights.plan import Claim
+from inception.weights.plan import Claim, assemble
 
 __all__ = ["TITLE", "read", "write"]
 
@@ -53,19 +52,17 @@ def read(path: str | os.PathLike[str]) -> Weights:
     family = graph_families.find(graph, wiring)
     where = f"{graph.path} ({family.title})"
     claims, tensors, epsilon, notes = _with_scales(graph, wiring, family, where)
-    found = {claim.stored: tensors[claim.stored].shape for claim in claims}
-    shapes = {c.canonical: ((1, 1) if c.layout.matrix else ()) + found[c.stored] for c in claims}
     like = dataclasses.replace(_with_pools(wiring, family, where), epsilon=epsilon)
-    variant = variants.infer(shapes, like)
-    if family.retrained:
-        variant = dataclasses.replace(variant, background=False)
-    if not variant.num_classes and not graph.whole:
-        raise CorruptFile(f"{where} has no classifier and ends before its version, as if cut short; copy it again.")
-    expected = variant.shapes()
-    rows = plan.match(expected, claims, found, where)
+
+    def variant_of(shapes: Mapping[str, Shape]) -> Variant:
+        variant = variants.infer(shapes, like)
+        if not variant.num_classes and not graph.whole:
+            raise CorruptFile(f"{where} has no classifier and ends before its version, as if cut short; copy it again.")
+        return dataclasses.replace(variant, background=False) if family.retrained else variant
+
     source = Source(graph.path, family.title, integrity(graph.checksummed), notes=notes)
-    picture = usual_picture(family.picture, variant) if isinstance(family.picture, str) else family.picture
-    return Weights(plan.load(rows, expected, tensors), variant, source, picture=picture)
+    used = {claim.stored: tensors[claim.stored] for claim in claims}
+    return assemble(claims, used, source, variant_of, family.picture)
 
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
@@ -80,15 +77,10 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
         with open(temporary, "wb") as file:
             graph_def_writer.write(file, weights)
         again = read(temporary)
-        wrong = [name for name, array in weights.arrays.items() if octets(again.arrays[name]) != _octets(array)]
-        epsilon = variants.written_epsilon(weights.variant.epsilon)
-        if wrong or again.variant != dataclasses.replace(weights.variant, epsilon=epsilon):
-            raise CorruptFile(f"{target}: {', '.join(wrong[:4])} did not read back as written; check the disk.")
+        check_same(again, weights, os.fspath(target))
+        if again.variant != dataclasses.replace(weights.variant, epsilon=written_epsilon(weights.variant.epsilon)):
+            raise CorruptFile(f"{target}: the variant did not read back as written; nothing was saved, check the disk.")
         digest.write_text(f"{_digest(temporary)}  {target.name}\n")
-
-
-def _octets(array: np.ndarray) -> memoryview:
-    return octets(np.ascontiguousarray(array, np.float32))
 
 
 def _digest(path: Path) -> str:
@@ -121,7 +113,7 @@ def _with_scales(graph: Graph, wiring: Wiring, family: Family, where: str) -> _F
     epsilons: dict[float, str] = {}
     for scope in scopes:
         norm = _norm(wiring, claims, scope, where)
-        epsilons.setdefault(variants.written_epsilon(norm.epsilon), norm.variance)
+        epsilons.setdefault(written_epsilon(norm.epsilon), norm.variance)
         if norm.scale is not None and not _says_nothing(graph, norm, claims.get(f"{scope}{_GAMMA}"), where):
             scales[f"{scope}{_GAMMA}"] = norm.scale
     if len(epsilons) > 1:

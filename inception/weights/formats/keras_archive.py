@@ -43,8 +43,7 @@ from inception.weights.canonical import (
     warn_of_rules,
     written,
 )
-from inception.weights.dialects import keras_config, keras_graph, keras_layers, keras_names
-from inception.weights.formats import keras_hdf5
+from inception.weights.dialects import keras_config, keras_graph, keras_layers
 
 WEIGHTS_TITLE = "Keras 3 weights"
 ARCHIVE_TITLE = "Keras archive"
@@ -66,7 +65,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the date that Keras gives members
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
-    """The weights in a `.keras`, `.weights.h5` or legacy HDF5 file; its content tells which one it is.
+    """The weights in a `.keras` or `.weights.h5` file; its content tells which one it is.
 
     Raises `UnsupportedFeature` when it holds no InceptionV3, `MissingTensor` or
     `ShapeMismatch` when it holds part of one or more than one, `CorruptFile` when it is
@@ -74,11 +73,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     """
     if b"".join(RegularFile(path).pieces(0, 2)) == b"PK":
         return _read_archive(path)
-    content = hdf5.read(path, attributes=(VARIANT,))
-    if not any(_VARIABLE.fullmatch(name) for name in content.tensors):
-        return keras_hdf5.gather(content, path)
-    source = Source(os.fspath(path), WEIGHTS_TITLE, integrity(content.checksummed))
-    return _gather_values(content, source)
+    return gather_values(hdf5.read(path, attributes=(VARIANT,)), path)
 
 
 def _read_archive(path: str | os.PathLike[str]) -> Weights:
@@ -94,8 +89,8 @@ def _read_archive(path: str | os.PathLike[str]) -> Weights:
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CorruptFile(f"{archive.name}: {CONFIG} describes no model as Keras does; save it again.") from error
     if "layers" not in model["config"]:  # of a model that is a class
-        return _gather_values(content, source)
-    where = f"{source.path} ({source.format})"
+        return gather_values(content, path, source)
+    where = source.where
     network = keras_graph.network(graph, where)
     layers = network.layers if network else {}
     if empty := [path for group, path in paths.items() if path in layers and f"{group}/vars/0" not in content.tensors]:
@@ -182,8 +177,15 @@ def _kind(group: str) -> str:
 # ---- a `.weights.h5`, which neither names layers nor says how they are linked
 
 
-def _gather_values(content: Content, source: Source) -> Weights:
-    where = f"{source.path} ({source.format})"
+def is_values(content: Content) -> bool:
+    """Whether an HDF5 file is of this kind."""
+    return any(_VARIABLE.fullmatch(name) for name in content.tensors)
+
+
+def gather_values(content: Content, path: str | os.PathLike[str], source: Source | None = None) -> Weights:
+    """The weights in what a `.weights.h5` holds; `path` is its name. Raises as `read` does."""
+    source = source or Source(os.fspath(path), WEIGHTS_TITLE, integrity(content.checksummed))
+    where = source.where
     found = Counter(match["base"] for match in map(_CONV.fullmatch, content.tensors) if match)
     whole_ones = [base for base, count in found.items() if count >= keras_layers.CONVOLUTIONS]
     whole_ones.sort(key=lambda base: (len(base), base))
@@ -194,15 +196,14 @@ def _gather_values(content: Content, source: Source) -> Weights:
     like, picture = written(content.attributes.get(VARIANT), where, "keras")
     whole = like is not None
     if like is None:
-        like, whole, notes = keras_layers.told(_census(content), where)
+        like, whole, notes = keras_config.told(_census(content), where)
         source = dataclasses.replace(source, notes=notes)
     dense = sorted(group for group in content.groups if _LAYER.fullmatch(group) and _kind(group) == "dense")
     if whole and len(dense) == 1:
-        layers |= {dense[0]: keras_names.LOGITS}
+        layers |= {dense[0]: keras_layers.LOGITS}
     elif dense and not whole:
         layers = {group: name for group, name in layers.items() if group not in dense}
-        note = f"whether a Dense layer ({', '.join(dense[:3])}) is the classifier is not in such a file"
-        source = dataclasses.replace(source, notes=(*source.notes, note))
+        source = dataclasses.replace(source, notes=(*source.notes, keras_config.no_classifier(dense)))
     ours = set(layers.values())
     tensors = _by_layer(content, layers, ours, where)
     return keras_layers.gather(tensors, source, like, {layer: layer for layer in ours}, picture)
@@ -264,10 +265,7 @@ def _pack(path: Path, values: memoryview, config: dict[str, Any]) -> None:
 
 def _fill(weights: Weights, file: Any) -> None:
     layers = keras_config.describe(weights.variant, picture=weights.picture).by_depth()
-    of_layer: dict[str, dict[str, np.ndarray]] = {}
-    for canonical, (layer, weight) in keras_names.variables(weights.variant).items():
-        array = keras_layers.layout(layer, weight).to_file(weights.arrays[canonical])
-        of_layer.setdefault(layer, {})[weight] = array
+    of_layer = keras_layers.scatter(weights)
     group_names = keras_config.groups(keras_config.snake_case(layer.kind) for layer in layers)
     file.attrs[VARIANT] = np.bytes_(variant_json(weights).encode())
     _group(file, "vars", "inception_v3")

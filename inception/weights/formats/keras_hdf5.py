@@ -21,7 +21,7 @@ from inception.files import hdf5
 from inception.files.atomic import replacing
 from inception.files.tensor import Stored
 from inception.pictures import Picture
-from inception.variants import KERAS, Variant
+from inception.variants import KERAS
 from inception.weights.canonical import (
     VARIANT,
     Source,
@@ -32,10 +32,12 @@ from inception.weights.canonical import (
     warn_of_rules,
     written,
 )
-from inception.weights.dialects import keras_config, keras_graph, keras_layers, keras_names
+from inception.weights.dialects import keras_config, keras_graph, keras_layers
+from inception.weights.formats import keras_archive
 
 TITLE = "Keras HDF5 (legacy)"
 _WHOLE = "model_weights/"  # holds them in files of `model.save`
+_KERNEL = re.compile(r"conv2d(_\d+)?/kernel")
 _BORDER = re.compile(keras_config.border_of(r"average_pooling2d_\d+"))
 
 
@@ -45,26 +47,25 @@ def read(path: str | os.PathLike[str]) -> Weights:
     Raises `UnsupportedFeature` when it holds no InceptionV3, `MissingTensor` or
     `ShapeMismatch` when it holds part of one, `CorruptFile` when it is damaged.
     """
-    return gather(hdf5.read(path, attributes=(VARIANT,)), path)
-
-
-def gather(content: hdf5.Content, path: str | os.PathLike[str]) -> Weights:
-    """The weights in what a legacy file holds; `path` is its name. Raises as `read` does."""
+    content = hdf5.read(path, attributes=(VARIANT,))
+    if keras_archive.is_values(content):
+        return keras_archive.gather_values(content, path)
     source = Source(os.fspath(path), TITLE, integrity(content.checksummed))
-    where = f"{source.path} ({source.format})"
-    model = _model(content, where)
+    model = _model(content, source.where)
     said, picture = written(content.attributes.get(VARIANT), source.path, "keras")
-    layers = keras_layers.by_number(model.network, where)
+    layers = keras_layers.by_number(model.network, source.where)
     layers = {f"{model.home}{layer}": ours for layer, ours in layers.items()}
     tensors = {f"{model.home}{name}": stored for name, stored in model.network.items()} | model.others
     if said is not None:
         return keras_layers.gather(tensors, source, said, layers, picture)
     kinds = _kinds(content, model)
-    like, whole, notes = keras_layers.told(kinds, where, border=_counts_borders(content))
+    like, whole, notes = keras_config.told(kinds, source.where, border=_counts_borders(content))
     if model.home:  # its own layers are not listed, those around it are
         whole = kinds == {"global_average_pooling2d": 1, "dense": 1}
-    found = _with_classifier(tensors, source, notes, whole, like, layers)
-    return keras_layers.gather(tensors, *found, _picture(content))
+    if keras_layers.LOGITS not in layers.values():
+        layers, more = _with_classifier(tensors, whole, layers)
+        notes += more
+    return keras_layers.gather(tensors, dataclasses.replace(source, notes=notes), like, layers, _picture(content))
 
 
 def _picture(content: hdf5.Content) -> Picture | str:
@@ -76,13 +77,8 @@ def _picture(content: hdf5.Content) -> Picture | str:
 
 def write(path: str | os.PathLike[str], weights: Weights) -> None:
     """Writes the layout of the published files, with HDF5's own checksums on data and metadata."""
-    variant = weights.variant
-    places = keras_names.variables(variant)
-    of_layer: dict[str, list[tuple[str, np.ndarray]]] = {}
-    for canonical, (layer, weight) in places.items():
-        array = weights.arrays[canonical]
-        of_layer.setdefault(layer, []).append((weight, keras_layers.layout(layer, weight).to_file(array)))
-    order = keras_names.model_order(variant)
+    order = [layer.name for layer in keras_config.describe(weights.variant).by_depth()]
+    arrays = keras_layers.scatter(weights)
 
     def fill(file: Any) -> None:
         file.attrs["layer_names"] = np.array([name.encode() for name in order])
@@ -90,19 +86,15 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
         file.attrs["keras_version"] = np.bytes_(b"2.2.4")
         file.attrs[VARIANT] = np.bytes_(variant_json(weights).encode())
         for layer in order:
-            _write_layer(file.create_group(layer), layer, of_layer.get(layer, []))
+            group, named = file.create_group(layer), {f"{layer}/{w}:0": a for w, a in arrays.get(layer, {}).items()}
+            group.attrs["weight_names"] = np.array([name.encode() for name in named], dtype="S" if named else "S1")
+            for name, array in named.items():
+                hdf5.create_dataset(group, name, array)
 
     warn_of_rules(weights, KERAS, os.fspath(path), "Keras's own code")
     with replacing(path) as [temporary]:
         temporary.write_bytes(hdf5.image(fill))
         check_same(read(temporary), weights, os.fspath(path))
-
-
-def _write_layer(group: Any, layer: str, arrays: list[tuple[str, np.ndarray]]) -> None:
-    names_ = [f"{layer}/{weight}:0" for weight, _ in arrays]
-    group.attrs["weight_names"] = np.array([name.encode() for name in names_], dtype="S" if names_ else "S1")
-    for name, (_, array) in zip(names_, arrays, strict=True):
-        hdf5.create_dataset(group, name, array)
 
 
 # ---- which layers there are
@@ -124,17 +116,14 @@ def _model(content: hdf5.Content, where: str) -> _Model:
             owner, *inner = name.removeprefix(_WHOLE).removesuffix(":0").split("/")
             layer = "/".join([owner, *inner][-2:])
             homes.setdefault("" if layer.split("/")[0] == owner else f"{owner}/", {})[layer] = stored
-    networks = [home for home, arrays in homes.items() if sum(map(_is_kernel, arrays)) >= keras_layers.CONVOLUTIONS]
+    kernels = {home: sum(map(bool, map(_KERNEL.fullmatch, arrays))) for home, arrays in homes.items()}
+    networks = [home for home, count in kernels.items() if count >= keras_layers.CONVOLUTIONS]
     if len(networks) > 1:
         raise keras_graph.two(sorted(home.removesuffix("/") or "the model itself" for home in networks), where)
     if not networks or networks == [""]:
         return _Model("", {name: stored for arrays in homes.values() for name, stored in arrays.items()}, {})
     others = {name: stored for home, arrays in homes.items() if home != networks[0] for name, stored in arrays.items()}
     return _Model(networks[0], homes[networks[0]], others)
-
-
-def _is_kernel(name: str) -> bool:
-    return bool(re.fullmatch(r"conv2d(_\d+)?/kernel", name))
 
 
 def _listed(content: hdf5.Content) -> set[str]:
@@ -162,26 +151,19 @@ def _kind(name: str, arrays: Mapping[str, Stored]) -> str:
         return "dense"
     if re.fullmatch(r"mixed\d+(_\d+)?", name):
         return "concatenate"
-    if name in ("avg_pool", keras_names.AUX_POOL):
+    if name in ("avg_pool", keras_layers.AUX_POOL):
         return "global_average_pooling2d"
     kind = re.sub(r"_\d+$", "", name)
     return "zero_padding2d" if _BORDER.fullmatch(name) else kind
 
 
 def _with_classifier(
-    tensors: Mapping[str, Stored],
-    source: Source,
-    notes: tuple[str, ...],
-    whole: bool,
-    like: Variant,
-    layers: dict[str, str],
-) -> tuple[Source, Variant, dict[str, str]]:
-    """What `gather` takes, with a Dense layer of another name as the classifier where nothing else can be."""
-    if keras_names.LOGITS not in layers.values():
-        dense = [name.removesuffix("/kernel") for name in tensors if name.endswith("/kernel")]
-        dense = [name for name in dense if _kind(name, tensors) == "dense" and layers.get(name) is None]
-        if keras_names.LOGITS in dense or (whole and len(dense) == 1):
-            layers = layers | {keras_names.LOGITS if keras_names.LOGITS in dense else dense[0]: keras_names.LOGITS}
-        elif dense:
-            notes = (*notes, f"whether a Dense layer ({', '.join(dense[:3])}) is the classifier is not in such a file")
-    return dataclasses.replace(source, notes=notes), like, layers
+    tensors: Mapping[str, Stored], whole: bool, layers: dict[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The layers with a Dense of another name as the classifier where nothing else can be, and what to say of it."""
+    dense = [name.removesuffix("/kernel") for name in tensors if name.endswith("/kernel")]
+    dense = [name for name in dense if _kind(name, tensors) == "dense" and layers.get(name) is None]
+    if keras_layers.LOGITS in dense or (whole and len(dense) == 1):
+        head = keras_layers.LOGITS if keras_layers.LOGITS in dense else dense[0]
+        return layers | {head: keras_layers.LOGITS}, ()
+    return layers, (keras_config.no_classifier(dense),) if dense else ()

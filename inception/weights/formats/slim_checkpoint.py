@@ -14,9 +14,9 @@ from pathlib import Path
 
 from inception.files.tensorflow import tensor_bundle, tensor_slices
 from inception.variants import SLIM
-from inception.weights.assemble import assemble
 from inception.weights.canonical import Source, Weights, warn_of_rules
 from inception.weights.dialects import slim
+from inception.weights.plan import assemble
 
 TITLE_V1 = "TensorFlow checkpoint V1 (slim)"
 TITLE_V2 = "TensorFlow checkpoint V2 (slim)"

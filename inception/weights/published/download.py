@@ -20,8 +20,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from inception.files import atomic
-from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile
-from inception.files.foreign import safe
+from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, safe
 from inception.weights.published import cache, catalogue
 from inception.weights.published.catalogue import MOST_BYTES, Published
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from inception.variants import KERAS, TORCHVISION
-from inception.weights.dialects import keras_names
+from inception.weights.dialects import keras_config, keras_layers
 
 
 def published(name: str) -> str:
@@ -31,27 +31,28 @@ def peers():
 @pytest.mark.parametrize("top", [True, False])
 def test_the_depth_order_is_keras_own(peers, top):
     variant = dataclasses.replace(KERAS, num_classes=1000 if top else 0)
-    assert keras_names.model_order(variant) == [published(layer.name) for layer in peers[top].layers]
+    described = [layer.name for layer in keras_config.describe(variant).by_depth()]
+    assert described == [published(layer.name) for layer in peers[top].layers]
 
 
 def test_66_of_94_convolutions_stand_elsewhere_than_they_were_made():
-    order = [name for name in keras_names.model_order(KERAS) if name.startswith("conv2d_")]
+    order = [layer.name for layer in keras_config.describe(KERAS).by_depth() if layer.kind == "Conv2D"]
     moved = sum(name != f"conv2d_{i}" for i, name in enumerate(order, 1))
     assert moved == 66
     assert [int(name.removeprefix("conv2d_")) - 1 for name in order[:11]] == [0, 1, 2, 3, 4, 8, 6, 9, 5, 7, 10]
 
 
 def test_layers_are_named_as_in_the_published_file():
-    layers = keras_names.layers(TORCHVISION.table())
+    layers = keras_layers.layers(TORCHVISION.table())
     assert layers["Conv2d_1a_3x3"] == "conv2d_1"
     assert layers["Mixed_7c/Branch_3/Conv2d_0b_1x1"] == "conv2d_94"
     assert (layers["Mixed_5b"], layers["Mixed_6a"], layers["Mixed_7c"]) == ("mixed0", "mixed3", "mixed10")
     assert (layers["Mixed_7b/Branch_1"], layers["Mixed_7c/Branch_1"]) == ("mixed9_0", "mixed9_1")
     assert layers["AuxLogits/Conv2d_2a_5x5"] == "conv2d_96"
     assert len(set(layers.values())) == len(layers)
-    assert keras_names.unit("conv2d_7") == ("batch_normalization_7", "activation_7")
+    assert keras_layers.unit("conv2d_7") == ("batch_normalization_7", "activation_7")
 
 
 def test_creation_order_is_the_number_whatever_it_starts_at():
     found = ["conv2d_10", "conv2d_9", "conv2d_transpose_1", "conv2d", "dense", "conv2d_1"]
-    assert keras_names.in_creation_order(found, "conv2d") == ["conv2d", "conv2d_1", "conv2d_9", "conv2d_10"]
+    assert keras_layers.in_creation_order(found, "conv2d") == ["conv2d", "conv2d_1", "conv2d_9", "conv2d_10"]

@@ -67,7 +67,7 @@ def two(tmp_path, request):
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore::inception.weights.{name}")
-    for name in ("sanity.UnverifiedFile", "canonical.OtherRules")
+    for name in ("canonical.UnverifiedFile", "canonical.OtherRules")
 ]
 
 

@@ -30,7 +30,7 @@ keras = pytest.importorskip("keras")
 
 from inception.builders.keras import InceptionV3, to_weights  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::inception.weights.sanity.UnverifiedFile")
+pytestmark = pytest.mark.filterwarnings("ignore::inception.weights.canonical.UnverifiedFile")
 
 TORCH = dataclasses.replace(TORCHVISION, num_classes=5, depth_multiplier=0.1, min_depth=4, aux_kernel=(1, 1))
 TORCH_PLAIN = dataclasses.replace(TORCH, aux_logits=False, aux_kernel=(5, 5))

@@ -7,7 +7,7 @@ import pytest
 from made import NARROW, random_weights
 
 from inception import load_weights
-from inception.weights.sanity import DoubtfulWeights, UnverifiedFile, doubts
+from inception.weights.canonical import DoubtfulWeights, UnverifiedFile, doubts
 
 NAMES = [name for name in NARROW.shapes() if name.endswith(("/weights", "/moving_variance"))]
 
