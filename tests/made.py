@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ from inception.weights import Source, Weights
 NARROW = Variant(num_classes=7, depth_multiplier=0.1, min_depth=4)
 NARROW_AUX = dataclasses.replace(NARROW, aux_logits=True, aux_kernel=(1, 1))
 NARROW_NOTOP = dataclasses.replace(NARROW, num_classes=0)
+
+
+# For tests that trace, freeze or differentiate by TensorFlow's own functions.
+on_tensorflow = pytest.mark.skipif(
+    os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow", reason="its own code is TensorFlow's"
+)
 
 
 def first(kept: int, cases: Iterable[Any]) -> list[Any]:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, on_tensorflow, random_weights
 
 from inception import architecture, training
 from inception.architecture import END_POINTS
@@ -212,7 +212,7 @@ def test_a_model_of_end_points_warns_of_nothing(model):
             each(batch())
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tapes are TensorFlow's")
+@on_tensorflow
 def test_the_gradient_flows_through_logits(model):
     """And is that of the softmax's logarithm, by the chain rule."""
     network = keras.Model(model.input, end_points(model))

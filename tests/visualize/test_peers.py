@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from made import first, random_weights
+from made import first, on_tensorflow, random_weights
 from visualize import peers
 
 import inception
@@ -29,6 +29,7 @@ def whole(tmp_path_factory):
     return folder
 
 
+@on_tensorflow
 @pytest.mark.parametrize("program", first(1, [peers.mean_dream, peers.weighted_dream]))
 def test_a_dream_program_gives_the_same_picture(program, whole, picture):
     theirs = program(keras, keras.applications.InceptionV3, whole / "notop.h5", picture)
@@ -38,6 +39,7 @@ def test_a_dream_program_gives_the_same_picture(program, whole, picture):
     assert np.abs(theirs.astype(int) - picture).mean() > 1  # it did dream
 
 
+@on_tensorflow
 def test_a_grad_cam_program_gives_the_same_map_and_so_does_our_tool(whole):
     picture = images.test_picture()
     theirs = peers.grad_cam(keras, keras.applications.InceptionV3, whole / "top.h5", picture)

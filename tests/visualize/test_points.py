@@ -71,7 +71,7 @@ def test_slims_names_are_slims_end_points():
     expected = keras.Model(model.input, wanted)(batch(), training=False)
     found = values(points, {name: points.named[name] for name in wanted}, batch())
     for name in wanted:
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[name], keras.ops.convert_to_numpy(expected[name]), rtol=1e-5, atol=1e-6)
 
 
 def test_logits_lie_before_the_softmax_wherever_it_is():

@@ -8,7 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from made import NARROW, NARROW_NOTOP, random_weights
+from made import NARROW, NARROW_NOTOP, on_tensorflow, random_weights
 from PIL import Image, ImageDraw
 
 from inception import images, labels, load_weights
@@ -65,7 +65,7 @@ def test_activations_are_the_models_own(classifier):
     found = activations(classifier, PHOTO, ["Mixed_5b", "activation_1"])
     image = NAMED["keras"].at(107).input(PHOTO)[None]
     expected = keras.Model(classifier.input, classifier.get_layer("mixed0").output)(image, training=False)[0]
-    np.testing.assert_allclose(found.maps["Mixed_5b"], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.maps["Mixed_5b"], keras.ops.convert_to_numpy(expected), rtol=1e-5, atol=1e-6)
     assert found.maps["activation_1"].shape == (53, 53, NARROW.table().base[0].depth)
 
 
@@ -150,8 +150,9 @@ def scene(left):
 def detector(base):
     """A classifier of that object: its class is what features of the object have and those of the ground lack."""
     model = keras.Model(base.input, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(base.output)))
-    seen, plain = (base(preprocess_input(scene(left))[None], training=False)[0] for left in (160, 9999))
-    way, ground = np.mean(seen[:, 5:8], axis=(0, 1)), np.asarray(plain).reshape(-1, plain.shape[-1])
+    scenes = np.stack([preprocess_input(scene(left)) for left in (160, 9999)])
+    seen, plain = base.predict(scenes, verbose=0)
+    way, ground = np.mean(seen[:, 5:8], axis=(0, 1)), plain.reshape(-1, plain.shape[-1])
     way = way - np.linalg.pinv(ground) @ (ground @ way)
     model.layers[-1].set_weights([np.stack([-way, way], axis=1), np.zeros(2)])
     return model
@@ -340,7 +341,7 @@ def test_tiles_of_a_pointwise_loss_have_the_exact_gradient():
     np.testing.assert_allclose(slopes, 2 * image / image.size, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="traces are TensorFlow's")
+@on_tensorflow
 def test_a_step_is_traced_once_for_pictures_of_every_size():
     traces = []
 

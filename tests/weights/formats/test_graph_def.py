@@ -14,7 +14,7 @@ import pytest
 from damage import assert_never_silently_wrong, assert_refused, fingerprint
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, on_tensorflow, random_weights
 
 from inception import load_weights, pictures
 from inception.files.errors import (
@@ -425,6 +425,7 @@ def test_the_older_slim_family(tmp_path, slim_graph):
 # ---- Keras's
 
 
+@on_tensorflow
 def test_a_keras_graph_whatever_its_constants_are_called(tmp_path):
     keras = pytest.importorskip("keras")
     weights = random_weights(NARROW)
@@ -454,6 +455,7 @@ def test_a_keras_2_graph_frozen_as_tensorflow_1_did(tmp_path):
     assert_same(graph_def.read(saved(tmp_path / "g.pb", graph)), weights)
 
 
+@on_tensorflow
 def test_our_own_keras_model_with_both_heads(tmp_path):
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

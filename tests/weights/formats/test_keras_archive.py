@@ -267,8 +267,8 @@ def test_keras_makes_our_archive_into_the_built_model(kind, tmp_path):
             assert expected.keys() == found.keys() == {"predictions", "aux_predictions"}
         expected, found = keras.tree.flatten(expected), keras.tree.flatten(found)
         assert len(expected) == len(found) == len(model.outputs)
-        for left, right in zip(expected, found, strict=True):
-            np.testing.assert_array_equal(left, right)
+        for arrays in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, arrays))
 
 
 def inputs_of(layer):
