@@ -65,6 +65,13 @@ def one_version() -> Iterator[None]:
         _IDENTITIES.reset(token)
 
 
+def shard_in(folder: Path, name: str, where: str) -> Path:
+    """The path of a shard that the file `where` names; `UnsafeFile` for what is not a file's name beside it."""
+    if name in ("", ".", "..") or set(name) & set("/\\:\0"):
+        raise UnsafeFile(f"{where}: names the shard {name[:100]!r}, which is not a file beside it; not read.")
+    return folder / name
+
+
 class RegularFile:
     """A file read by byte ranges, opened anew for each so that none stays open.
 

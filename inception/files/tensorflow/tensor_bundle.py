@@ -12,11 +12,12 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from inception.files.atomic import replacing, taking_turns
-from inception.files.errors import CheckpointError, CorruptFile, UnsupportedFeature
+from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsupportedFeature
 from inception.files.regular import RegularFile
 from inception.files.tensor import MOST_DIMENSIONS, Shape, Stored, check_written, damaged, octets
 from inception.files.tensorflow import wire
@@ -25,6 +26,8 @@ from inception.files.tensorflow.sstable import masked_crc, read_table, write_tab
 _LARGEST_INDEX = 16 << 20  # 131,000 entries at most; a training checkpoint has some 2,000
 _MOST_SHARDS = 99_999  # the file names have five digits
 _LITTLE_ENDIAN = 0
+_STRING = 7
+_LONGEST_HEAD = 14  # the length of a string, and the checksum of that
 _HEADER = b""
 _ONLY_WHOLE = "save it unpartitioned, only whole tensors are read"
 _Path = str | os.PathLike[str]
@@ -58,7 +61,43 @@ def _shard_name(prefix: _Path, number: int, count: int) -> str:
 # ---- reading
 
 
-def _tensors(index: _Path, shard_name: Callable[[int, int], _Path]) -> dict[str, Stored]:
+def string(prefix: _Path, name: str, at_most: int) -> bytes:
+    """The one string that the tensor `name` of a checkpoint is, its checksums right.
+
+    Args:
+        prefix: the checkpoint, as `read` takes it.
+        name: a tensor that `read` lists.
+        at_most: `ResourceLimit` is raised for a string of more bytes.
+    """
+    index = f"{os.fspath(prefix)}.index"
+    entries, shards = _entries(index, functools.partial(_shard_name, prefix))
+    entry = wire.Message(entries[name.encode()], f"{index}: tensor {name!r}")
+    file, offset, size = _place(entry, shards)
+    if entry.integer(1) != _STRING or wire.shape(entry.message(2)) != ():
+        raise damaged(entry.where, "is not the one string that it should be")
+    where, head = f"{file.name}: tensor {name!r}", min(size, _LONGEST_HEAD)
+    if size - head > at_most:
+        raise ResourceLimit(f"{where}: a string of {size} bytes; expected {at_most} at most")
+    content = file.fetch(offset, (size,), np.dtype(np.uint8), where).data
+    length, start = wire.read_varint(content[:head], 0, where)
+    text, check = content[start + 4 :], content[start : start + 4]
+    # The checksums are of the length in four bytes, as which it is not stored.
+    octets_of_length = (length & 0xFFFFFFFF).to_bytes(4, "little")
+    if len(text) != length or int.from_bytes(check, "little") != masked_crc(octets_of_length):
+        raise damaged(where, f"its length {length} is not that of {size} bytes")
+    if masked_crc(octets_of_length, check, text) != entry.fixed32(6):
+        raise damaged(where, "its checksum is wrong")
+    return bytes(text)
+
+
+class _Shards(NamedTuple):
+    """The number of data files that a checkpoint has, and the file of each number."""
+
+    number: int
+    file: Callable[[int], RegularFile]
+
+
+def _entries(index: _Path, shard_name: Callable[[int, int], _Path]) -> tuple[Mapping[bytes, bytes], _Shards]:
     entries = read_table(index, _LARGEST_INDEX)
     count = _shard_count(entries, os.fspath(index))
 
@@ -69,6 +108,11 @@ def _tensors(index: _Path, shard_name: Callable[[int, int], _Path]) -> dict[str,
             raise CorruptFile(f"{os.fspath(path)}: is missing; {os.fspath(index)} names it, copy both")
         return RegularFile(path, follow_links=False)
 
+    return entries, _Shards(count, shard)
+
+
+def _tensors(index: _Path, shard_name: Callable[[int, int], _Path]) -> dict[str, Stored]:
+    entries, shards = _entries(index, shard_name)
     found = {}
     for key, value in entries.items():
         if key == _HEADER:
@@ -76,7 +120,7 @@ def _tensors(index: _Path, shard_name: Callable[[int, int], _Path]) -> dict[str,
         if key.startswith(b"\0"):
             raise UnsupportedFeature(f"{os.fspath(index)}: has a partitioned variable; {_ONLY_WHOLE}")
         name = wire.text(key, os.fspath(index))
-        found[name] = _stored(name, wire.Message(value, f"{os.fspath(index)}: tensor {name!r}"), count, shard)
+        found[name] = _stored(name, wire.Message(value, f"{os.fspath(index)}: tensor {name!r}"), shards)
     return found
 
 
@@ -94,18 +138,24 @@ def _shard_count(entries: Mapping[bytes, bytes], where: str) -> int:
     return count
 
 
-def _stored(name: str, entry: wire.Message, shards: int, shard: Callable[[int], RegularFile]) -> Stored:
+def _place(entry: wire.Message, shards: _Shards) -> tuple[RegularFile, int, int]:
+    """The data file that an index entry points into, the offset and the size, checked against the file."""
+    where, number, offset, size = entry.where, entry.integer(3), entry.integer(4), entry.integer(5)
+    if 7 in entry:
+        raise UnsupportedFeature(f"{where}: is a partitioned variable, stored in slices; {_ONLY_WHOLE}")
+    if not 0 <= number < shards.number:
+        raise damaged(where, f"is said to be in data file {number} of {shards.number}")
+    file = shards.file(number)
+    if offset < 0 or size < 0 or offset + size > file.size:
+        raise damaged(where, f"claims {size} bytes at {offset} of a data file of {file.size}")
+    return file, offset, size
+
+
+def _stored(name: str, entry: wire.Message, shards: _Shards) -> Stored:
     """One index entry, checked against the data file that it points into."""
     where, sides = entry.where, wire.shape(entry.message(2))
     kind = wire.dtype(entry.integer(1), where)
-    number, offset, size = entry.integer(3), entry.integer(4), entry.integer(5)
-    if 7 in entry:
-        raise UnsupportedFeature(f"{where}: is a partitioned variable, stored in slices; {_ONLY_WHOLE}")
-    if not 0 <= number < shards:
-        raise damaged(where, f"is said to be in data file {number} of {shards}")
-    file = shard(number)
-    if offset < 0 or size < 0 or offset + size > file.size:
-        raise damaged(where, f"claims {size} bytes at {offset} of a data file of {file.size}")
+    file, offset, size = _place(entry, shards)
     if kind is None:
         return unreadable(sides, entry.integer(1), where)
     if size != math.prod(sides) * kind.itemsize:

@@ -27,7 +27,7 @@ CONVOLUTIONS = 94  # of the network without its auxiliary head
 AUX_LOGITS = "aux_predictions"
 AUX_POOL = "aux_avg_pool"  # ours: brings the auxiliary head's last map to a vector at any image size
 LOGITS = "predictions"
-_HEADS = (LOGITS, AUX_LOGITS)
+HEADS = (LOGITS, AUX_LOGITS)
 _NAMED = {
     "Logits/AvgPool_1a_8x8": "avg_pool",
     "Logits/Conv2d_1c_1x1": LOGITS,
@@ -138,13 +138,13 @@ def scatter(weights: Weights) -> dict[str, dict[str, np.ndarray]]:
 
 def _layout(layer: str, weight: str) -> Layout:
     """Classifiers are Dense layers, so their kernels are matrices; all else is as slim has it."""
-    return MATRIX if layer in _HEADS and weight == "kernel" else AS_IS
+    return MATRIX if layer in HEADS and weight == "kernel" else AS_IS
 
 
 def by_number(tensors: Iterable[str], where: str) -> dict[str, str]:
     """{layer in the file: our layer name}: conv2d_95 of a second model in a process is our conv2d_1."""
     found = list(dict.fromkeys(name.rpartition("/")[0] for name in tensors))
-    layers = {head: head for head in _HEADS if head in found}
+    layers = {head: head for head in HEADS if head in found}
     for kind in ("conv2d", "batch_normalization"):
         made = in_creation_order(found, kind)
         layers |= {layer: f"{kind}_{i}" for i, layer in enumerate(made, 1)}

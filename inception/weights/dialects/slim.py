@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from inception.files.errors import CheckpointError, MissingTensor, UnsupportedFeature
 from inception.files.tensor import Shape, Stored
 from inception.pictures import Picture
-from inception.variants import KERAS, SCOPE, Variant
+from inception.variants import KERAS, SCOPE, SLIM, Variant
 from inception.weights.canonical import Source, Weights
 from inception.weights.dialects import slim_2016_03
 from inception.weights.plan import Claim, assemble
@@ -27,12 +27,21 @@ def network_scope(names: Iterable[str], where: str) -> str | None:
     network only. Raises `UnsupportedFeature` when there are several.
     """
     names = list(names)
-    found = [name.removesuffix(_OWN_NAME) for name in names if f"/{name}".endswith(f"/{_OWN_NAME}")]
+    found = [name.removesuffix(_OWN_NAME) for name in names if _is_own(name)]
     if len(found) > 1:
         scopes = ", ".join(scope or "the root" for scope in sorted(found))
         raise UnsupportedFeature(f"{where} holds InceptionV3 {len(found)} times (in {scopes}); leave all but one out.")
     usual = f"{SCOPE}/"
     return found[0] if found else usual if any(name.startswith(usual) for name in names) else None
+
+
+def has_network(names: Iterable[str]) -> bool:
+    """Whether slim's InceptionV3 is among these for certain, in whatever scope."""
+    return any(map(_is_own, names))
+
+
+def _is_own(name: str) -> bool:
+    return f"/{name}".endswith(f"/{_OWN_NAME}")
 
 
 def claims_of(tensors: Mapping[str, Stored], exclude: Sequence[str], where: str) -> tuple[list[Claim], list[str]]:
@@ -55,6 +64,26 @@ def claims_of(tensors: Mapping[str, Stored], exclude: Sequence[str], where: str)
     if ignored := len(tensors) - len(own) - len(unwanted):
         notes.append(f"{ignored} training tensors (slots, steps, averages or what they replace) left out")
     return claims, notes
+
+
+def gather_trained(
+    tensors: Mapping[str, Stored], source: Source, exclude: Sequence[str] = (), moving_averages: bool = False
+) -> Weights:
+    """The weights in a checkpoint's tensors by name, among what training adds.
+
+    Args:
+        tensors: {"InceptionV3/Conv2d_1a_3x3/weights": array}, in any scope.
+        source: the file.
+        exclude: scopes to leave out.
+        moving_averages: take the averages of the variables.
+    """
+    claims, notes = claims_of(tensors, exclude, source.path)
+    if moving_averages:
+        claims, note = averaged(claims, tensors, source.path)
+        notes.append(note)
+    own = {claim.stored: tensors[claim.stored] for claim in claims}
+    source = dataclasses.replace(source, notes=tuple(notes))
+    return assemble([claim for claim in claims if is_variable(claim.canonical)], own, source, SLIM, "slim")
 
 
 def _claims(own: Mapping[str, Shape], scope: str) -> list[Claim]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import importlib
+import itertools
 import os
 import re
 import warnings
@@ -25,6 +26,7 @@ from inception.weights.published import catalogue
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\3\4"
+_SAVED_MODEL = "saved_model.pb"
 _TABLE_END = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a TensorFlow table file
 
 
@@ -109,6 +111,8 @@ def _doubted(weights: Weights) -> Weights:
 
 def recognise(path: str) -> ModuleType:
     """The module that reads a file. `CheckpointError` for a missing file, `UnsupportedFeature` for a strange one."""
+    if (Path(path) / _SAVED_MODEL).is_file():
+        return _module("object_checkpoint")
     if Path(f"{path}.index").exists() or path.endswith(".index") or re.search(r"\.data-\d{5}-of-\d{5}$", path):
         return _module("slim_checkpoint")
     if not Path(path).is_file():
@@ -124,8 +128,8 @@ def recognise(path: str) -> ModuleType:
         return _module(name)
     raise UnsupportedFeature(
         f"{path} is of no format that is read here (it starts with {head[:8]!r}); "
-        "expected Keras HDF5 or .keras, a TensorFlow checkpoint, a frozen graph, a TensorFlow.js model.json, .pth, "
-        ".safetensors or .npz, whole and not packed."
+        "expected Keras HDF5 or .keras, a TensorFlow checkpoint or SavedModel, a frozen graph, a TensorFlow.js "
+        "model.json, .pth, .safetensors or .npz, whole and not packed."
     )
 
 
@@ -138,7 +142,9 @@ def _by_first_bytes(head: bytes) -> str | None:
     # A safetensors file starts with the length of its JSON, at most 100,000,000.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000:
         return "safetensors"
-    return "tfjs" if head.lstrip().startswith(b"{") else None
+    if head.lstrip().startswith(b"{"):
+        return "keras_shards" if b'"weight_map"' in head else "tfjs"
+    return None
 
 
 def _in_archive(path: str) -> str | None:
@@ -202,12 +208,14 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     if isinstance(path, str) and not os.path.exists(path) and (known := published.find(path)):
         path = published.cached(known) or path
     if os.path.isdir(path):
-        return [file for file in Path(path).iterdir() if file.is_file()]
+        inside = itertools.chain(Path(path).iterdir(), Path(path, "variables").glob("*"))  # those of a SavedModel too
+        return [file for file in inside if file.is_file()]
     place = Path(path)
     prefix = re.sub(r"\.index$|\.data-\d{5}-of-\d{5}$", "", os.fspath(place))
     files = [place, Path(f"{place}{graph_nodes.SIDE_FILE}"), Path(f"{prefix}.index"), *_data_files(prefix)]
     if place.suffix == ".json":
         files += place.parent.glob("*shard*of*")
+        files += place.parent.glob(f"{glob.escape(place.name.removesuffix('.weights.json'))}_?????.weights.h5")
     return [file for file in files if file.is_file()]
 
 
@@ -227,7 +235,12 @@ def format_of(path: Path) -> str:
 
 
 def _checkpoint_in(path: str | os.PathLike[str]) -> str:
-    """A folder stands for the checkpoint in it: the newest that its `checkpoint` file names, or the only one."""
+    """A folder stands for the checkpoint in it: the newest that its `checkpoint` file names, or the only one.
+
+    A SavedModel stands for itself, and its `saved_model.pb` for the SavedModel.
+    """
+    if os.path.basename(path) == _SAVED_MODEL and Path(path).with_name("variables").is_dir():
+        return os.path.dirname(path) or os.curdir
     state = Path(path) / "checkpoint"
     if not state.is_file():
         return _only_checkpoint(Path(path)) if Path(path).is_dir() else os.fspath(path)
@@ -242,8 +255,8 @@ def _only_checkpoint(folder: Path) -> str:
     found = sorted(folder.glob("*.index")) or sorted(path for path in folder.glob("*.ckpt*") if path.is_file())
     if len(found) == 1:
         return os.fspath(found[0].with_suffix("") if found[0].suffix == ".index" else found[0])
-    if (folder / "saved_model.pb").is_file():
-        raise UnsupportedFeature(f"{folder} is a SavedModel, which is not read; give the weights that it was made of.")
+    if (folder / _SAVED_MODEL).is_file():
+        return os.fspath(folder)
     has = f"{len(found)} checkpoints ({found[0].name}, ...)" if found else "no checkpoint"
     raise CheckpointError(f"{folder} is a folder without a weight file of its own: it holds {has}; give a file's path.")
 

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import zipfile
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from inception.files.hdf5 import Content
 from inception.files.regular import RegularFile
 from inception.files.tensor import Stored
 from inception.pictures import Picture
-from inception.variants import KERAS, Variant
+from inception.variants import KERAS
 from inception.weights.canonical import (
     VARIANT,
     Source,
@@ -43,15 +42,13 @@ from inception.weights.canonical import (
     warn_of_rules,
     written,
 )
-from inception.weights.dialects import keras_config, keras_graph, keras_layers
+from inception.weights.dialects import keras_config, keras_graph, keras_layers, keras_order
 
 WEIGHTS_TITLE = "Keras 3 weights"
 ARCHIVE_TITLE = "Keras archive"
 CONFIG, METADATA, VALUES = "config.json", "metadata.json", "model.weights.h5"
 _LONGEST_CONFIG = 16 << 20
 _VARIABLE = re.compile(r"(?P<group>.+)/vars/(?P<index>\d+)")
-_CONV = re.compile(r"(?P<base>.*/)conv2d(_\d+)?/vars/0")
-_LAYER = re.compile(r"(?:.+/)?layers/[^/]+")
 # Keras's order of a layer's variables: what can be trained first. Keyed by how many there are.
 _WEIGHTS: dict[str, dict[int, tuple[str, ...]]] = {
     "conv2d": {1: ("kernel",)},
@@ -96,14 +93,34 @@ def _read_archive(path: str | os.PathLike[str]) -> Weights:
     if empty := [path for group, path in paths.items() if path in layers and f"{group}/vars/0" not in content.tensors]:
         raise MissingTensor(f"{where} has no values for {', '.join(empty[:6])}; save it again.")
     tensors = _by_layer(content, paths, set(layers), where)
+    return gather_linked(network, tensors, source, model, content.attributes.get(VARIANT))
+
+
+def gather_linked(
+    network: keras_graph.Network | None,
+    tensors: Mapping[str, Stored],
+    source: Source,
+    model: Mapping[str, Any],
+    text: str | None = None,
+) -> Weights:
+    """The weights in the layers of a model whose configuration says how they are linked.
+
+    Args:
+        network: what `keras_graph.network` says of the configuration.
+        tensors: {path of the layer in the configuration, with the weight's name: array}.
+        source: the file.
+        model: the configuration.
+        text: what `variant_json` wrote into the file, if it did.
+    """
     if network is None:
         keras_layers.gather(tensors, source)  # says what is missing, if anything is
-        raise keras_graph.no_links(where)
-    said, picture = written(content.attributes.get(VARIANT), where)
+        raise keras_graph.no_links(source.where)
+    said, picture = written(text, source.where)
     like = network.like if said is None else network.ruling(said)
     if isinstance(picture, str):
         picture = _picture(model)
-    return keras_layers.gather(tensors, dataclasses.replace(source, notes=network.notes), like, layers, picture)
+    source = dataclasses.replace(source, notes=network.notes)
+    return keras_layers.gather(tensors, source, like, network.layers, picture)
 
 
 def _picture(model: Mapping[str, Any]) -> Picture:
@@ -122,7 +139,8 @@ def _inputs(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     layers = model["config"].get("layers", [])
     for layer in layers:
         if layer["class_name"] == "InputLayer":
-            yield keras_graph.layer_name(layer), layer["config"].get("batch_shape")
+            config = layer["config"]  # Keras 2 calls it batch_input_shape
+            yield keras_graph.layer_name(layer), config.get("batch_shape", config.get("batch_input_shape"))
     for layer in layers:
         if keras_graph.is_model(layer):
             yield from _inputs(layer)
@@ -161,17 +179,12 @@ def _named(path: str, content: Content, layers: Mapping[str, str], ours: Collect
     if not variable or layer is None:
         return path
     count = sum(f"{variable['group']}/vars/{i}" in content.tensors for i in range(8))
-    weights = _WEIGHTS.get(_kind(variable["group"]), {}).get(count, ())
+    weights = _WEIGHTS.get(keras_order.kind(variable["group"]), {}).get(count, ())
     if not weights and layer in ours:
         # Left aside as an extra, a bias would be missing from the numbers.
         raise UnsupportedFeature(f"{where}: {layer} has {count} arrays; InceptionV3's convolutions have no bias.")
     index = int(variable["index"])
     return f"{layer}/{weights[index]}" if index < len(weights) else path
-
-
-def _kind(group: str) -> str:
-    """`layers/conv2d_92` -> `conv2d`."""
-    return re.sub(r"_\d+$", "", group.rpartition("/")[2])
 
 
 # ---- a `.weights.h5`, which neither names layers nor says how they are linked
@@ -185,53 +198,12 @@ def is_values(content: Content) -> bool:
 def gather_values(content: Content, path: str | os.PathLike[str], source: Source | None = None) -> Weights:
     """The weights in what a `.weights.h5` holds; `path` is its name. Raises as `read` does."""
     source = source or Source(os.fspath(path), WEIGHTS_TITLE, integrity(content.checksummed))
-    where = source.where
-    found = Counter(match["base"] for match in map(_CONV.fullmatch, content.tensors) if match)
-    whole_ones = [base for base, count in found.items() if count >= keras_layers.CONVOLUTIONS]
-    whole_ones.sort(key=lambda base: (len(base), base))
-    if len(whole_ones) > 1:
-        raise keras_graph.two([base.removesuffix("/layers/") for base in whole_ones], where)
-    base = max(found, key=lambda each: found[each], default="layers/")  # of models within models, the one like ours
-    layers = _names_by_depth(content, base, where)
-    like, picture = written(content.attributes.get(VARIANT), where, "keras")
-    whole = like is not None
-    if like is None:
-        like, whole, notes = keras_config.told(_census(content), where)
-        source = dataclasses.replace(source, notes=notes)
-    dense = sorted(group for group in content.groups if _LAYER.fullmatch(group) and _kind(group) == "dense")
-    if whole and len(dense) == 1:
-        layers |= {dense[0]: keras_layers.LOGITS}
-    elif dense and not whole:
-        layers = {group: name for group, name in layers.items() if group not in dense}
-        source = dataclasses.replace(source, notes=(*source.notes, keras_config.no_classifier(dense)))
-    ours = set(layers.values())
-    tensors = _by_layer(content, layers, ours, where)
+    said, picture = written(content.attributes.get(VARIANT), source.where, "keras")
+    names, like, notes = keras_order.told(content.groups, source.where, said)
+    ours = set(names.values())
+    tensors = _by_layer(content, names, ours, source.where)
+    source = dataclasses.replace(source, notes=notes)
     return keras_layers.gather(tensors, source, like, {layer: layer for layer in ours}, picture)
-
-
-def _census(content: Content) -> Counter[str]:
-    """How many layers of each kind there are, in all models within models together."""
-    groups = [group for group in content.groups if _LAYER.fullmatch(group) and f"{group}/layers" not in content.groups]
-    return Counter(map(_kind, groups))
-
-
-def _names_by_depth(content: Content, base: str, where: str) -> dict[str, str]:
-    """{group: our layer} by the model's order; Dense layers that are more than the classifiers stay without names."""
-    groups = {path[len(base) :].split("/")[0] for path in (*content.groups, *content.tensors) if path.startswith(base)}
-    count = Counter(map(_kind, groups))
-    aux = count["conv2d"] > keras_layers.CONVOLUTIONS
-    model = keras_config.describe(Variant(num_classes=1, aux_logits=aux), count["dropout"])
-    weighted = [layer for layer in model.by_depth() if layer.kind in keras_config.WEIGHTED]
-    expected = Counter(keras_config.snake_case(layer.kind) for layer in weighted)
-    if any(count[kind] != expected[kind] for kind in ("conv2d", "batch_normalization")):
-        has, wants = (f"{each['conv2d']} and {each['batch_normalization']}" for each in (count, expected))
-        raise UnsupportedFeature(
-            f"{where} has {has} convolutions and batch norms, expected {wants}. Such files do not name their layers, "
-            "so which are InceptionV3's cannot be told; save the model as .keras, or the InceptionV3 in it alone."
-        )
-    ours = [layer for layer in weighted if layer.kind != "Dense" or count["dense"] == expected["dense"]]
-    found = keras_config.groups(keras_config.snake_case(layer.kind) for layer in ours)
-    return {f"{base}{group}": layer.name for group, layer in zip(found, ours, strict=True)}
 
 
 # ---- writing

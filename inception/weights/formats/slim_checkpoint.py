@@ -3,7 +3,8 @@
 Training checkpoints hold more: optimizer slots (`<variable>/RMSProp`), the global step and
 moving averages (`<variable>/ExponentialMovingAverage`). Slots and steps are left out;
 averages take the variables' places when asked for. Checkpoints of the older family
-`inception-v3-2016-03-01` are known by their scopes and read as well.
+`inception-v3-2016-03-01` are known by their scopes and read as well. Checkpoints that were
+made of objects are handed to `object_checkpoint`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from inception.files.errors import CheckpointError
 from inception.files.tensorflow import tensor_bundle, tensor_slices
 from inception.variants import SLIM
 from inception.weights.canonical import Source, Weights, warn_of_rules
 from inception.weights.dialects import slim
-from inception.weights.plan import assemble
+from inception.weights.formats import object_checkpoint
 
 TITLE_V1 = "TensorFlow checkpoint V1 (slim)"
 TITLE_V2 = "TensorFlow checkpoint V2 (slim)"
@@ -35,13 +37,13 @@ def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
     is_v2 = Path(f"{where}.index").exists()
     tensors = tensor_bundle.read(where) if is_v2 else tensor_slices.read(where)
     title = TITLE_V2 if is_v2 else TITLE_V1
-    claims, notes = slim.claims_of(tensors, exclude, where)
-    if moving_averages:
-        claims, note = slim.averaged(claims, tensors, where)
-        notes.append(note)
-    own = {claim.stored: tensors[claim.stored] for claim in claims}
-    source = Source(where, title, "checksum", notes=tuple(notes))
-    return assemble([claim for claim in claims if slim.is_variable(claim.canonical)], own, source, SLIM, "slim")
+    if object_checkpoint.is_of_objects(tensors):
+        if moving_averages or exclude:
+            raise CheckpointError(
+                f"{where} is a checkpoint of objects: it has no moving averages, nor scopes to exclude."
+            )
+        return object_checkpoint.gather(tensors, where)
+    return slim.gather_trained(tensors, Source(where, title, "checksum"), exclude, moving_averages)
 
 
 def write(path: str | os.PathLike[str], weights: Weights, *, version: int = 2) -> None:
