@@ -70,6 +70,32 @@ def unchecked_weights_h5(weights: Weights, path: Path) -> None:
     os.replace(f"{path}.plain", path)
 
 
+def sharded(weights: Weights, path: Path) -> None:
+    """As Keras shards them: half of the layers in each of two files beside the JSON."""
+    import h5py
+
+    whole = path.with_name("whole.weights.h5")
+    unchecked_weights_h5(weights, whole)
+    places: dict[str, str] = {}
+    names = [path.name.replace(".weights.json", f"_{number:05d}.weights.h5") for number in range(2)]
+    with h5py.File(whole) as file:
+        layers = list(file["layers"])
+        for number, name in enumerate(names):
+            with h5py.File(path.with_name(name), "w") as shard:
+                for layer in layers[number::2]:
+                    file.copy(f"layers/{layer}", shard.require_group("layers"))
+                    places[f"/layers/{layer}/vars"] = name
+    whole.unlink()
+    path.write_text(json.dumps({"metadata": {"total_size": 0}, "weight_map": places}))
+
+
+def of_objects(weights: Weights, path: Path) -> None:
+    """As Keras 2's `save_weights` writes without an ending."""
+    import object_files
+
+    object_files.write_model(weights, path)
+
+
 def foreign_safetensors(weights: Weights, path: Path) -> None:
     """As the package of that name writes: no digests."""
     from inception.weights.dialects import torch_names
@@ -127,9 +153,13 @@ FORMATS: dict[str, tuple[Callable[[Weights, Path], None], str, str, bool]] = {
     "keras-h5 (Keras)": (unchecked_h5, "x.h5", "x.h5", False),
     "weights.h5 (ours)": (saved, "x.weights.h5", "x.weights.h5", True),
     "weights.h5 (Keras)": (unchecked_weights_h5, "x.weights.h5", "x.weights.h5", False),
+    "shards json": (sharded, "x.weights.json", "x.weights.json", False),
+    "shards shard": (sharded, "x.weights.json", "x_00001.weights.h5", False),
     "keras": (saved, "x.keras", "x.keras", True),
     "slim V2 index": (saved, "x.ckpt", "x.ckpt.index", True),
     "slim V2 data": (saved, "x.ckpt", "x.ckpt.data-00000-of-00001", True),
+    "objects index": (of_objects, "x", "x.index", True),
+    "objects data": (of_objects, "x", "x.data-00000-of-00001", True),
     "slim V1": (saved, "x.v1.ckpt", "x.v1.ckpt", True),
     "graph-def (ours)": (saved, "x.pb", "x.pb", True),
     "graph-def": (graph_without_digest, "x.pb", "x.pb", False),

@@ -23,7 +23,7 @@ from files import test_hdf5, test_npz, test_safetensors, test_tfjs
 from files.tensorflow import test_sstable, test_tensor_bundle, test_tensor_slices
 from files.torch import test_state_dict
 from torch_files import pickled, write_legacy, write_zip
-from weights.formats import test_graph_def
+from weights.formats import test_graph_def, test_keras_shards, test_object_checkpoint
 
 CANARY = "canary.h5"
 Attack = tuple[str, str, Callable[[Path], Path]]
@@ -37,6 +37,10 @@ def attacks(canary: Path) -> Iterator[Attack]:
     yield from tables()
     for name, content in (test_graph_def.HOSTILE | test_graph_def.LARGE).items():
         yield "graph-def", name, whole("x.pb", content)
+    for name, text in test_object_checkpoint.HOSTILE.items():
+        yield "objects", name, objects(text)
+    for name, (places, _) in test_keras_shards.HOSTILE.items():
+        yield "keras shards", name, whole("x.weights.json", json.dumps({"weight_map": places}).encode())
     for name, header in test_safetensors.HEADERS.items():
         raw = isinstance(header, bytes) and not header.startswith((b"{", b"["))
         yield "safetensors", name, whole("x.safetensors", header) if raw else safetensors(header)
@@ -56,6 +60,10 @@ def safetensors(header: object) -> Callable[[Path], Path]:
         return folder / "x.safetensors"
 
     return write
+
+
+def objects(text: bytes) -> Callable[[Path], Path]:
+    return lambda folder: test_object_checkpoint.hostile(folder / "x", text)
 
 
 def hdf5(canary: Path) -> Iterator[Attack]:
