@@ -16,7 +16,7 @@ from inception import load_weights
 from inception.variants import TORCHVISION
 from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature, formats
 
-pytestmark = pytest.mark.filterwarnings("ignore::inception.weights.sanity.UnverifiedFile")
+pytestmark = pytest.mark.filterwarnings("ignore::inception.weights.canonical.UnverifiedFile")
 
 BORDER = dataclasses.replace(TORCHVISION, num_classes=5, depth_multiplier=0.1, min_depth=4, aux_logits=False)
 
