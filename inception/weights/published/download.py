@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from inception.files import atomic
-from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, safe
+from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile
 from inception.weights.published import cache, catalogue
 from inception.weights.published.catalogue import MOST_BYTES, Published
 
@@ -131,7 +131,7 @@ def _streamed(url: str, place: str, _: object, *, most: int, progress: Progress 
         answer.raise_for_status()
         total = answer.raw.length_remaining
         try:
-            while block := answer.raw.read1(_CHUNK, decode_content=False):
+            while block := answer.raw.read1(_CHUNK):
                 done += len(block)
                 if max(done, total or 0) > most:
                     raise _Refused(f"has more than {most:,} bytes there")
@@ -157,7 +157,7 @@ def _reason(error: BaseException) -> str:
     """What an error says that others are wrapped around."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    return safe(str(error) or type(error).__name__)
+    return str(error) or type(error).__name__
 
 
 # --- Archives --------------------------------------------------------------------------

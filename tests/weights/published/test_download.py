@@ -191,6 +191,7 @@ FAULTS = {
     "another file": (always(OTHER), "the md5 of its 300,000 bytes is not"),
     "HTML page": (always(PAGE, headers={"Content-Type": "text/html"}), "may be the page of a login or a proxy"),
     "HTML page of the size": (always(PAGE.ljust(len(CONTENT))), "may be the page of a login or a proxy"),
+    "gzip where that is welcome": (lambda h, n: whole(h) if "gzip" not in h.headers["Accept-Encoding"] else 0, None),
     "gzip encoded": (always(gzip.compress(CONTENT, 1), headers=GZIPPED), "more than 300,000"),
     "gzip encoded bomb": (always(gzip.compress(bytes(1 << 24)), headers=GZIPPED), "the md5 of its 16,"),
     "redirect to file:": (redirect(f"file://{LEFT_TO_CANARY}"), "No connection adapters were found for 'file:"),
@@ -201,6 +202,10 @@ FAULTS = {
     "503, then well": (first(always(b"", 503)), None),
     "503 for ever": (always(b"no", 503), "127.0.0.1 503 Server Error: Service Unavailable"),
     "404": (always(b"no", 404), "127.0.0.1 404 Client Error: Not Found"),
+    "404 that clears a screen": (
+        lambda h, n: h.wfile.write(b"HTTP/1.1 404 \x1b[2J\r\n\r\n"),
+        r"404 Client Error: \x1b[2J",
+    ),
     "nothing": (lambda h, n: None, "Remote end closed connection without response"),
     "no HTTP": (lambda h, n: h.wfile.write(b"220 ftp ready\r\n"), "127.0.0.1 220 ftp ready"),
 }
