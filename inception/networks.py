@@ -97,7 +97,7 @@ class Network:
         return np.asarray(self.preprocess(self.picture.resized(image)), np.float32)
 
     def built(self, **arguments: Any) -> keras.Model:
-        """The Keras model: the one that is there, or the weights' own at the picture's size, without auxiliary head."""
+        """The Keras model: the one that came in, or the weights' own at the picture's size, without auxiliary head."""
         if self.model is not None:
             return self.model
         from inception.builders.keras import model_of

@@ -39,11 +39,11 @@ def activations(
     """Draws what the channels of end points see in a picture."""
     began = time.perf_counter()
     _checked(image, output, force)
-    found_network = _taken(weights, picture)
+    loaded = _taken(weights, picture)
     from inception.visualize import activations as run
 
     with working("activations"):
-        found = run(found_network, image, point)
+        found = run(loaded, image, point)
         found.save(output, channels)
     for name, maps in found.maps.items():
         height, width, depth = maps.shape
@@ -70,24 +70,16 @@ def filters(
     """Draws the pictures that most excite channels, by gradient ascent."""
     began = time.perf_counter()
     _checked(image, output, force)
-    found_network = _taken(weights, picture)
+    loaded = _taken(weights, picture)
     from inception.visualize import filters as run
     from inception.visualize import pictures
 
-    options: dict[str, Any] = {"size": size, "steps": steps, "restarts": restarts, "jitter_pixels": jitter}
+    options: dict[str, Any] = {"size": size, "steps": steps, "restarts": restarts, "seed": seed, "start": image}
+    options |= {"jitter_pixels": jitter, "blur_sigma": blur}
     sections = []
     for name in point or FILTER_POINTS:
         with working(safe(name, LONGEST_NAME)) as move:
-            found = run(
-                found_network,
-                name,
-                channels,
-                seed=seed,
-                start=image,
-                progress=move,
-                blur_sigma=blur,
-                **options,
-            )
+            found = run(loaded, name, channels, **options, progress=move)
         sections.append(found.section())
         dead = f"dead: {', '.join(map(str, found.channels[found.dead]))}" if found.dead.any() else "none is dead"
         rise = f"mean value {found.losses[:, 0].mean():.3g} -> {found.losses[:, -1].mean():.3g}"

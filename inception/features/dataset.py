@@ -345,7 +345,7 @@ def _sentence(path: Path, error: Exception) -> str:
 
 
 def finish(folder: Path, parts: Sequence[Shard]) -> list[tuple[str, str]]:
-    """Writes the table of errors anew from the shards that are there, and returns it."""
+    """Writes the table of errors anew from the finished shards, and returns it."""
     pa = extras.load("pyarrow")
     errors = [error for shard in parts if (folder / shard.name).exists() for error in errors_of(folder / shard.name)]
     table = {

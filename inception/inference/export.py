@@ -91,7 +91,7 @@ def export(
         calibration: images [h, w, c] as the file will get them; then it is written in int8
             (.onnx and .xml), and every fifth image measures how far it agrees with float32.
         lowest_agreement: below it nothing is written (`int8.ENOUGH` is a good one).
-        overwrite: a file that is there may be replaced, and a folder as long as it holds what was
+        overwrite: an old file may be replaced, and a folder as long as it holds what was
             written here and nothing else. The file that the weights came from never is.
 
     Before the file takes its name it is run in its own runtime on fixed images. Raises

@@ -105,7 +105,6 @@ def blur(sigma: float) -> Smoothing:
 
 def jitter(slope: Gradient, pixels: int, rng: np.random.Generator) -> Gradient:
     """The gradient of a picture moved by up to so many pixels, moved back: no channel can count on a place."""
-
     if not pixels:
         return slope
 
