@@ -245,8 +245,8 @@ def inception_in(model: keras.Model) -> keras.Model | None:
 
     if isinstance(model, keras.Sequential):
         inside = keras.Model(model.inputs, model.outputs)
-        found = inception_in(inside)
-        return model if found is inside else found
+        inner = inception_in(inside)
+        return model if inner is inside else inner
     tensor = model.inputs[0]
     nodes = [node for level in model._nodes_by_depth.values() for node in level]
     while True:

@@ -145,10 +145,10 @@ def _labelled(folder: str | os.PathLike[str], known: tuple[Label, ...]) -> Pictu
     """
     places: dict[str, list[int]] = {}
     for spelling in ("name", "keras_name", "wnid"):
-        found: dict[str, list[int]] = {}
+        spellings: dict[str, list[int]] = {}
         for i, label in enumerate(known):
-            found.setdefault(getattr(label, spelling), []).append(i)
-        places |= {name: of for name, of in found.items() if name and name not in places}
+            spellings.setdefault(getattr(label, spelling), []).append(i)
+        places |= {name: of for name, of in spellings.items() if name and name not in places}
     pictures = folders.read(folder, tuple(places))
     numbers = list(places.values())
     for place in np.unique(pictures.labels):

@@ -129,8 +129,8 @@ def _opened(model: Any) -> Points:
         )
     shape = tuple(model.inputs[0].shape)
     if len(model.inputs) != 1 or len(shape) != 4:
-        found = ", ".join(str(tuple(x.shape)) for x in model.inputs)
-        raise ValueError(f"The model {model.name} takes {found}; expected one batch of images.")
+        shapes = ", ".join(str(tuple(x.shape)) for x in model.inputs)
+        raise ValueError(f"The model {model.name} takes {shapes}; expected one batch of images.")
     if keras.config.image_data_format() == "channels_first":
         raise ValueError('Keras is set to "channels_first"; pictures need keras.config.set_image_data_format('
                          '"channels_last") before the model is built.')  # fmt: skip
