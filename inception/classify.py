@@ -57,7 +57,7 @@ def classify(pictures: Sequence[ImageLike], weights: Any, picture: str | Picture
 
 
 def classify_with(classifier: Classifier, pictures: Sequence[ImageLike]) -> np.ndarray:
-    """What `classify` returns, by a classifier that is there."""
+    """What `classify` returns, by a classifier that is ready."""
     inputs = [classifier.network.input(picture) for picture in pictures]
     starts = range(0, len(inputs), _BATCH)
     batches = (classifier.scores(np.stack(inputs[i : i + _BATCH])) for i in starts)

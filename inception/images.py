@@ -144,7 +144,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels as they are to be seen."""
+    """Stored pixels turned upright."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     rows = -1 if orientation in (3, 4, 7, 8) else 1

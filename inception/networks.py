@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 _DESCRIBED = {"network": str, "end_point": str, "picture": dict, "classes": list[str], "variant": dict}
 MODEL = "model"  # a fine-tuned folder's files: model.keras, model.ckpt, model.json, model.labels.txt
-# Layers that leave the range of their input alone at inference.
-_PASSING = ("Dropout", "SpatialDropout", "Gaussian", "Alpha", "Identity", "Random", "InputLayer", "ActivityReg")
+# Keras's layers that leave the range of their input alone at inference, besides those that augment, all called Random.
+_PASSING = {"Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "AlphaDropout", "Identity", "InputLayer",
+            "ActivityRegularization"}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ class Network:
         return np.asarray(self.preprocess(self.picture.resized(image)), np.float32)
 
     def built(self, **arguments: Any) -> keras.Model:
-        """The Keras model: the one that is there, or the weights' own at the picture's size, without auxiliary head."""
+        """The Keras model: the one that came in, or the weights' own at the picture's size, without auxiliary head."""
         if self.model is not None:
             return self.model
         from inception.builders.keras import model_of
@@ -244,8 +245,8 @@ def inception_in(model: keras.Model) -> keras.Model | None:
 
     if isinstance(model, keras.Sequential):
         inside = keras.Model(model.inputs, model.outputs)
-        found = inception_in(inside)
-        return model if found is inside else found
+        inner = inception_in(inside)
+        return model if inner is inside else inner
     tensor = model.inputs[0]
     nodes = [node for level in model._nodes_by_depth.values() for node in level]
     while True:
@@ -257,7 +258,7 @@ def inception_in(model: keras.Model) -> keras.Model | None:
             return inception_in(reader.operation)
         if isinstance(reader.operation, keras.layers.Conv2D):
             break
-        if not type(reader.operation).__name__.startswith(_PASSING):
+        if not _passes(reader.operation):
             return None
         [tensor] = reader.output_tensors
     try:
@@ -265,6 +266,14 @@ def inception_in(model: keras.Model) -> keras.Model | None:
     except ValueError:
         return None
     return model
+
+
+def _passes(layer: Any) -> bool:
+    """Whether it is one of Keras's own layers that leave the range of their input alone; a user's may do anything."""
+    import keras
+
+    name = type(layer).__name__
+    return type(layer) is getattr(keras.layers, name, None) and (name in _PASSING or name.startswith("Random"))
 
 
 # --- What `inception finetune` made ----------------------------------------------------

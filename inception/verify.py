@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -248,20 +248,16 @@ def _foreground(values: dict[str, np.ndarray], own: Variant, other: Variant) -> 
 
 def differences(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> list[Difference]:
     """A row for each end point that both have, in the order of `a`."""
-    return list(_differences(a, b))
-
-
-def _differences(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> Iterator[Difference]:
-    for name, left in a.items():
-        if name not in b:
-            continue
-        right = b[name]
+    rows = []
+    for name in (name for name in a if name in b):
+        left, right = a[name], b[name]
         if left.shape != right.shape:
             raise CheckpointError(
                 f"{name} is {left.shape} in one network and {right.shape} in the other; "
                 "verify compares networks with the same classes and width."
             )
-        yield difference(name, left.astype(np.float64), right.astype(np.float64))
+        rows.append(difference(name, left.astype(np.float64), right.astype(np.float64)))
+    return rows
 
 
 def difference(name: str, left: np.ndarray, right: np.ndarray) -> Difference:

@@ -259,7 +259,13 @@ def test_a_network_we_do_not_know_must_be_told_about():
     assert [label.name for label in networks.network_of(as_it_comes).labels] == [f"class {i}" for i in range(4)]
     scaled = keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Rescaling(1 / 255), inner])
     other = keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Conv2D(3, 3), keras.layers.Flatten()])
-    for model in (scaled, other):
+
+    class RandomScale(keras.layers.Layer):  # of the user's own: its name promises nothing
+        def call(self, x):
+            return x / 255
+
+    own = keras.Sequential([keras.Input(shape), RandomScale(), inner])
+    for model in (scaled, other, own):
         with pytest.raises(ValueError, match="is no InceptionV3 that takes its pictures as they come: say which"):
             networks.network_of(model)
         assert networks.network_of(model, preprocess="none").input(np.full((9, 9, 3), 255, np.uint8)).max() == 255

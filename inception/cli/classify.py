@@ -29,10 +29,10 @@ def classify(
     from inception import quiet
     from inception.classify import classifier_of, classify_with
 
-    found = network(weights, picture=picture, labels=labels)
+    loaded = network(weights, picture=picture, labels=labels)
     with working(f"classifying {len(pictures)} pictures"):
         quiet.import_tensorflow()
-        classifier = classifier_of(found)
+        classifier = classifier_of(loaded)
         scores = classify_with(classifier, pictures)
     for path, row in zip(pictures, scores, strict=True):
         out.print()

@@ -39,23 +39,23 @@ def export(
     if (precision == "int8") != (calibrate is not None) or precision not in ("float32", "int8"):
         raise ValueError(f"--precision is {precision}; expected float32, or int8 together with --calibrate FOLDER.")
     exports.check_target(target, int8=precision == "int8", overwrite=force, source=source)
-    found = network(source, picture=picture)
-    sizes = found.picture.sides if size is None else (size, size) if size else None
+    loaded = network(source, picture=picture)
+    sizes = loaded.picture.sides if size is None else (size, size) if size else None
     quiet.import_tensorflow()
-    pictures = exports.pictures(calibrate, found, sizes, uint8) if calibrate else None
+    pictures = exports.pictures(calibrate, loaded, sizes, uint8) if calibrate else None
     lowest = 0.0 if accept else int8.ENOUGH
     options: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}
     options["overwrite"] = force
     try:
         with working(f"writing and proving {target}"):
-            made = exports.export(found, target, **options, calibration=pictures, lowest_agreement=lowest)
+            written = exports.export(loaded, target, **options, calibration=pictures, lowest_agreement=lowest)
     except exports.Unproven as error:
         complain(error)
         raise typer.Exit(1) from error
-    out.print(f"{source} -> {target}: {made.kind}, {precision}, {', '.join(made.plan.end_points)}")
-    if made.agreement:
-        out.print(str(made.agreement))
+    out.print(f"{source} -> {target}: {written.kind}, {precision}, {', '.join(written.plan.end_points)}")
+    if written.agreement:
+        out.print(str(written.agreement))
         return
-    worst = max(made.differences, key=lambda row: row.relative)
-    out.print(differences_table(list(made.differences), exports.RELATIVE))
+    worst = max(written.differences, key=lambda row: row.relative)
+    out.print(differences_table(list(written.differences), exports.RELATIVE))
     out.print(f"equal to the Keras builder: largest difference {worst.absolute:.2e}, {worst.relative:.2e} relative")

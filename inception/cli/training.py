@@ -133,38 +133,38 @@ def evaluate(
     if errors:
         sources = [*formats.files_of(weights), *([labels] if labels else [])]
         atomic.check_target(errors, force, sources)
-    found_network = network(weights, picture=picture, size=size, labels=labels)
+    loaded = network(weights, picture=picture, size=size, labels=labels)
     quiet.import_tensorflow()
     with working(f"classifying the pictures of {folder}", "pictures") as move:
-        found = run(folder, found_network, batch=batch_size, progress=move)
-    out.print(_summary(found))
-    out.print(_classes(found))
-    for path, reason in found.skipped:
+        result = run(folder, loaded, batch=batch_size, progress=move)
+    out.print(_summary(result))
+    out.print(_classes(result))
+    for path, reason in result.skipped:
         err.print(f"skipped: {path}: {reason}", style="yellow")
     if errors:
-        _write_errors(found, errors)
+        _write_errors(result, errors)
 
 
-def _summary(found: Evaluation) -> Table:
+def _summary(result: Evaluation) -> Table:
     table = Table.grid(padding=(0, 2))
-    known = found.known
+    known = result.known
     published = {1: known.top1, 5: known.top5} if known else {}
-    for count in (1, 5) if found.scores.shape[1] > 5 else (1,):
+    for count in (1, 5) if result.scores.shape[1] > 5 else (1,):
         note = f"published {published[count]:.1f} % ({known.protocol})" if known and published[count] else ""
-        table.add_row(f"top-{count}", f"{found.top(count):.2%}", note)
-    table.add_row("loss", f"{found.loss:.4f}", "")
-    table.add_row("pictures", str(len(found.pictures)), f"{len(found.skipped)} skipped" if found.skipped else "")
-    table.add_row("picture", str(found.picture), WORDS.get(str(found.picture.at(299)), ""))
+        table.add_row(f"top-{count}", f"{result.top(count):.2%}", note)
+    table.add_row("loss", f"{result.loss:.4f}", "")
+    table.add_row("pictures", str(len(result.pictures)), f"{len(result.skipped)} skipped" if result.skipped else "")
+    table.add_row("picture", str(result.picture), WORDS.get(str(result.picture.at(299)), ""))
     return table
 
 
-def _classes(found: Evaluation) -> Table:
+def _classes(result: Evaluation) -> Table:
     """A row a class, the worst first where there are many."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
     for name in ("right", "of", ""):
         table.add_column(name, justify="right")
-    rows = list(found.per_class.items())
+    rows = list(result.per_class.items())
     if len(rows) > _MOST_CLASSES:
         rows.sort(key=lambda row: row[1][0] / row[1][1])
     for name, (right, count) in rows[:_MOST_CLASSES]:

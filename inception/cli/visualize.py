@@ -39,15 +39,15 @@ def activations(
     """Draws what the channels of end points see in a picture."""
     began = time.perf_counter()
     _checked(image, output, force)
-    found_network = _taken(weights, picture)
+    loaded = _taken(weights, picture)
     from inception.visualize import activations as run
 
     with working("activations"):
-        found = run(found_network, image, point)
-        found.save(output, channels)
-    for name, maps in found.maps.items():
+        result = run(loaded, image, point)
+        result.save(output, channels)
+    for name, maps in result.maps.items():
         height, width, depth = maps.shape
-        dead = int(found.dead[name].sum())
+        dead = int(result.dead[name].sum())
         out.print(f"{name:<16}{height} x {width} x {depth}, {dead} dead for this picture")
     _made(output, began)
 
@@ -70,28 +70,20 @@ def filters(
     """Draws the pictures that most excite channels, by gradient ascent."""
     began = time.perf_counter()
     _checked(image, output, force)
-    found_network = _taken(weights, picture)
+    loaded = _taken(weights, picture)
     from inception.visualize import filters as run
     from inception.visualize import pictures
 
-    options: dict[str, Any] = {"size": size, "steps": steps, "restarts": restarts, "jitter_pixels": jitter}
+    options: dict[str, Any] = {"size": size, "steps": steps, "restarts": restarts, "seed": seed, "start": image}
+    options |= {"jitter_pixels": jitter, "blur_sigma": blur}
     sections = []
     for name in point or FILTER_POINTS:
         with working(safe(name, LONGEST_NAME)) as move:
-            found = run(
-                found_network,
-                name,
-                channels,
-                seed=seed,
-                start=image,
-                progress=move,
-                blur_sigma=blur,
-                **options,
-            )
-        sections.append(found.section())
-        dead = f"dead: {', '.join(map(str, found.channels[found.dead]))}" if found.dead.any() else "none is dead"
-        rise = f"mean value {found.losses[:, 0].mean():.3g} -> {found.losses[:, -1].mean():.3g}"
-        out.print(f"{name:<16}{len(found.channels)} channels, {rise}; {dead}")
+            result = run(loaded, name, channels, **options, progress=move)
+        sections.append(result.section())
+        dead = f"dead: {', '.join(map(str, result.channels[result.dead]))}" if result.dead.any() else "none is dead"
+        rise = f"mean value {result.losses[:, 0].mean():.3g} -> {result.losses[:, -1].mean():.3g}"
+        out.print(f"{name:<16}{len(result.channels)} channels, {rise}; {dead}")
     pictures.save(pictures.sheet(sections, 6, size), output)
     _made(output, began)
 
@@ -110,12 +102,12 @@ def gradcam(
     """Draws where in a picture the evidence for a class lies."""
     began = time.perf_counter()
     _checked(image, output, force)
-    found = _taken(weights, picture, labels)
-    table = _labels(found)
+    loaded = _taken(weights, picture, labels)
+    table = _labels(loaded)
     from inception.visualize import gradcam as run
 
     with working("heat map"):
-        cam = run(found, image, None if label is None else _number(label, table), point)
+        cam = run(loaded, image, None if label is None else _number(label, table), point)
         cam.save(output, table)
     peak = divmod(int(cam.heat.argmax()), cam.heat.shape[1])
     where = "nothing there speaks for it, so its map is zero" if cam.empty else f"most at pixel {peak[1]}, {peak[0]}"
@@ -143,7 +135,7 @@ def dream(
     from inception.visualize.deepdream import DEFAULT_LAYERS
 
     chosen = _recipe(recipe, dict(map(_weighted, point or DEFAULT_LAYERS)), octaves, steps, rate)
-    found = _taken(weights, picture)
+    loaded = _taken(weights, picture)
     from inception.visualize import deepdream
 
     with working("dreaming") as move:
@@ -156,7 +148,7 @@ def dream(
                 err.print(f"{label}, step {step.step}/{step.steps}")
                 last[0] = time.perf_counter()
 
-        dreamt = deepdream(found, image, chosen, tile=tile, seed=seed, progress=show)
+        dreamt = deepdream(loaded, image, chosen, tile=tile, seed=seed, progress=show)
     dreamt.save(output)
     for number, octave in enumerate(dreamt.octaves, 1):
         height, width = octave.size
@@ -179,12 +171,12 @@ def report(
     from inception.visualize.report import check_target
 
     check_target(output, force)
-    found = _taken(weights, picture, labels)
+    loaded = _taken(weights, picture, labels)
     from inception.visualize import report as write
     from inception.visualize.activations import DEFAULT_POINTS
 
     with working("looking"):
-        page = write(image, found, output, points=point or DEFAULT_POINTS, classes=top)
+        page = write(image, loaded, output, points=point or DEFAULT_POINTS, classes=top)
     out.print(f"made {page}, {page.stat().st_size / 1e6:.1f} MB, in {time.perf_counter() - began:.1f} s")
 
 
@@ -195,10 +187,10 @@ def _taken(path: str, picture: str | None, labels: Path | None = None) -> Networ
     """The network, TensorFlow ready for it."""
     from inception import quiet
 
-    found = network(path, picture=picture, labels=labels)
+    loaded = network(path, picture=picture, labels=labels)
     with working("building the network"):
         quiet.import_tensorflow()
-    return found
+    return loaded
 
 
 def _checked(image: Path | None, output: Path, force: bool) -> None:
@@ -211,10 +203,10 @@ def _checked(image: Path | None, output: Path, force: bool) -> None:
         images.read(image)
 
 
-def _labels(found: Network) -> tuple[Label, ...]:
-    if found.labels is None:
-        raise ValueError(f"{found.name} has no classifier, so no class has a heat map; give weights with top.")
-    return found.labels
+def _labels(loaded: Network) -> tuple[Label, ...]:
+    if loaded.labels is None:
+        raise ValueError(f"{loaded.name} has no classifier, so no class has a heat map; give weights with top.")
+    return loaded.labels
 
 
 def _number(text: str, table: Sequence[Label]) -> int:

@@ -130,10 +130,10 @@ def _verdict(rows: list[Any], tolerance: float, reasons: list[str]) -> None:
     out.print(differences_table(rows, tolerance))
     worst = max(rows, key=lambda row: row.relative)
     verdict = "equal" if worst.relative <= tolerance else "DIFFERENT"
-    found = f"largest relative difference {worst.relative:.2e} at {worst.end_point}"
+    summary = f"largest relative difference {worst.relative:.2e} at {worst.end_point}"
     if not worst.finite:
-        found = f"{worst.end_point} has numbers that are not finite"
-    out.print(f"{verdict}: {found} (allowed {tolerance:g})")
+        summary = f"{worst.end_point} has numbers that are not finite"
+    out.print(f"{verdict}: {summary} (allowed {tolerance:g})")
     if worst.relative > tolerance:
         out.print(f"first different end point: {next(row.end_point for row in rows if row.relative > tolerance)}")
         for reason in reasons:

@@ -115,10 +115,10 @@ def described(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     said = [beside] if beside else []
     for part in sorted(place.glob("part-*.parquet")):
         with contextlib.suppress(Damaged), _opened(part) as file:
-            found = _said(file, part)[0]
-            if found in said:
-                return found
-            said.append(found)
+            extraction = _said(file, part)[0]
+            if extraction in said:
+                return extraction
+            said.append(extraction)
     if said:
         return said[-1]
     if not (place / EXTRACTION).exists():
@@ -283,13 +283,13 @@ def state(folder: Path, shard: Shard, metadata: Mapping[str, Any], inputs: str, 
         return "missing"
     try:
         with _opened(path) as file:
-            found, said = _said(file, path)
+            extraction, said = _said(file, path)
             rows = file.metadata.num_rows
         if whole:
             _whole(path)
     except Damaged:
         return "damaged"
-    if found != metadata or (said["start"], said["stop"]) != (shard.start, shard.stop):
+    if extraction != metadata or (said["start"], said["stop"]) != (shard.start, shard.stop):
         return "damaged"
     if rows + len(said["errors"]) != len(shard):
         return "damaged"
@@ -311,11 +311,11 @@ def _said(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the extraction, the shard) that a footer tells of."""
     try:
         metadata = file.schema_arrow.metadata or {}
-        found, said = (json.loads(metadata[key]) for key in (_WHAT, _SHARD))
+        extraction, said = (json.loads(metadata[key]) for key in (_WHAT, _SHARD))
         inert_json.check_fields(said, {"start": int, "stop": int, "inputs": str, "errors": list[list[str]]})
         if any(len(error) != 2 for error in said["errors"]):
             raise ValueError("its list of errors is not complete")
-        return _checked(found), said
+        return _checked(extraction), said
     except Exception as error:  # pyarrow's, and of whatever JSON says
         raise Damaged(_sentence(path, error)) from error
 
@@ -324,7 +324,7 @@ def _whole(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """(rows, the extraction, the shard) of a file, every byte that says something compared with its digest."""
     try:
         with _opened(path) as file:
-            found, said = _said(file, path)
+            extraction, said = _said(file, path)
             table = file.read()
         right = said.get("content") == _content(table, said)
     except Damaged:
@@ -333,7 +333,7 @@ def _whole(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         raise Damaged(_sentence(path, error)) from error
     if not right:
         raise Damaged(_sentence(path, ValueError("its digest is another one")))
-    return table, found, said
+    return table, extraction, said
 
 
 def _sentence(path: Path, error: Exception) -> str:
@@ -345,7 +345,7 @@ def _sentence(path: Path, error: Exception) -> str:
 
 
 def finish(folder: Path, parts: Sequence[Shard]) -> list[tuple[str, str]]:
-    """Writes the table of errors anew from the shards that are there, and returns it."""
+    """Writes the table of errors anew from the finished shards, and returns it."""
     pa = extras.load("pyarrow")
     errors = [error for shard in parts if (folder / shard.name).exists() for error in errors_of(folder / shard.name)]
     table = {
@@ -372,8 +372,8 @@ def _there(folder: str | os.PathLike[str], metadata: Mapping[str, Any]) -> list[
     """The shards of an extraction that have a file."""
     count, rows = metadata["pictures"]["count"], metadata["shard_rows"]
     numbers = (re.fullmatch(r"part-(\d{5,9})\.parquet", name) for name in _names(Path(folder)))
-    found = [Shard(i, i * rows, min((i + 1) * rows, count)) for i in sorted(int(n[1]) for n in numbers if n)]
-    return [shard for shard in found if shard.start < count]
+    parts = [Shard(i, i * rows, min((i + 1) * rows, count)) for i in sorted(int(n[1]) for n in numbers if n)]
+    return [shard for shard in parts if shard.start < count]
 
 
 def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:

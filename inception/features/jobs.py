@@ -1,4 +1,4 @@
-"""The work of an extraction, shard by shard: what one machine and a worker of Ray's do alike."""
+"""The work of an extraction, shard by shard: the same on one machine and in a worker of Ray's."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ class Read:
 def stamp_of(item: Item) -> Stamp:
     """Size and time of an item's file as it is now; `MISSING` where there is none."""
     try:
-        found = os.stat(item.file or item.path)
+        status = os.stat(item.file or item.path)
     except (OSError, ValueError):
         return MISSING
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def read(item: Item, tensor: Tensor, upright: bool = True) -> Read:
@@ -71,13 +71,13 @@ def _content(item: Item, stamp: Stamp) -> bytes:
 
 def _file(path: str, stamp: Stamp) -> bytes:
     try:
-        found = os.stat(path)
-        if stat.S_ISDIR(found.st_mode):
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
             raise ValueError(f"{path} is a folder, no picture.")
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path} is no regular file.")  # opening a pipe would wait for ever
-        if found.st_size > _MOST_BYTES:
-            raise ValueError(f"The picture {path} has {found.st_size:,} bytes, {_MOST_BYTES:,} at most.")
+        if status.st_size > _MOST_BYTES:
+            raise ValueError(f"The picture {path} has {status.st_size:,} bytes, {_MOST_BYTES:,} at most.")
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError as error:

@@ -68,7 +68,7 @@ def listed(sources: PictureSource | Sequence[PictureSource], column: str | None 
     """
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
-    found: set[Item] = set()
+    items: set[Item] = set()
     passed_over = 0
     for source in [os.fspath(source) for source in sources]:
         named = 0
@@ -77,12 +77,12 @@ def listed(sources: PictureSource | Sequence[PictureSource], column: str | None 
                 passed_over += 1
             else:
                 named += 1
-                found.add(item)
+                items.add(item)
         if not named:
             raise ValueError(f"{source} has no pictures; expected files that end in {', '.join(ENDINGS)}.")
-    if not found:
+    if not items:
         raise ValueError("No pictures were given; name a folder, a glob, a list or a Parquet file.")
-    return Listing(tuple(sorted(found)), passed_over)
+    return Listing(tuple(sorted(items)), passed_over)
 
 
 def _pictures(source: str, column: str | None) -> Iterator[Item | None]:

@@ -71,7 +71,7 @@ class Task:
         else:
             model: Any = self.network.model
             digest, network = _model_digest(model), {"keras_model": model.name}
-        found = {
+        fields = {
             "inception": inception.__version__,
             "weights": digest,
             "network": network,
@@ -80,7 +80,7 @@ class Task:
             "picture": self.picture.json(),
             "preprocess": _name_of(self.network.preprocess),
         }
-        return dict(json.loads(json.dumps(found)))
+        return dict(json.loads(json.dumps(fields)))
 
 
 def task_of(

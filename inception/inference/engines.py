@@ -27,7 +27,7 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 
 @dataclass(frozen=True)
 class Settings:
-    """How a plan is to be run: sizes that are fixed (None: any), threads (None: the engine's own choice)."""
+    """How a plan runs: sizes that are fixed (None: any), threads (None: the engine's own choice)."""
 
     precision: Precision = "float32"
     batch: int | None = None

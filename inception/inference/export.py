@@ -91,7 +91,7 @@ def export(
         calibration: images [h, w, c] as the file will get them; then it is written in int8
             (.onnx and .xml), and every fifth image measures how far it agrees with float32.
         lowest_agreement: below it nothing is written (`int8.ENOUGH` is a good one).
-        overwrite: a file that is there may be replaced, and a folder as long as it holds what was
+        overwrite: an old file may be replaced, and a folder as long as it holds what was
             written here and nothing else. The file that the weights came from never is.
 
     Before the file takes its name it is run in its own runtime on fixed images. Raises
@@ -102,14 +102,14 @@ def export(
     """
     target = Path(target)
     size, batch = arguments.sides("image_size", image_size), arguments.count_or_none("batch", batch)
-    found = network_of(network)
-    weights = found.inception
+    loaded = network_of(network)
+    weights = loaded.inception
     kind = check_target(target, int8=calibration is not None, overwrite=overwrite, source=weights.source.path)
     place = Path(os.path.realpath(target)) if target.is_symlink() else target
     points = tuple(end_points or (("Predictions",) if weights.variant.num_classes else ("PreLogits",)))
     plan = plans.plan(weights, points, pixels=pixels, image_size=size)
     unnamed = names.numbered(weights.variant.num_classes)
-    task = _Task(weights, plan, batch, size, None if found.labels in (None, unnamed) else found.labels)
+    task = _Task(weights, plan, batch, size, None if loaded.labels in (None, unnamed) else loaded.labels)
     with atomic.beside(place.absolute().parent) as folder:
         made = folder / (target.name if target.suffix else "saved_model")
         if calibration is not None:
@@ -196,11 +196,11 @@ def pictures(
     network's range, or uint8 where `pixels` says so. Raises ValueError for a folder without
     pictures and for one that cannot be read.
     """
-    found = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in PICTURES)
-    if not found:
+    paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in PICTURES)
+    if not paths:
         raise ValueError(f"The folder {os.fspath(folder)} has no pictures; expected files as {', '.join(PICTURES)}.")
     picture = network_of(network).picture.at(image_size)
-    chosen = [found[int(i)] for i in np.linspace(0, len(found) - 1, min(len(found), _MOST_PICTURES))]
+    chosen = [paths[int(i)] for i in np.linspace(0, len(paths) - 1, min(len(paths), _MOST_PICTURES))]
     if pixels:
         return [np.rint(picture.resized(path)).astype(np.uint8) for path in chosen]
     return [picture.input(path) for path in chosen]
@@ -216,8 +216,8 @@ def compare(task: _Task, run: Files) -> tuple[Difference, ...]:
     pixels = _fixed_images(height, width, variant.channels, task.batch or _CHECKED)
     floats = np.asarray(task.weights.picture.scaled(pixels))
     expected = _keras(task.weights, task.plan.end_points, floats)
-    found = run(pixels if task.plan.pixels else floats)
-    return tuple(_difference(name, expected[name], found[name]) for name in task.plan.end_points)
+    outputs = run(pixels if task.plan.pixels else floats)
+    return tuple(_difference(name, expected[name], outputs[name]) for name in task.plan.end_points)
 
 
 def _fixed_images(height: int, width: int, channels: int, count: int) -> np.ndarray:
@@ -234,10 +234,10 @@ def _keras(weights: Weights, end_points: Sequence[str], floats: np.ndarray) -> d
     return verify.keras_end_points(weights, floats, end_points)
 
 
-def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> Difference:
-    if expected.shape != found.shape:
-        raise Unproven(f"{name} comes out of the file as {found.shape}; the Keras builder has {expected.shape}.")
-    return verify.difference(name, expected.astype(np.float64), found.astype(np.float64))
+def _difference(name: str, expected: np.ndarray, output: np.ndarray) -> Difference:
+    if expected.shape != output.shape:
+        raise Unproven(f"{name} comes out of the file as {output.shape}; the Keras builder has {expected.shape}.")
+    return verify.difference(name, expected.astype(np.float64), output.astype(np.float64))
 
 
 def _refuse_differences(differences: Sequence[Difference], target: Path) -> None:

@@ -85,9 +85,9 @@ def quantized(
     float32 = _named(full, engines.openvino_runner(model, full.end_points))
     model = quantize(model, calibration)
     int8 = _named(full, engines.openvino_runner(model, full.end_points, Settings("int8")))
-    found = agreement(float32, int8, held_out)
+    agreed = agreement(float32, int8, held_out)
     wanted = [result for result in model.get_results() if result.input_value(0).names & set(plan.end_points)]
-    return openvino.Model(wanted, model.get_parameters(), "InceptionV3"), found
+    return openvino.Model(wanted, model.get_parameters(), "InceptionV3"), agreed
 
 
 def quantized_onnx(weights: Weights, plan: Plan, onnx_of: Callable[[Plan], Any], images: Sequence[np.ndarray]) -> Any:
@@ -98,11 +98,11 @@ def quantized_onnx(weights: Weights, plan: Plan, onnx_of: Callable[[Plan], Any],
     float32 = _named(full, engines.onnxruntime_runner(model, full.end_points))
     model = quantize(model, calibration)
     int8 = _named(full, engines.onnxruntime_runner(model, full.end_points))
-    found = agreement(float32, int8, held_out)
+    agreed = agreement(float32, int8, held_out)
     for name in set(full.end_points) - set(plan.end_points):
         for kind in (model.graph.output, model.graph.node):
             kind.remove(next(item for item in kind if item.name == name))
-    return model, found
+    return model, agreed
 
 
 def _named(plan: Plan, run: engines.Runner) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -130,7 +130,7 @@ def evaluate(
     progress: called with (pictures done, of how many).
 
     Pictures that cannot be read are listed in `skipped`. Raises ValueError for a folder
-    without classes, classes that the network has not, where no picture can be read, and where
+    without classes, classes that the network does not have, where no picture can be read, and where
     weights or scores are not finite; the sentence names the first such picture.
     """
     batch = count("batch", batch)
@@ -145,10 +145,10 @@ def _labelled(folder: str | os.PathLike[str], known: tuple[Label, ...]) -> Pictu
     """
     places: dict[str, list[int]] = {}
     for spelling in ("name", "keras_name", "wnid"):
-        found: dict[str, list[int]] = {}
+        spellings: dict[str, list[int]] = {}
         for i, label in enumerate(known):
-            found.setdefault(getattr(label, spelling), []).append(i)
-        places |= {name: of for name, of in found.items() if name and name not in places}
+            spellings.setdefault(getattr(label, spelling), []).append(i)
+        places |= {name: of for name, of in spellings.items() if name and name not in places}
     pictures = folders.read(folder, tuple(places))
     numbers = list(places.values())
     for place in np.unique(pictures.labels):
@@ -175,9 +175,9 @@ def scored(
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(pictures), batch):
             rows = range(start, min(start + batch, len(pictures)))
-            found = list(pool.map(lambda i: _prepared(classifier.network, pictures.paths[i]), rows))
-            readable = [(i, x) for i, x in zip(rows, found, strict=True) if isinstance(x, np.ndarray)]
-            skipped += [(pictures.paths[i], x) for i, x in zip(rows, found, strict=True) if isinstance(x, str)]
+            inputs = list(pool.map(lambda i: _prepared(classifier.network, pictures.paths[i]), rows))
+            readable = [(i, x) for i, x in zip(rows, inputs, strict=True) if isinstance(x, np.ndarray)]
+            skipped += [(pictures.paths[i], x) for i, x in zip(rows, inputs, strict=True) if isinstance(x, str)]
             if readable:
                 kept += [i for i, _ in readable]
                 given = classifier.scores(np.stack([x for _, x in readable]))

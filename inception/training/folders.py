@@ -82,20 +82,20 @@ def read(folder: str | os.PathLike[str], classes: Sequence[str] | None = None) -
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{root} is no folder; expected one that has a folder of pictures for each class.")
-    found = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-    if not found:
+    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
         raise ValueError(f"{root} has no folders in it; expected a folder of pictures for each class.")
-    if classes is not None and (unknown := sorted(set(found) - set(classes))):
+    if classes is not None and (unknown := sorted(set(folders) - set(classes))):
         raise ValueError(
             f"{root} has the class {unknown[0]!r}, which the network has not; it has {', '.join(classes[:8])}"
             + (", ..." if len(classes) > 8 else ".")
         )
-    if strange := [name for name in found if not name.isprintable()]:
+    if strange := [name for name in folders if not name.isprintable()]:
         raise ValueError(f"{root} has a folder {strange[0]!r}, which is no name that a text file can hold; rename it.")
-    names = tuple(found if classes is None else classes)
+    names = tuple(folders if classes is None else classes)
     paths: list[str] = []
     labels: list[int] = []
-    for name in found:
+    for name in folders:
         of_class = _below(root / name)
         if not of_class:
             raise ValueError(f"The class {name!r} in {root} has no pictures; expected {', '.join(ENDINGS)}.")
@@ -177,9 +177,9 @@ def weights_of_classes(pictures: Pictures, wanted: str | Mapping[str, float] | N
         counts = np.bincount(pictures.labels, minlength=len(pictures.classes))
         return {i: len(pictures) / (len(counts) * max(int(count), 1)) for i, count in enumerate(counts)}
     if isinstance(wanted, str) or (unknown := sorted(set(wanted) - set(pictures.classes))):
-        found = repr(wanted) if isinstance(wanted, str) else f"a weight for {unknown[0]!r}"
+        given = repr(wanted) if isinstance(wanted, str) else f"a weight for {unknown[0]!r}"
         known = ", ".join(pictures.classes[:8])
-        raise ValueError(f'class_weights has {found}; expected "balanced", or a weight for some of {known}.')
+        raise ValueError(f'class_weights has {given}; expected "balanced", or a weight for some of {known}.')
     weights = {i: _weight(name, wanted.get(name, 1.0)) for i, name in enumerate(pictures.classes)}
     if not any(weights.values()):
         raise ValueError("class_weights are 0 for every class; expected one above 0 at least.")

@@ -117,7 +117,7 @@ def train(
 
 
 def _epoch(model: keras.Model, stage: Stage, epoch: int, batches: Any, validation: Any) -> Epoch:
-    found = model.fit(
+    history = model.fit(
         batches,
         validation_data=validation,
         epochs=epoch,
@@ -126,7 +126,7 @@ def _epoch(model: keras.Model, stage: Stage, epoch: int, batches: Any, validatio
         shuffle=False,
         verbose=0,
     ).history
-    numbers = {name: float(values[0]) for name, values in found.items()}
+    numbers = {name: float(values[0]) for name, values in history.items()}
     if not math.isfinite(numbers["loss"]):
         raise ValueError(
             f"The loss of epoch {epoch} is {numbers['loss']}; a learning rate below {stage.learning_rate:g} is needed."
@@ -170,14 +170,14 @@ def _restore(
     like = _values(everything)
     wanted = like | {f"best {name}": like[name] for name in moving}
     try:
-        found = npz.listed(Archive(file, _LARGEST_ARRAY))
-        if strange := found.keys() ^ (wanted.keys() | {"state"}):
+        stored = npz.listed(Archive(file, _LARGEST_ARRAY))
+        if strange := stored.keys() ^ (wanted.keys() | {"state"}):
             raise ValueError(f"{min(strange)} is not in it or not in the network")
-        wrong = [n for n, array in wanted.items() if (found[n].shape, found[n].dtype) != (array.shape, array.dtype)]
+        wrong = [n for n, array in wanted.items() if (stored[n].shape, stored[n].dtype) != (array.shape, array.dtype)]
         if wrong:
             raise ValueError(f"{wrong[0]} is of another shape or type")
-        state = _state(npz.text(found["state"], "state", str(file), _LONGEST_STATE), file.stem)
-        arrays = {name: found[name].read() for name in wanted}
+        state = _state(npz.text(stored["state"], "state", str(file), _LONGEST_STATE), file.stem)
+        arrays = {name: stored[name].read() for name in wanted}
     except ValueError as error:
         told = safe(reason(error, str(file)), 500)
         raise ValueError(f"{file} is damaged ({told}); delete it, and the stage starts again.") from error

@@ -159,7 +159,7 @@ def augmentation(wanted: Sequence[Any], seed: int, network: Network) -> list[Any
     import keras
     from keras import layers
 
-    made = {
+    makers = {
         "flip": lambda name, seed: layers.RandomFlip("horizontal", seed=seed, name=name),
         "shift": lambda name, seed: layers.RandomTranslation(0.1, 0.1, "nearest", seed=seed, name=name),
         "rotate": lambda name, seed: layers.RandomRotation(0.03, "nearest", seed=seed, name=name),
@@ -167,13 +167,13 @@ def augmentation(wanted: Sequence[Any], seed: int, network: Network) -> list[Any
     }
     own = [each for each in wanted if isinstance(each, keras.layers.Layer)]
     shape = (*network.picture.sides, 3)
-    unknown = [each for each in wanted if each not in own and each not in made]
+    unknown = [each for each in wanted if each not in own and each not in makers]
     if unknown:
-        raise ValueError(f"Unknown augmentation {unknown[0]!r}; expected some of {', '.join(made)}, or Keras layers.")
+        raise ValueError(f"Unknown augmentation {unknown[0]!r}; expected some of {', '.join(makers)}, or Keras layers.")
     scaling = _scaling(network) if own else {}
     return [
-        made[each](f"augment_{each}", seed + 1 + i)
-        if each in made
+        makers[each](f"augment_{each}", seed + 1 + i)
+        if each in makers
         else on_pixels()(_again(each, seed + 1 + i, shape), shape, **scaling)
         for i, each in enumerate(wanted)
     ]

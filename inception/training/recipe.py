@@ -171,7 +171,7 @@ def optimizer(recipe: Recipe, variables: list[Any]) -> keras.optimizers.Optimize
     """
     import keras
 
-    made = keras.optimizers.RMSprop(
+    rmsprop = keras.optimizers.RMSprop(
         keras.optimizers.schedules.ExponentialDecay(
             recipe.learning_rate, recipe.steps_per_decay, recipe.rate_decay, staircase=True
         ),
@@ -182,11 +182,11 @@ def optimizer(recipe: Recipe, variables: list[Any]) -> keras.optimizers.Optimize
         use_ema=recipe.moving_average is not None,
         ema_momentum=recipe.moving_average or 0.0,
     )
-    made.build(variables)
-    for slot in made.variables:
+    rmsprop.build(variables)
+    for slot in rmsprop.variables:
         if slot.path.endswith("velocity"):
             slot.assign(np.ones(slot.shape, np.float32))
-    return made
+    return rmsprop
 
 
 def _devices() -> int:
@@ -241,13 +241,13 @@ def _loss(model: str, end: Any, recipe: Recipe) -> Any:
     """The loss of a head. ValueError where nobody can tell whether it gives logits or probabilities."""
     import keras
 
-    made = end
-    while (logits := _are_logits(made)) is None:
-        operation, inputs = _maker(made)
+    tensor = end
+    while (logits := _are_logits(tensor)) is None:
+        operation, inputs = _maker(tensor)
         if hasattr(operation, "outputs") and hasattr(operation, "layers"):
-            made = operation.outputs[made._keras_history.tensor_index]
+            tensor = operation.outputs[tensor._keras_history.tensor_index]
         elif kind(operation) in _KEEP_LOGITS or kind(operation) == "Activation":
-            made = inputs[0]
+            tensor = inputs[0]
         else:
             raise ValueError(
                 f"The model {model} ends in the layer {operation.name} ({kind(operation)}), which may give logits or "

@@ -92,8 +92,8 @@ def activations(
     tensors = {name: opened.map_point(name) for name in points}
     if not tensors:
         raise ValueError("No end point is asked for; give at least one name.")
-    found = model_points.values(opened, tensors, network_input(opened, network, image)[None])
-    maps = {name: found[name][0] for name in points}
+    arrays = model_points.values(opened, tensors, network_input(opened, network, image)[None])
+    maps = {name: arrays[name][0] for name in points}
     return Activations(maps, {name: ~array.any(axis=(0, 1)) for name, array in maps.items()})
 
 

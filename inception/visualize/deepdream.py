@@ -185,7 +185,7 @@ def deepdream(
         seed: of the places where tiles are cut; a picture of one tile has no chance in it.
         progress: called after each step.
 
-    Sizes at which a layer's maps would be empty are left out. Raises ValueError when that
+    Sizes that would leave a layer's maps empty are left out. Raises ValueError when that
     leaves none, for an unknown layer, and where the gradient is zero everywhere.
     """
     taken, recipe = network_of(model, picture=picture), recipe or mean_activation()

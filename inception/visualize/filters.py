@@ -105,7 +105,6 @@ def blur(sigma: float) -> Smoothing:
 
 def jitter(slope: Gradient, pixels: int, rng: np.random.Generator) -> Gradient:
     """The gradient of a picture moved by up to so many pixels, moved back: no channel can count on a place."""
-
     if not pixels:
         return slope
 
@@ -231,8 +230,8 @@ def _highest(opened: model_points.Points, tensor: Any) -> Callable[[np.ndarray, 
     def highest(images: np.ndarray, channels: np.ndarray) -> np.ndarray:
         from keras import ops
 
-        found = planes(ops.convert_to_tensor(images), ops.convert_to_tensor(channels))
-        return ops.convert_to_numpy(found).max(axis=(1, 2))
+        maps = planes(ops.convert_to_tensor(images), ops.convert_to_tensor(channels))
+        return ops.convert_to_numpy(maps).max(axis=(1, 2))
 
     return highest
 

@@ -117,8 +117,8 @@ def of_classes(
     photo = network.picture.read(image)
     inputs = network_input(opened, network, photo)[None]
     window = network.picture.window(*photo.shape[:2])
-    found = model_points.values(opened, {"maps": tensor, "outputs": opened.outputs[0]}, inputs)
-    outputs = found["outputs"][0]
+    arrays = model_points.values(opened, {"maps": tensor, "outputs": opened.outputs[0]}, inputs)
+    outputs = arrays["outputs"][0]
     wanted = np.asarray([int(outputs.argmax())] if labels is None else labels, np.int64)
     if not wanted.size or wanted.min() < 0 or wanted.max() >= classes:
         raise ValueError(f"The class is {wanted.tolist()}; the model {model.name} has the classes 0 to {classes - 1}.")
@@ -128,7 +128,7 @@ def of_classes(
         every = head([maps, images], training=False)
         return keras.ops.sum(every * keras.ops.one_hot(of, classes), axis=1)
 
-    maps, images = (np.repeat(array, len(wanted), axis=0) for array in (found["maps"], inputs))
+    maps, images = (np.repeat(array, len(wanted), axis=0) for array in (arrays["maps"], inputs))
     _, slopes = gradient(logits, compiled=False)(maps, images, wanted)
     return [_heat(m, s, photo, window, int(c), outputs, name) for m, s, c in zip(maps, slopes, wanted, strict=True)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,8 +129,8 @@ def _opened(model: Any) -> Points:
         )
     shape = tuple(model.inputs[0].shape)
     if len(model.inputs) != 1 or len(shape) != 4:
-        found = ", ".join(str(tuple(x.shape)) for x in model.inputs)
-        raise ValueError(f"The model {model.name} takes {found}; expected one batch of images.")
+        shapes = ", ".join(str(tuple(x.shape)) for x in model.inputs)
+        raise ValueError(f"The model {model.name} takes {shapes}; expected one batch of images.")
     if keras.config.image_data_format() == "channels_first":
         raise ValueError('Keras is set to "channels_first"; pictures need keras.config.set_image_data_format('
                          '"channels_last") before the model is built.')  # fmt: skip
@@ -153,9 +153,8 @@ def _traced(model: Any, image: Any) -> Points:
     points = Points(image)
     outputs = _run(model, image, "", points)
     given = getattr(model, "output", None)
-    if (
-        isinstance(given, dict) and "predictions" in given
-    ):  # beside an auxiliary head; Keras lists a dictionary's outputs by their keys' order
+    # Beside an auxiliary head. Keras lists a dictionary's outputs by their keys' order.
+    if isinstance(given, dict) and "predictions" in given:
         main = next(i for i, tensor in enumerate(model.outputs) if tensor is given["predictions"])
         outputs = [outputs[main]]
     points.outputs = outputs
@@ -217,16 +216,14 @@ def values(points: Points, tensors: dict[str, Any], batch: np.ndarray) -> dict[s
     """What the opened model computes for a batch of inputs: {name: array}, in inference."""
     import keras
 
-    found = keras.Model(points.image, tensors)(keras.ops.convert_to_tensor(batch), training=False)
-    return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
+    outputs = keras.Model(points.image, tensors)(keras.ops.convert_to_tensor(batch), training=False)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
 
 
-def default_point(points: Points, wanted: Iterable[str] = ("Mixed_7c",)) -> str:
-    """The first of the wanted points that is there, or the last maps wider than a pixel before the head."""
-    for name in wanted:
-        for found in sorted(points.maps, key=len):
-            if found.rpartition("/")[2] == name:
-                return found
+def default_point(points: Points) -> str:
+    """Mixed_7c, or in other models the last maps before the pooled ones."""
+    if last := [name for name in points.maps if name.rpartition("/")[2] == "Mixed_7c"]:
+        return min(last, key=len)
     wide = [name for name in points.maps if "Pool" not in type(points._made[id(points.named[name])][1]).__name__]
     if not wide:
         raise ValueError("The model has no maps, [n, height, width, channels], to look at.")

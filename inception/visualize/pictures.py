@@ -46,7 +46,7 @@ def colour(values: np.ndarray, anchors: Sequence[tuple[int, int, int]] = VIRIDIS
 
 
 def save(picture: np.ndarray, path: str | os.PathLike[str]) -> Path:
-    """Writes a picture whole or not at all, in place of one that is there; the ending says the format. The path."""
+    """Writes a picture whole or not at all, in place of an old one; the ending says the format. The path."""
     kind, path = check_target(path), Path(path)
     with atomic.replacing(path) as (temporary,):
         Image.fromarray(picture).save(temporary, format=kind, **({"quality": 92} if kind != "PNG" else {}))

@@ -70,9 +70,9 @@ def report(
     say("building the network")
     network = dataclasses.replace(network, model=network.built())
     say("activations")
-    found = activations(network, photo, points)
+    shown = activations(network, photo, points)
     parts = _classifier_parts(network, photo, classes, say)
-    parts.append(_activation_part(found))
+    parts.append(_activation_part(shown))
     if network.weights is not None:
         parts.append(_table(network.weights, network.picture.sides))
     target.parent.mkdir(parents=True, exist_ok=True)
