@@ -39,7 +39,7 @@ def InceptionV3(
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
     classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
+    classifier_activation: str | Callable[[Any], Any] | None = "softmax",
     name: str = "inception_v3",
     *,
     aux_logits: bool = False,

@@ -13,6 +13,7 @@ import numpy as np
 
 import inception
 from inception import inference
+from inception.architecture import END_POINTS
 from inception.arguments import count_or_none
 from inception.brief import one_line
 from inception.inference import plan as plans
@@ -119,7 +120,7 @@ def _layers_asked(network: Network, end_points: Sequence[str]) -> bool:
     """Whether the end points are layers of a Keras model: of another network, or not called by slim's names."""
     if network.model is None:
         return False
-    slim_names = {*plans.END_POINTS, "AuxLogits", "PreLogits", "Logits", "Predictions"}
+    slim_names = {*END_POINTS, "AuxLogits", "PreLogits", "Logits", "Predictions"}
     return not slim_names.issuperset(end_points) or network.weights is None
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from inception import extras
 from inception.inference import plan as plans
-from inception.inference.plan import Plan, Runner
+from inception.inference.plan import Plan
+from inception.inference.plan import Runner as Runner
 
 Engine = Literal["auto", "openvino", "onnxruntime", "tensorflow"]
 Precision = Literal["float32", "bfloat16", "int8"]

@@ -188,7 +188,7 @@ def _restore(
 def _state(text: str, stage: str) -> State:
     """How far a stage was, from its JSON. ValueError for what none can have been."""
     said = inert_json.parse(text.encode(errors="replace"), _LONGEST_STATE, "state")
-    inert_json.check_fields(said, {"history": list[dict], "best": int, "done": bool})
+    inert_json.check_fields(said, {"history": list[dict[str, Any]], "best": int, "done": bool})
     for number, row in enumerate(said["history"], 1):
         inert_json.check_fields(row, typing.get_type_hints(Epoch))
         if (row["stage"], row["epoch"], len(row)) != (stage, number, len(COLUMNS)):
