@@ -1,7 +1,6 @@
 """TensorFlow.js models: shards in a row, quantized values, and manifests that point elsewhere."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -156,20 +155,6 @@ def test_links_are_not_followed(tmp_path):
     (tmp_path / "group1-shard1of1").rename(tmp_path / "secret")
     (tmp_path / "group1-shard1of1").symlink_to(tmp_path / "secret")
     with pytest.raises(UnsafeFile, match="is a link"):
-        load_weights(model)
-
-
-def test_pipes_are_not_waited_for(tmp_path):
-    model = small(tmp_path)
-    (tmp_path / "group1-shard1of1").unlink()
-    os.mkfifo(tmp_path / "group1-shard1of1")
-    assert_refused(lambda: load_weights(model), UnsafeFile, "is not a regular file")
-
-
-def test_a_missing_shard_is_named(tmp_path):
-    model = small(tmp_path)
-    (tmp_path / "group1-shard1of1").unlink()
-    with pytest.raises(CheckpointError, match="group1-shard1of1: there is no such file"):
         load_weights(model)
 
 

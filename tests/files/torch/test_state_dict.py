@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from damage import assert_never_silently_wrong, assert_refused, fingerprint
+from damage import assert_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
@@ -201,28 +201,6 @@ def test_reading_imports_no_torch(tmp_path):
 
 
 # ---- damage
-
-
-def test_no_damage_to_a_zip_goes_unnoticed(tmp_path):
-    path = write_zip(tmp_path / "x.pth", tiny())
-    size = path.stat().st_size
-    assert_never_silently_wrong(path, lambda p: fingerprint(torch_pickle.read(p)), range(0, size, size // 9))
-
-
-def test_damage_to_an_old_file_raises_nothing_else(tmp_path):
-    path = write_legacy(tmp_path / "x.pth", tiny())
-    content = path.read_bytes()
-    shapes = [(name, array.shape) for name, array in torch_pickle.read(path).arrays.items()]
-    for position in range(0, len(content), len(content) // 14):
-        for wrong in (content[position] ^ 0xFF, content[position] ^ 1 << position % 8):
-            path.write_bytes(content[:position] + bytes([wrong]) + content[position + 1 :])
-            try:
-                assert [(name, array.shape) for name, array in torch_pickle.read(path).arrays.items()] == shapes
-            except CheckpointError as error:
-                assert "x.pth" in str(error)
-        path.write_bytes(content[:position])
-        with pytest.raises(CheckpointError, match=r"x\.pth"):
-            load_weights(path)
 
 
 # ---- pickles that want more than a state_dict needs
