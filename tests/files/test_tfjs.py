@@ -5,15 +5,12 @@ import json
 import numpy as np
 import pytest
 from damage import assert_refused
-from made import NARROW, NARROW_NOTOP, assert_same, random_weights
+from made import NARROW, NARROW_NOTOP, TINY, assert_same, random_weights
 
 from inception import load_weights
-from inception.variants import Variant
 from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
 from inception.weights.dialects import keras_layers
 from inception.weights.formats import tfjs
-
-TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2)
 
 
 def weights_of(weights, first=1):

@@ -412,7 +412,7 @@ numbers = st.one_of(st.integers(-2, 20), st.integers(-(1 << 63), (1 << 63) - 1))
     st.one_of(st.just(0), numbers),
     st.one_of(st.none(), numbers),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_entry_is_read_or_refused(tmp_path_factory, sides, dtype, shard, offset, size):
     prefix = tmp_path_factory.getbasetemp() / "fuzz"
     if size is None:
