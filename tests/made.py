@@ -1,4 +1,4 @@
-"""Weights made for tests: random, but with statistics that keep activations in range at every depth."""
+"""What tests are made of: weights by chance, with statistics that keep activations in range, pixels and pictures."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from inception.weights import Source, Weights
 NARROW = Variant(num_classes=7, depth_multiplier=0.1, min_depth=4)
 NARROW_AUX = dataclasses.replace(NARROW, aux_logits=True, aux_kernel=(1, 1))
 NARROW_NOTOP = dataclasses.replace(NARROW, num_classes=0)
+TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2)  # where numbers do not matter
+TINY_TORCH = dataclasses.replace(TINY, gamma=True, border="include")
 
 
 # For tests that trace, freeze or differentiate by TensorFlow's own functions.
@@ -61,6 +63,23 @@ def _values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.n
     if name.endswith("gamma"):
         return rng.uniform(0.8, 1.2, shape)
     return rng.normal(0, 0.1, shape)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    """Pixels by chance."""
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def photographs(place: Path, count: int = 12, side: int = 200) -> Path:
+    """A folder of small photographs: crops of those that scikit-learn brings."""
+    datasets, rng = pytest.importorskip("sklearn.datasets"), np.random.default_rng(0)
+    place.mkdir(exist_ok=True)
+    pictures = datasets.load_sample_images().images
+    for i in range(count):
+        picture = pictures[i % len(pictures)]
+        top, left = rng.integers(0, [picture.shape[0] - side, picture.shape[1] - side])
+        Image.fromarray(picture[top : top + side, left : left + side]).save(place / f"{i:02}.png")
+    return place
 
 
 def thirty_pictures(place: Path) -> Path:

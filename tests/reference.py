@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 
 import numpy as np
-from made import NARROW, NARROW_AUX, NARROW_NOTOP
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, noise
 
 from inception import verify
 from inception.pictures import preprocess_input
@@ -45,7 +45,7 @@ def assert_close(found, expected, names):
 
 
 def pixels(count=2, side=SMALL, channels=3):
-    return np.random.default_rng(3).integers(0, 256, (count, side, side, channels), np.uint8)
+    return noise(count, side, side, channels, seed=3)
 
 
 def floats(count=2, side=SMALL, picture="keras"):

@@ -9,11 +9,10 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tensorflow as tf
 import typer
-from made import NARROW, random_weights
+from made import NARROW, first, noise, random_weights
 from typer.testing import CliRunner
 
 import inception
@@ -28,6 +27,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "figures" not in page.parts)
 ALL = [ROOT / "README.md", *PAGES]
 BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LONG = ("finetuning.md",)  # its blocks run thoroughly; training has tests of its own
 CHEAP = ("inspect", "convert", "published")  # verbs that are run, in the order of the page
 
 
@@ -82,7 +82,7 @@ def stand_ins(checkout, imagenet, monkeypatch):
     """What no test has: ImageNet's file, a slim checkpoint, pictures called `images`."""
     random_weights(dataclasses.replace(NARROW, num_classes=1001, background=True)).save("inception_v3.ckpt")
     monkeypatch.setattr(published, "fetch_imagenet", lambda top=True: imagenet)
-    return {"images": np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), dtype=np.uint8)}
+    return {"images": noise(2, 299, 299, 3)}
 
 
 def features_of_two_classes():
@@ -94,7 +94,11 @@ def features_of_two_classes():
     features.extract("photos", "features", "checkpoints/sample.h5", engine="tensorflow")
 
 
-@pytest.mark.parametrize("page", named(page for page in ALL if blocks(page, "python")))
+RUN = [page for page in ALL if blocks(page, "python")]
+RUN.sort(key=lambda page: page.name in LONG)
+
+
+@pytest.mark.parametrize("page", first(len(RUN) - len(LONG), RUN), ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_blocks_run(page, checkout, stand_ins):
     """Those of one page one after the other, as its reader would, from the top of a checkout."""
     names = dict(stand_ins)

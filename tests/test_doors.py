@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from made import NARROW, random_weights
+from made import NARROW, first, random_weights
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -202,7 +202,7 @@ def test_an_id_brings_the_published_way(photo, seen, caught, tmp_path, monkeypat
     np.testing.assert_array_equal(caught[-1][0], pictures.NAMED["gluon"].at(SIDE).input(seen))
 
 
-@pytest.mark.parametrize("end_point", ["Mixed_5b", None])
+@pytest.mark.parametrize("end_point", first(1, ["Mixed_5b", None]))
 def test_fine_tuning_and_what_it_made_take_one_way(end_point, folder, photo, seen, caught, once, tmp_path):
     """The head's features, the blocks, the folder, its files, and Keras's own reading of them."""
     import keras

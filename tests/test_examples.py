@@ -17,7 +17,7 @@ SAYS = {
     "train_slim_builder": ["auxiliary", "moving averages kept"],
     "vgg16": ["block5_pool: (40, 512)", "nothing changed: True"],
 }
-LONG = {"finetune_in_five_steps", "train_slim_builder"}
+LONG = {"bottleneck_features", "finetune_in_five_steps", "train_slim_builder", "vgg16"}
 RUNS = [
     pytest.param(path, id=path.stem, marks=[pytest.mark.thorough] if path.stem in LONG else []) for path in EXAMPLES
 ]

@@ -7,10 +7,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
+from made import noise
 
 from inception.pictures import NAMED, preprocess_input
 
-PIXELS = np.random.default_rng(0).integers(0, 256, [2, 5, 4, 3], np.uint8)
+PIXELS = noise(2, 5, 4, 3)
 RGB = NAMED["torch"]
 peer = keras.applications.inception_v3.preprocess_input
 

@@ -15,7 +15,6 @@ import argparse
 import collections
 import concurrent.futures
 import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -26,6 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import containers
 import numpy as np
 from made import random_weights
 
@@ -100,13 +100,8 @@ def foreign_safetensors(weights: Weights, path: Path) -> None:
     """As the package of that name writes: no digests."""
     from inception.weights.dialects import torch_names
 
-    header, start = {}, 0
     arrays = {k: v for k, v in torch_names.scatter(weights).items() if v.dtype == np.float32}
-    for name, array in arrays.items():
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [start, start + array.nbytes]}
-        start += array.nbytes
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(array.tobytes() for array in arrays.values()))
+    containers.foreign_safetensors(path, arrays)
 
 
 def zipped_pth(weights: Weights, path: Path) -> None:
@@ -141,10 +136,7 @@ def tfjs(weights: Weights, path: Path) -> None:
     places = keras_layers.variables(weights.variant)
     arrays = {"/".join(place): weights.arrays[name] for name, place in places.items()}
     arrays = {n: a.reshape(a.shape[2:]) if n.startswith("predictions/k") else a for n, a in arrays.items()}
-    entries = [{"name": n, "shape": a.shape, "dtype": "float32"} for n, a in arrays.items()]
-    manifest = [{"paths": ["group1-shard1of1.bin"], "weights": entries}]
-    path.write_text(json.dumps({"format": "layers-model", "modelTopology": {}, "weightsManifest": manifest}))
-    (path.parent / "group1-shard1of1.bin").write_bytes(b"".join(a.tobytes() for a in arrays.values()))
+    containers.layers_model(path, arrays)
 
 
 # format: (how it is written, its file's name, the file that is damaged, whether wrong values are always noticed)

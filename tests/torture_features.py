@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made import random_weights
+from made import TINY, random_weights
 from PIL import Image
 from torture import KINDS, damaged
 
@@ -33,10 +33,8 @@ from inception import features, images
 from inception.features import dataset
 from inception.files import atomic
 from inception.pictures import KERAS
-from inception.variants import Variant
 from inception.weights import Weights
 
-TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2)
 ENGINE = "onnxruntime"
 
 

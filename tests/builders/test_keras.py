@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, on_tensorflow, random_weights
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, noise, on_tensorflow, random_weights
 
 from inception import architecture, training
 from inception.architecture import END_POINTS
@@ -655,7 +655,7 @@ def test_another_backend_gives_the_same_numbers(backend, tmp_path):
     weights.save(tmp_path / "weights.h5")
     model = narrow_of(weights, 107)
     model.save(tmp_path / "model.keras")
-    pixels = np.random.default_rng(0).integers(0, 256, [2, 107, 107, 3], np.uint8)
+    pixels = noise(2, 107, 107, 3)
     np.save(tmp_path / "pixels.npy", pixels)
     command = [sys.executable, "-c", ON_ANOTHER_BACKEND, str(tmp_path), backend]
     environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}

@@ -1,13 +1,12 @@
 """ZIP archives: what others write is read, and nothing gets past the rules."""
 
 import io
-import os
 import struct
 import zipfile
 
 import numpy as np
 import pytest
-from damage import assert_never_silently_wrong, assert_refused
+from damage import assert_refused
 
 from inception.files.archive import Archive
 from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
@@ -125,20 +124,6 @@ def test_a_checksum_of_0_was_not_computed(tmp_path):
 # ---- damage
 
 
-def test_no_damaged_byte_goes_unnoticed(tmp_path):
-    path = write(tmp_path / "x.zip", {"plain": b"values"})
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("packed", b"values" * 9)
-    assert_never_silently_wrong(path, read, range(path.stat().st_size))
-
-
-def test_the_end_is_missing(tmp_path):
-    path = write(tmp_path / "x.zip")
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CorruptFile, match="cut short"):
-        Archive(path)
-
-
 # ---- hostile files
 
 
@@ -244,8 +229,3 @@ def test_bytes_behind_deflated_data(tmp_path):
     path.write_bytes(content)
     with pytest.raises(CorruptFile, match="behind its compressed data"):
         read(path)
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "x.zip")
-    assert_refused(lambda: Archive(tmp_path / "x.zip"), UnsafeFile, "regular")

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from made import NARROW, random_weights
+from made import NARROW, first, random_weights
 
 from inception.files import atomic, file_lock
 from inception.files.atomic import check_target, put_folder, recover, replacing, taking_turns
@@ -71,8 +71,10 @@ def interrupted(call, n):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a folder half listed
-@pytest.mark.parametrize("old", [("a", "b"), ("b",), ()])
-@pytest.mark.parametrize("together", [False, None])
+@pytest.mark.parametrize(
+    ("old", "together"),
+    first(3, [(("a", "b"), False), (("b",), None), ((), None), (("b",), False), ((), False), (("a", "b"), None)]),
+)
 def test_ctrl_c_at_any_moment_leaves_the_old_files_or_the_new_ones_and_nothing_else(tmp_path, old, together):
     wanted = ["b"] if together is None else ["a", "b"]
 
@@ -292,16 +294,6 @@ def test_an_existing_file_and_what_is_read_are_refused_on_request(tmp_path):
         with pytest.raises(ValueError, match="is what is read, and would be written over"):
             check_target(path, sources=[tmp_path / "none", target])
     assert check_target(tmp_path / "new", overwrite=False, sources=[target]) == tmp_path / "new"
-
-
-def test_saving_refuses_an_existing_file_on_request(tmp_path):
-    weights = random_weights(NARROW)
-    for name, there in (("x.npz", "x.npz"), ("x.pb", "x.pb.sha256"), ("y.ckpt", "y.ckpt.data-00000-of-00001")):
-        (tmp_path / there).write_text("mine")
-        with pytest.raises(CheckpointError, match=f"{there} is there already"):
-            weights.save(tmp_path / name, overwrite=False)
-        assert (tmp_path / there).read_text() == "mine"
-    weights.save(tmp_path / "z.npz", overwrite=False)
 
 
 def test_every_file_of_what_is_read_is_known(tmp_path):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, random_weights, with_nan
-from PIL import Image
+from made import NARROW, NARROW_AUX, NARROW_NOTOP, first, random_weights, with_nan
+from made import photographs as made_photographs
 from reference import SMALL, assert_close, floats, keras_end_points, pixels
 from typer.testing import CliRunner
 
@@ -222,13 +222,7 @@ def test_the_file_that_openvino_puts_beside_is_looked_at_too(tmp_path):
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """A folder of small photographs: crops of those that scikit-learn brings."""
-    datasets = pytest.importorskip("sklearn.datasets")
-    folder = tmp_path_factory.mktemp("photographs")
-    rng = np.random.default_rng(0)
-    for i, picture in enumerate(datasets.load_sample_images().images * 6):
-        top, left = rng.integers(0, [picture.shape[0] - 200, picture.shape[1] - 200])
-        Image.fromarray(picture[top : top + 200, left : left + 200]).save(folder / f"{i:02}.png")
+    folder = made_photographs(tmp_path_factory.mktemp("photographs"))
     (folder / "notes.txt").write_text("not a picture")
     return folder
 
@@ -244,7 +238,7 @@ def test_pictures_of_a_folder(photographs, tmp_path):
         exports.pictures(tmp_path, weights)
 
 
-@pytest.mark.parametrize("name", ["net.onnx", "net.xml"])
+@pytest.mark.parametrize("name", first(1, ["net.onnx", "net.xml"]))
 def test_int8_files(name, photographs, tmp_path):
     for package in ("nncf", *FILES[name]):
         pytest.importorskip(package)

@@ -167,6 +167,7 @@ finetune(pictures, weights, out, say=say, **json.loads(settings))
 """
 
 
+@pytest.mark.thorough  # test_loop.py stops and resumes a training of two numbers
 def test_a_run_killed_twice_resumes_to_the_numbers_of_another_process(run, pictures, weights, tmp_path):
     out = tmp_path / "out"
     for line, settings in (("classifier 2/4", SMALL), ("blocks 1/2", {**SMALL, "resume": True})):

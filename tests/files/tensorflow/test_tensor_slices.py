@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 import tracemalloc
 
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsupportedFeature
+from inception.files.errors import CheckpointError, ResourceLimit, UnsupportedFeature
 from inception.files.tensorflow import tensor_slices
 from inception.files.tensorflow.sstable import read_table, write_table
 
@@ -146,70 +145,7 @@ def test_a_partitioned_variable_is_refused(tmp_path):
         tensor_slices.read(tmp_path / "sliced")
 
 
-@given(
-    st.dictionaries(
-        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20),
-        st.tuples(st.sampled_from(["f4", "f8", "i4", "i8"]), st.lists(st.integers(0, 4), max_size=5)),
-        max_size=8,
-    )
-)
-@settings(max_examples=50, deadline=None)
-def test_any_arrays_come_back(tmp_path_factory, plan):
-    rng = np.random.default_rng(1)
-    arrays = {name: (rng.standard_normal(shape) * 99).astype(kind) for name, (kind, shape) in plan.items()}
-    path = tmp_path_factory.mktemp("any") / "model"
-    tensor_slices.write(path, arrays)
-    assert fingerprint(values(tensor_slices.read(path))) == fingerprint(arrays)
-
-
 # ---- writing safely
-
-
-@pytest.mark.parametrize(
-    ("name", "array"),
-    [
-        ("", np.zeros(1, "f4")),
-        ("a\0b", np.zeros(1, "f4")),
-        ("\ud800", np.zeros(1, "f4")),
-        ("a", np.zeros(1, bool)),
-        ("a", np.zeros(1, "f2")),
-        ("a", np.zeros((1,) * 9, "f4")),
-    ],
-)
-def test_what_a_checkpoint_cannot_hold_is_refused_before_anything_is_written(tmp_path, name, array):
-    with pytest.raises(UnsupportedFeature):
-        tensor_slices.write(tmp_path / "model", {"fine": np.zeros(1, "f4"), name: array})
-    assert os.listdir(tmp_path) == []
-
-
-def test_bytes_lost_on_the_way_to_the_disk_are_noticed_before_the_file_has_its_name(tmp_path, monkeypatch):
-    tensor_slices.write(tmp_path / "model", {"w": np.zeros(3, np.float32)})
-
-    def losing(file, items):
-        write_table(file, items)
-        file.seek(20)
-        file.write(b"\xff")
-
-    monkeypatch.setattr(tensor_slices, "write_table", losing)
-    with pytest.raises(CorruptFile):
-        tensor_slices.write(tmp_path / "model", {"w": np.ones(3, np.float32)})
-    assert not tensor_slices.read(tmp_path / "model")["w"].read().any()
-    assert len(os.listdir(tmp_path)) == 1
-
-
-@pytest.mark.parametrize("room", [0, 1, 50, 300, 4096, 30_000, 41_000])
-def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, room):
-    old = {"w": np.zeros(10, np.float32)}
-    tensor_slices.write(tmp_path / "m", old)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        with pytest.raises(OSError):
-            tensor_slices.write(tmp_path / "m", {"w": np.ones(10_300, np.float32)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert fingerprint(values(tensor_slices.read(tmp_path / "m"))) == fingerprint(old)
-    assert len(os.listdir(tmp_path)) == 1
 
 
 # ---- damage
@@ -222,26 +158,6 @@ def outcome(path) -> dict[str, tuple] | None:
     except CheckpointError as error:
         assert str(path) in str(error)
         return None
-
-
-def test_every_flipped_byte_and_every_cut(tmp_path):
-    arrays, target = sample(), tmp_path / "small.ckpt"
-    save_with_tensorflow(target, arrays)
-    good, whole = fingerprint(arrays), target.read_bytes()
-    flips = [(place, mask) for place in range(len(whole)) for mask in (0xFF, 1 << place % 8)]
-    noticed = 0
-    for place, mask in flips:
-        damaged = bytearray(whole)
-        damaged[place] ^= mask
-        target.write_bytes(damaged)
-        found = outcome(target)
-        assert found in (None, good), f"byte {place} ^ {mask:#x}"
-        noticed += found is None
-    # The footer's padding alone may change unnoticed.
-    assert noticed >= len(flips) - 2 * 40
-    for length in range(len(whole)):
-        target.write_bytes(whole[:length])
-        assert outcome(target) is None, f"cut at {length}"
 
 
 def test_random_damage_to_many_blocks(tmp_path):
@@ -399,7 +315,7 @@ contents = st.one_of(
 
 
 @given(sides, st.integers(-1, 20), st.lists(st.fixed_dictionaries({}), max_size=4), contents)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_tensor_is_read_or_refused(tmp_path_factory, sides, dtype, extents, content):
     path = tmp_path_factory.getbasetemp() / "fuzz.ckpt"
     rank = len(extents)

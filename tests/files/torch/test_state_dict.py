@@ -1,7 +1,6 @@
 """torch's files: both kinds of them, made with torch and without, and pickles that want more."""
 
 import builtins
-import dataclasses
 import os
 import pickle
 import subprocess
@@ -10,10 +9,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from damage import assert_never_silently_wrong, assert_refused, fingerprint
+from damage import assert_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
+from made import NARROW_AUX, NARROW_NOTOP, TINY_TORCH, assert_same, random_weights
 from torch_files import (
     MAGIC,
     ORDERED_DICT,
@@ -30,18 +29,16 @@ from torch_files import (
 )
 
 from inception import load_weights
-from inception.variants import GOOGLE_2015, Variant
 from inception.weights import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
 from inception.weights.dialects import torch_names
 from inception.weights.formats import torch_pickle
 
-TINY = Variant(num_classes=0, depth_multiplier=0.01, min_depth=2, gamma=True, border="include")
 WRITERS = [write_zip, write_legacy]
 KEY = "Conv2d_1a_3x3.conv.weight"
 
 
 def tiny():
-    return torch_names.scatter(random_weights(TINY))
+    return torch_names.scatter(random_weights(TINY_TORCH))
 
 
 # ---- files made without torch
@@ -50,8 +47,8 @@ def tiny():
 @pytest.mark.parametrize("write", WRITERS)
 def test_a_state_dict(tmp_path, write):
     back = load_weights(write(tmp_path / "x.pth", tiny()))
-    assert_same(back, random_weights(TINY))
-    assert back.variant == TINY
+    assert_same(back, random_weights(TINY_TORCH))
+    assert back.variant == TINY_TORCH
     assert (back.source.format, back.source.integrity) == (
         ("PyTorch (zip)", "checksum") if write is write_zip else ("PyTorch (before 1.6)", "structure")
     )
@@ -65,7 +62,7 @@ def test_a_training_checkpoint(tmp_path, write, wrapper):
         {"epoch": number(3), wrapper: state_dict(arrays), "lr": b"G" + bytes(8), "arch": text("v3")}, b"}"
     )
     assert_same(load_weights(write(tmp_path / "x.pth", arrays, body=pickled(body) if write is write_zip else body)),
-                random_weights(TINY))  # fmt: skip
+                random_weights(TINY_TORCH))  # fmt: skip
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -77,7 +74,7 @@ def test_byte_order(tmp_path, order):
         archive.writestr("x/byteorder", content)
         for i, array in enumerate(arrays.values()):
             archive.writestr(f"x/data/{i}", array.tobytes())
-    assert_same(load_weights(tmp_path / "z.pth"), random_weights(TINY))
+    assert_same(load_weights(tmp_path / "z.pth"), random_weights(TINY_TORCH))
 
 
 def test_storages_shared_and_in_other_orders_of_axes(tmp_path):
@@ -93,7 +90,8 @@ def test_storages_shared_and_in_other_orders_of_axes(tmp_path):
         made[key] = tensor(storage("Float", "0", flat.size), shape, strides, position)
         position += array.size
     assert_same(
-        load_weights(write_zip(tmp_path / "x.pth", {"": flat}, body=pickled(dictionary(made)))), random_weights(TINY)
+        load_weights(write_zip(tmp_path / "x.pth", {"": flat}, body=pickled(dictionary(made)))),
+        random_weights(TINY_TORCH),
     )
 
 
@@ -109,23 +107,11 @@ def test_a_checksum_of_0_was_not_computed(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::inception.weights.canonical.OtherRules")
-@pytest.mark.parametrize(
-    "variant",
-    [
-        NARROW_AUX,
-        NARROW_NOTOP,
-        dataclasses.replace(NARROW, gamma=True, border="include", num_classes=6, background=True),
-        dataclasses.replace(GOOGLE_2015, depth_multiplier=0.01, min_depth=2),
-    ],
-)
-def test_there_and_back_is_exact(tmp_path, variant):
+@pytest.mark.parametrize("variant", [NARROW_AUX, NARROW_NOTOP, TINY_TORCH])
+def test_torch_loads_what_we_write(tmp_path, variant):
     torch = pytest.importorskip("torch")
     weights = random_weights(variant)
     weights.save(tmp_path / "x.pth")
-    back = load_weights(tmp_path / "x.pth")
-    assert_same(back, weights)
-    assert back.variant == variant
-    assert back.source.integrity == "checksum"
     found = torch.load(tmp_path / "x.pth", weights_only=True)
     for key, array in torch_names.scatter(weights).items():
         np.testing.assert_array_equal(found[key].numpy(), array)
@@ -142,13 +128,13 @@ def test_what_torch_writes(tmp_path, zipped, protocol):
     }
     checkpoint = {"state_dict": state, "epoch": 7, "optimizer": optimizer}
     torch.save(checkpoint, tmp_path / "x.pth", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
-    assert_same(load_weights(tmp_path / "x.pth"), random_weights(TINY))
+    assert_same(load_weights(tmp_path / "x.pth"), random_weights(TINY_TORCH))
 
 
 def test_a_modules_own_state_dict_takes_ours(tmp_path):
     """The unit as torchvision builds it: our keys, shapes and types are what `load_state_dict` wants."""
     torch = pytest.importorskip("torch")
-    weights = random_weights(TINY)
+    weights = random_weights(TINY_TORCH)
     weights.save(tmp_path / "x.pth")
     unit = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(3, 2, 3, bias=False), "bn": torch.nn.BatchNorm2d(2, eps=1e-3)})
     found = torch.load(tmp_path / "x.pth", weights_only=True)
@@ -188,7 +174,7 @@ def test_writing_without_torch(tmp_path, monkeypatch):
     with pytest.raises(
         UnsupportedFeature, match=r"needs torch, which is not installed; install it, or write \.safetensors"
     ):
-        random_weights(TINY).save(tmp_path / "x.pth")
+        random_weights(TINY_TORCH).save(tmp_path / "x.pth")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -201,28 +187,6 @@ def test_reading_imports_no_torch(tmp_path):
 
 
 # ---- damage
-
-
-def test_no_damage_to_a_zip_goes_unnoticed(tmp_path):
-    path = write_zip(tmp_path / "x.pth", tiny())
-    size = path.stat().st_size
-    assert_never_silently_wrong(path, lambda p: fingerprint(torch_pickle.read(p)), range(0, size, size // 9))
-
-
-def test_damage_to_an_old_file_raises_nothing_else(tmp_path):
-    path = write_legacy(tmp_path / "x.pth", tiny())
-    content = path.read_bytes()
-    shapes = [(name, array.shape) for name, array in torch_pickle.read(path).arrays.items()]
-    for position in range(0, len(content), len(content) // 14):
-        for wrong in (content[position] ^ 0xFF, content[position] ^ 1 << position % 8):
-            path.write_bytes(content[:position] + bytes([wrong]) + content[position + 1 :])
-            try:
-                assert [(name, array.shape) for name, array in torch_pickle.read(path).arrays.items()] == shapes
-            except CheckpointError as error:
-                assert "x.pth" in str(error)
-        path.write_bytes(content[:position])
-        with pytest.raises(CheckpointError, match=r"x\.pth"):
-            load_weights(path)
 
 
 # ---- pickles that want more than a state_dict needs

@@ -141,3 +141,4 @@ def test_the_full_network_once(real_h5, tmp_path):
         weights = load_weights(tmp_path / target)
         (tmp_path / target).unlink()
     assert_same(weights, load_weights(real_h5))
+    assert weights.variant == load_weights(real_h5).variant

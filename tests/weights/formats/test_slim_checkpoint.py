@@ -15,15 +15,12 @@ from inception.weights.formats import slim_checkpoint
 GAMMA = dataclasses.replace(TORCHVISION, num_classes=5, depth_multiplier=0.1, min_depth=4, border="exclude")
 
 
-@pytest.mark.parametrize("name", ["m.ckpt", "m.v1.ckpt", "m.ckpt-12"])
-@pytest.mark.parametrize("variant", [NARROW, NARROW_AUX, NARROW_NOTOP, GAMMA])
-def test_round_trip(tmp_path, name, variant):
-    weights = random_weights(variant)
-    weights.save(tmp_path / name)
-    again = load_weights(tmp_path / name)
+@pytest.mark.parametrize(("name", "version"), [("m.v1.ckpt", 1), ("m.ckpt-12", 2)])
+def test_versions_and_steps(tmp_path, name, version):
+    weights = random_weights(GAMMA)
+    again = load_weights(weights.save(tmp_path / name))
     assert_same(again, weights)
-    assert again.source.integrity == "checksum"
-    assert again.source.format.startswith(f"TensorFlow checkpoint V{1 if 'v1' in name else 2}")
+    assert again.source.format.startswith(f"TensorFlow checkpoint V{version}")
 
 
 def test_any_of_a_checkpoints_names_will_do(tmp_path):
