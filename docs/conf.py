@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import sys
@@ -41,32 +40,7 @@ autodoc_default_options = {"exclude-members": "__init__, __new__"}
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
-
-# --- Docstrings --------------------------------------------------------------------------
-# Ours describe arguments and fields as `name: what it is`, up to the next one, an empty
-# line, or what is raised. Sphinx wants a mark before them.
-
-_FIELDS = re.compile(r"^(\w+(?:, \w+)*): (.+)")
-
-
-def as_fields(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    known = _parameters(thing)
-    made: list[str] = []
-    inside = False
-    for line in lines:
-        found = _FIELDS.match(line)
-        if found and set(found[1].split(", ")) <= known:
-            if not inside and made and made[-1]:
-                made.append("")
-            inside = True
-            made.append(f":param {found[1]}: {found[2]}")
-            continue
-        if inside and line.startswith(("Raises ", "Returns ")):
-            inside = False
-            made.append("")
-        inside = inside and bool(line)
-        made.append(f"    {line.strip()}" if inside else line)
-    lines[:] = made
+napoleon_use_ivar = True
 
 
 def without_factories(
@@ -76,13 +50,6 @@ def without_factories(
     if signature and "<factory>" in signature:
         signature = re.sub(r"~[\w.]*?(\w+)(?![\w.])", r"\1", signature).replace("<factory>", "{}")
     return signature, returns
-
-
-def _parameters(thing: Any) -> set[str]:
-    try:
-        return set(inspect.signature(thing).parameters)
-    except (TypeError, ValueError):
-        return set()
 
 
 # --- Pages that are partly generated -------------------------------------------------------
@@ -132,6 +99,5 @@ def _default(parameter: Any) -> str:
 
 
 def setup(app: Any) -> None:
-    app.connect("autodoc-process-docstring", as_fields, priority=100)
     app.connect("autodoc-process-signature", without_factories)
     app.connect("source-read", generated)

@@ -25,9 +25,13 @@ _BATCH = 16
 class Classifier:
     """A network that gives class probabilities, ready to run.
 
-    model: inputs [n, height, width, 3] to probabilities [n, classes]. labels: its classes.
-    network: what it was made of, with the way of a picture to its input. ValueError for weights
-    that are not finite.
+    Attributes:
+        model: inputs [n, height, width, 3] to probabilities [n, classes].
+        labels: its classes.
+        network: what it was made of, with the way of a picture to its input.
+
+    Raises:
+        ValueError: For weights that are not finite.
     """
 
     model: keras.Model
@@ -49,9 +53,13 @@ class Classifier:
 def classify(pictures: Sequence[ImageLike], weights: Any, picture: str | Picture | None = None) -> np.ndarray:
     """The classifier's probabilities for each picture (a file, or uint8 [h, w, 3]): [pictures, classes].
 
-    weights: whatever `networks.network_of` takes. picture: another way of a picture than the
-    network's own. Raises `CheckpointError` for weights without a classifier, ValueError
-    for a picture that cannot be read, and for scores that are not finite.
+    Args:
+        weights: whatever `networks.network_of` takes.
+        picture: another way of a picture than the network's own.
+
+    Raises:
+        CheckpointError: For weights without a classifier.
+        ValueError: For a picture that cannot be read, and for scores that are not finite.
     """
     return classify_with(classifier_of(weights, picture=picture), pictures)
 
@@ -87,8 +95,11 @@ def classifier_of(
 ) -> Classifier:
     """The classifier in whatever `networks.network_of` takes, with its arguments.
 
-    names_file: class names, one a line; None for those that belong to the network.
-    Raises ValueError where there is no classifier, or no way to know its input.
+    Args:
+        names_file: class names, one a line; None for those that belong to the network.
+
+    Raises:
+        ValueError: Where there is no classifier, or no way to know its input.
     """
     network = network_of(source, picture=picture, size=size, labels=names_file, preprocess=preprocess)
     if network.labels is None:

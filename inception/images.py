@@ -26,8 +26,9 @@ _one_at_a_time = threading.Lock()
 def read(path: str | os.PathLike[str], *, upright: bool = False) -> np.ndarray:
     """A picture file as uint8 [height, width, 3]; `decode` says how.
 
-    Raises ValueError when it is missing, damaged, of no known format, or larger than
-    Pillow's limit for decompression bombs.
+    Raises:
+        ValueError: When it is missing, damaged, of no known format, or larger than Pillow's limit for decompression
+            bombs.
     """
     where = os.fspath(path)
     try:
@@ -42,10 +43,14 @@ def read(path: str | os.PathLike[str], *, upright: bool = False) -> np.ndarray:
 def decode(picture: bytes | IO[bytes], where: str, *, upright: bool = False) -> np.ndarray:
     """An encoded picture as uint8 [height, width, 3]: the first frame, alpha dropped, 16 bits scaled to 8.
 
-    upright: turn it as its EXIF orientation says; otherwise it comes as it is stored, as
-    TensorFlow and Keras read it. A turned picture of more than 16 million pixels comes as a
-    view. where: its name in errors. Raises ValueError for a picture that is damaged or cut,
-    of no known format, of 32-bit, signed or otherwise doubtful pixels, or a decompression bomb.
+    Args:
+        upright: turn it as its EXIF orientation says; otherwise it comes as it is stored, as TensorFlow and Keras read
+            it. A turned picture of more than 16 million pixels comes as a view.
+        where: its name in errors.
+
+    Raises:
+        ValueError: For a picture that is damaged or cut, of no known format, of 32-bit, signed or otherwise doubtful
+            pixels, or a decompression bomb.
     """
     file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
     try:

@@ -94,8 +94,11 @@ def top(scores: np.ndarray, labels: Sequence[Label], count: int = 5) -> list[tup
 def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
     """(wnid, name, score) of the best classes for each row; names are spelled as Keras does.
 
-    preds: an array or a tensor [n, 1000], [n, 1001] (slim) or [n, 1008] (the 2015 graph);
-    ValueError for others, and for a top below 1.
+    Args:
+        preds: an array or a tensor [n, 1000], [n, 1001] (slim) or [n, 1008] (the 2015 graph).
+
+    Raises:
+        ValueError: For others, and for a top below 1.
     """
     scores = _array(preds)
     labels = imagenet(scores.shape[-1]) if scores.ndim == 2 else None

@@ -48,11 +48,14 @@ _PASSING = {"Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "
 class Network:
     """A network with all that belongs to it.
 
-    name: what to call it in a sentence. picture: how a picture becomes its input. labels: the
-    names of its classes; None without a classifier. loaded: the weights, where weights came in.
-    model: the Keras model that was given or that a fine-tuned folder describes.
-    preprocess: in place of the picture's scaling, for models of other families: pixels
-    float32 [height, width, 3], 0..255, to the model's input.
+    Attributes:
+        name: what to call it in a sentence.
+        picture: how a picture becomes its input.
+        labels: the names of its classes; None without a classifier.
+        loaded: the weights, where weights came in.
+        model: the Keras model that was given or that a fine-tuned folder describes.
+        preprocess: in place of the picture's scaling, for models of other families: pixels float32 [height, width, 3],
+            0..255, to the model's input.
     """
 
     name: str

@@ -32,15 +32,16 @@ _STRIP = 16  # how many times longer than wide a picture may be before its ends 
 class Picture:
     """From a picture to the network's input.
 
-    size: of the input in pixels: a square's side, or (height, width).
-    upright: turn the picture as its EXIF orientation says.
-    crop: the part of each side that is kept, from the middle.
-    aspect: "squash" makes what is kept as wide as high whatever its shape was; "keep" scales
-        the picture until it covers size / crop, and cuts the size out of its middle.
-    resize: one of `inception.resize.OPERATORS`.
-    rounded: pixels are whole numbers after the resize.
-    mean, scale: the input is (pixel - mean) / scale, pixels being 0..255.
-    bgr: the channels come in the order blue, green, red.
+    Attributes:
+        size: of the input in pixels: a square's side, or (height, width).
+        upright: turn the picture as its EXIF orientation says.
+        crop: the part of each side that is kept, from the middle.
+        aspect: "squash" makes what is kept as wide as high whatever its shape was; "keep" scales the picture until it
+            covers size / crop, and cuts the size out of its middle.
+        resize: one of `inception.resize.OPERATORS`.
+        rounded: pixels are whole numbers after the resize.
+        mean, scale: the input is (pixel - mean) / scale, pixels being 0..255.
+        bgr: the channels come in the order blue, green, red.
     """
 
     size: int | tuple[int, int] = 299
@@ -206,7 +207,11 @@ NAMED: dict[str, Picture] = {
 def named(way: str | Picture | None, own: Picture = KERAS) -> Picture:
     """A way by name ("slim"), by fields of another one ("slim,size=107", "upright=false"), or as it is.
 
-    own: what fields alone change, and whose size a name keeps. ValueError for unknown names and fields.
+    Args:
+        own: what fields alone change, and whose size a name keeps.
+
+    Raises:
+        ValueError: For unknown names and fields.
     """
     if way is None or isinstance(way, Picture):
         return own if way is None else way
@@ -320,10 +325,15 @@ def _middle(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 def preprocess_input(x: Any, data_format: str | None = None, picture: str | Picture = KERAS) -> Any:
     """Pixels 0..255 to what the network takes ([-1, 1] for slim and Keras weights): (x - mean) / scale.
 
-    x: numpy array or tensor of any number type, channels last, or first where
-    `data_format` is "channels_first". Returns the same shape and kind (numpy for lists), in the
-    type of x where that is a float, as Keras does, otherwise in Keras's `floatx` (float32). x
-    itself is never changed. Raises ValueError for another `data_format`.
+    Args:
+        x: numpy array or tensor of any number type, channels last, or first where `data_format` is "channels_first".
+
+    Returns:
+        The same shape and kind (numpy for lists), in the type of x where that is a float, as Keras does, otherwise in
+        Keras's `floatx` (float32). x itself is never changed.
+
+    Raises:
+        ValueError: For another `data_format`.
     """
     if data_format not in (None, "channels_last", "channels_first"):
         raise ValueError(f'data_format is {data_format!r}; expected "channels_last" or "channels_first".')
@@ -378,9 +388,13 @@ def check_range(
 ) -> None:
     """Refuses scaled images outside the range that a network was trained with, most often pixels never scaled.
 
-    beyond: how far outside values may lie, as a part of the range. stacklevel: of the warning.
-    Raises ValueError for values beyond the range; warns (`SuspiciousRange`) of values that
-    all lie in 0..1 where the range is [-1, 1]: most often pixels divided by 255.
+    Args:
+        beyond: how far outside values may lie, as a part of the range.
+        stacklevel: of the warning.
+
+    Raises:
+        ValueError: For values beyond the range; warns (`SuspiciousRange`) of values that all lie in 0..1 where the
+            range is [-1, 1]: most often pixels divided by 255.
     """
     low, high = (float(end) for end in (picture.limits[0].min(), picture.limits[1].max()))
     slack = beyond * (high - low)

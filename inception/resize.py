@@ -33,11 +33,14 @@ def resize(
 ) -> np.ndarray:
     """Pixels 0..255 [h, w, c] to float32 [height, width, c] by one of `OPERATORS`.
 
-    pixels: uint8 or float32, views without a copy. rounded: whole numbers come out, rounded
-    half to even; for Pillow's operators, what the Pillow that is installed makes of 8-bit
-    pictures (whole numbers between its two passes, too), where it otherwise works on float
-    channels and what comes out is clipped to 0..255. Raises ValueError for an unknown operator and for shapes
-    without pixels.
+    Args:
+        pixels: uint8 or float32, views without a copy.
+        rounded: whole numbers come out, rounded half to even; for Pillow's operators, what the Pillow that is installed
+            makes of 8-bit pictures (whole numbers between its two passes, too), where it otherwise works on float
+            channels and what comes out is clipped to 0..255.
+
+    Raises:
+        ValueError: For an unknown operator and for shapes without pixels.
     """
     if how not in OPERATORS:
         raise ValueError(f"Unknown resize operator {how!r}; expected one of {', '.join(OPERATORS)}.")

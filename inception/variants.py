@@ -26,17 +26,18 @@ SCOPE = "InceptionV3"  # slim's outermost variable scope; canonical names start 
 class Variant:
     """One InceptionV3: its classes, heads, width and rules.
 
-    num_classes: outputs of the classifier; 0 is the base alone ("notop").
-    background: class 0 is slim's "background", so the ImageNet classes are 1..1000.
-    aux_logits: the auxiliary head is there.
-    gamma: batch norm has a scale.
-    epsilon: what batch norm adds to the variance.
-    border: what SAME average pools do with the border: "exclude" divides by the pixels
-        that are there (TensorFlow, Keras), "include" by nine (torchvision, timm).
-    last_pool: the pool in the last branch of Mixed_7c: "avg", or the "max" of the 2015 graph.
-    depth_multiplier, min_depth: the width, as slim's builder takes it.
-    aux_kernel: the auxiliary head's last kernel; 5x5, or smaller when trained on small images.
-    channels: of the input image.
+    Attributes:
+        num_classes: outputs of the classifier; 0 is the base alone ("notop").
+        background: class 0 is slim's "background", so the ImageNet classes are 1..1000.
+        aux_logits: the auxiliary head is there.
+        gamma: batch norm has a scale.
+        epsilon: what batch norm adds to the variance.
+        border: what SAME average pools do with the border: "exclude" divides by the pixels that are there (TensorFlow,
+            Keras), "include" by nine (torchvision, timm).
+        last_pool: the pool in the last branch of Mixed_7c: "avg", or the "max" of the 2015 graph.
+        depth_multiplier, min_depth: the width, as slim's builder takes it.
+        aux_kernel: the auxiliary head's last kernel; 5x5, or smaller when trained on small images.
+        channels: of the input image.
     """
 
     num_classes: int = 1000

@@ -28,9 +28,11 @@ _OF_SLIM = {slim_checkpoint.TITLE_V1, slim_checkpoint.TITLE_V2, f"{graph_familie
 class Difference:
     """One end point of two networks: how far `b` is from `a`.
 
-    absolute: the largest difference of two numbers; relative: the same over the largest
-    number of `a`; cosine: of the two arrays as vectors. Where either array has a number that
-    is not finite, both differences are infinite and the cosine is 0.
+    Attributes:
+        absolute: the largest difference of two numbers.
+        relative: the same over the largest number of `a`.
+        cosine: of the two arrays as vectors. Where either array has a number that is not finite, both differences are
+            infinite and the cosine is 0.
     """
 
     end_point: str
@@ -90,7 +92,10 @@ def peer_end_points(weights: Weights, pixels: np.ndarray, peer: Peer) -> dict[st
     """`end_points` of the same weights in somebody else's network: keras.applications' or torchvision's own.
 
     Neither knows other rules than its own (border, last pool, epsilon) nor narrow networks.
-    Raises `CheckpointError` for those, ModuleNotFoundError where the peer is not installed.
+
+    Raises:
+        CheckpointError: For weights that need them.
+        ModuleNotFoundError: Where the peer is not installed.
     """
     if weights.variant.depth_multiplier != 1:
         raise CheckpointError(f"{weights.source.path} is narrow, as no peer is; verify two files instead.")
@@ -168,9 +173,12 @@ def compare(
 ) -> list[Difference]:
     """The same picture through both: a row for each end point that both have, in the network's order.
 
-    pixels: 0..255, [h, w, 3]; `images.test_picture` where none is given. builders: for a
-    and b; each file's own where none are given. Raises `CheckpointError` when the
-    classifiers do not list the same classes.
+    Args:
+        pixels: 0..255, [h, w, 3]; `images.test_picture` where none is given.
+        builders: for a and b; each file's own where none are given.
+
+    Raises:
+        CheckpointError: When the classifiers do not list the same classes.
     """
     if pixels is None:
         pixels = a.picture.resized(images.test_picture(299))

@@ -364,8 +364,9 @@ def _pooled(maps: Any, pooling: str | None) -> Any:
 def _fitting(weights: Weights, rules: Variant, rows: Table) -> dict[tuple[str, str], np.ndarray]:
     """{(layer, variable): array} for a model of these rules and rows; heads and last rows it lacks are left aside.
 
-    Raises `ShapeMismatch` or `MissingTensor` when the rest does not fit, `CheckpointError`
-    when the weights belong to other rules (border, last pool, gamma, epsilon) than the model's.
+    Raises:
+        ShapeMismatch, MissingTensor: When the rest does not fit.
+        CheckpointError: When the weights belong to other rules (border, last pool, gamma, epsilon) than the model's.
     """
     shapes = {name: array.shape for name, array in weights.arrays.items()}
     targets = _check_fit(weights.variant, shapes, rules, rows, weights.source.path)

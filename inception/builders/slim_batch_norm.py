@@ -65,8 +65,9 @@ def batch_norm(
     `fused=False` computes from `tf.nn.moments`, whose moving variance is the biased one;
     the fused op's, as in tf-slim, is unbiased (n / (n - 1)).
 
-    Raises ValueError for `batch_weights`, `renorm` and `adjustment`, which are not
-    supported, for another `data_format`, and for an unknown rank or number of channels.
+    Raises:
+        ValueError: For `batch_weights`, `renorm` and `adjustment`, which are not supported, for another `data_format`,
+            and for an unknown rank or number of channels.
     """
     for argument, value in (("batch_weights", batch_weights), ("renorm", renorm), ("adjustment", adjustment)):
         if value is not None and value is not False:

@@ -67,9 +67,12 @@ class Damaged(ValueError):
 class Features:
     """An extraction in memory.
 
-    paths: a name a row. arrays: {end point: float32 [rows, ...]}. errors: (path, reason) of
-    the pictures without a row. metadata: what the rows are features of. sha256: of the bytes
-    of each picture.
+    Attributes:
+        paths: a name a row.
+        arrays: {end point: float32 [rows, ...]}.
+        errors: (path, reason) of the pictures without a row.
+        metadata: what the rows are features of.
+        sha256: of the bytes of each picture.
     """
 
     paths: list[str]
@@ -379,8 +382,11 @@ def _there(folder: str | os.PathLike[str], metadata: Mapping[str, Any]) -> list[
 def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:
     """A folder of features as arrays, all of it in memory, every checksum compared.
 
-    partial: take an extraction that is not finished as far as it is. Raises ValueError for a
-    folder without features, an unfinished extraction, and a damaged shard.
+    Args:
+        partial: take an extraction that is not finished as far as it is.
+
+    Raises:
+        ValueError: For a folder without features, an unfinished extraction, and a damaged shard.
     """
     place = Path(folder)
     metadata = described(place)

@@ -35,9 +35,12 @@ class CannotWrite(OSError):
 class Summary:
     """What an extraction did.
 
-    pictures: in the list; rows and errors: with and without features. computed: pictures of
-    this run; the others were there. damaged, changed: shards done again because their file
-    was torn, or because a picture is not as it was. passed_over: files without a picture's ending.
+    Attributes:
+        pictures: in the list.
+        rows, errors: with and without features.
+        computed: pictures of this run; the others were there.
+        damaged, changed: shards done again because their file was torn, or because a picture is not as it was.
+        passed_over: files without a picture's ending.
     """
 
     out: Path

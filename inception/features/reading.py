@@ -23,7 +23,9 @@ Tensor = Callable[[np.ndarray], np.ndarray]  # uint8 [h, w, 3] to the network's 
 class Read:
     """A picture that was read, or (with a `reason`) was not.
 
-    stamp: size and time of the file as it was when it was read. tensor: the network's input.
+    Attributes:
+        stamp: size and time of the file as it was when it was read.
+        tensor: the network's input.
     """
 
     path: str

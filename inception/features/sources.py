@@ -25,8 +25,10 @@ _GLOB = "*?["
 class Item:
     """One picture: a file, or a row of a Parquet file that holds its bytes.
 
-    path: what the dataset calls it. row: the row, -1 for a file of its own.
-    column: the Parquet column with the bytes.
+    Attributes:
+        path: what the dataset calls it.
+        row: the row, -1 for a file of its own.
+        column: the Parquet column with the bytes.
     """
 
     path: str
@@ -39,7 +41,8 @@ class Item:
 class Listing:
     """All pictures of a run, in the order of the dataset.
 
-    passed_over: files in folders that have no picture's ending.
+    Attributes:
+        passed_over: files in folders that have no picture's ending.
     """
 
     items: tuple[Item, ...]

@@ -33,7 +33,9 @@ _SHARD_BYTES = 1 << 26
 class Task:
     """One extraction's questions, for one process or for many.
 
-    network: an InceptionV3's, or any Keras model's. layers: the end points are layers of the Keras model.
+    Attributes:
+        network: an InceptionV3's, or any Keras model's.
+        layers: the end points are layers of the Keras model.
     """
 
     network: Network

@@ -36,9 +36,10 @@ class LowAgreement(UserWarning):
 class Agreement:
     """How an int8 network compares with the float32 one on held-out images.
 
-    top1: the share of images with the same best class (None without a classifier);
-    cosine, lowest_cosine: of the pooled features, their mean and the worst image's. An image
-    for which either network gives numbers that are not finite is a disagreement: cosine 0.
+    Attributes:
+        top1: the share of images with the same best class (None without a classifier).
+        cosine, lowest_cosine: of the pooled features, their mean and the worst image's. An image for which either
+            network gives numbers that are not finite is a disagreement: cosine 0.
     """
 
     images: int
@@ -76,7 +77,11 @@ def quantized(
 ) -> tuple[Any, Agreement]:
     """The plan as an `openvino.Model` in int8, and how far it agrees with float32 on every fifth image.
 
-    images: [h, w, c] each, as the plan takes them. Raises ValueError for fewer than ten.
+    Args:
+        images: [h, w, c] each, as the plan takes them.
+
+    Raises:
+        ValueError: For fewer than ten.
     """
     openvino = extras.load("openvino")
     calibration, held_out = parts(images)

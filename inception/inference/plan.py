@@ -108,8 +108,9 @@ Operation = Convolve | Scale | Window | Join | Average | Dense | Softmax
 class Rewrites:
     """Which changes a plan makes to the network as the table has it. None changes what it computes.
 
-    fold: batch norm becomes part of the kernel and a bias; so do the scaling and offset of pixels.
-    pool_behind: an average pool of stride 1 before a 1x1 convolution runs behind it, on fewer channels.
+    Attributes:
+        fold: batch norm becomes part of the kernel and a bias; so do the scaling and offset of pixels.
+        pool_behind: an average pool of stride 1 before a 1x1 convolution runs behind it, on fewer channels.
     """
 
     fold: bool = True
@@ -120,9 +121,10 @@ class Rewrites:
 class Plan:
     """Operations in an order that can be run, over the input `images`.
 
-    end_points: the wanted results; each is the output of an operation of this name.
-    pixels: the input is uint8 pixels 0..255; otherwise float32 in the network's range.
-    picture: how a picture becomes the input.
+    Attributes:
+        end_points: the wanted results; each is the output of an operation of this name.
+        pixels: the input is uint8 pixels 0..255; otherwise float32 in the network's range.
+        picture: how a picture becomes the input.
     """
 
     operations: tuple[Operation, ...]

@@ -26,11 +26,15 @@ from inception.weights.published import Published
 class Evaluation:
     """What a classifier said of a set of pictures.
 
-    pictures: those that could be read. scores: probabilities [pictures, classes of the
-    classifier], whose columns `pictures.labels` count. picture: how they were
-    brought to the network's input. skipped: (path, reason).
-    known: the published file that the weights are, with its published accuracy.
-    Raises ValueError for scores that are not finite.
+    Attributes:
+        pictures: those that could be read.
+        scores: probabilities [pictures, classes of the classifier], whose columns `pictures.labels` count.
+        picture: how they were brought to the network's input.
+        skipped: (path, reason).
+        known: the published file that the weights are, with its published accuracy.
+
+    Raises:
+        ValueError: For scores that are not finite.
     """
 
     pictures: Pictures
@@ -122,16 +126,19 @@ def evaluate(
 ) -> Evaluation:
     """Compares what a classifier says with the folders that pictures lie in.
 
-    folder: a folder for each class, named as the class or, for ImageNet, by its WordNet id.
-    weights: whatever `networks.network_of` takes: a fine-tuned folder, a path, `Weights`, a Keras model.
-    picture: another way of a picture than the network's own, which is the one that a fine-tuned
-        network was trained with, or that published weights were measured with (`pictures.WORDS`).
-    size: of the network's input; labels: a file of class names; preprocess: see `classifier_of`.
-    progress: called with (pictures done, of how many).
-
     Pictures that cannot be read are listed in `skipped`. Raises ValueError for a folder
     without classes, classes that the network does not have, where no picture can be read, and where
     weights or scores are not finite; the sentence names the first such picture.
+
+    Args:
+        folder: a folder for each class, named as the class or, for ImageNet, by its WordNet id.
+        weights: whatever `networks.network_of` takes: a fine-tuned folder, a path, `Weights`, a Keras model.
+        picture: another way of a picture than the network's own, which is the one that a fine-tuned network was trained
+            with, or that published weights were measured with (`pictures.WORDS`).
+        size: of the network's input.
+        labels: a file of class names.
+        preprocess: see `classifier_of`.
+        progress: called with (pictures done, of how many).
     """
     batch = count("batch", batch)
     classifier = classifier_of(weights, names_file=labels, picture=picture, size=size, preprocess=preprocess)

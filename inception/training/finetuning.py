@@ -72,9 +72,11 @@ class Diverged(UserWarning):
 class Result:
     """What a fine-tuning made.
 
-    history: all epochs of both stages. evaluation: of the validation set, by the model that
-    was saved. training_loss, inference_loss: of the same training pictures in the two modes,
-    without dropout and augmentation. skipped: (path, reason).
+    Attributes:
+        history: all epochs of both stages.
+        evaluation: of the validation set, by the model that was saved.
+        training_loss, inference_loss: of the same training pictures in the two modes, without dropout and augmentation.
+        skipped: (path, reason).
     """
 
     out: Path

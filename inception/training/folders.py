@@ -75,9 +75,12 @@ def content(path: str) -> bytes:
 def read(folder: str | os.PathLike[str], classes: Sequence[str] | None = None) -> Pictures:
     """The pictures below a folder with a folder for each class, sorted by class and path.
 
-    classes: their names in order, where a network already has them; without, the folders'
-    names sorted. Hidden folders, and files without a picture's ending, are passed over.
-    Raises ValueError for a folder without classes, an empty class, and other classes than asked for.
+    Args:
+        classes: their names in order, where a network already has them; without, the folders' names sorted. Hidden
+            folders, and files without a picture's ending, are passed over.
+
+    Raises:
+        ValueError: For a folder without classes, an empty class, and other classes than asked for.
     """
     root = Path(folder)
     if not root.is_dir():

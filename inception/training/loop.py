@@ -62,8 +62,9 @@ class State:
 class Stage:
     """One training: of the classifier alone, or of the last blocks too.
 
-    patience: epochs without a lower validation loss after which it ends; None for never.
-    start: the validation loss that the model has before it, which the best epoch has to beat.
+    Attributes:
+        patience: epochs without a lower validation loss after which it ends; None for never.
+        start: the validation loss that the model has before it, which the best epoch has to beat.
     """
 
     name: str
@@ -84,8 +85,11 @@ def train(
 ) -> State:
     """Trains what is not frozen of a model, and leaves its best epoch in it, or the start if none is better.
 
-    training: the batches of epoch number i (a Keras dataset). validation: batches too.
-    file: where the state is kept; what it holds is gone on from. seen: called after each epoch.
+    Args:
+        training: the batches of epoch number i (a Keras dataset).
+        validation: batches too.
+        file: where the state is kept; what it holds is gone on from.
+        seen: called after each epoch.
     """
     import keras
 

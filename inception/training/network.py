@@ -29,10 +29,11 @@ BatchNorm = Literal["frozen", "train"]
 class Trunk:
     """A network that ends in features, for a classifier to be put on.
 
-    base: pictures [n, height, width, 3] to features [n, channels].
-    blocks: {block: the names of its layers}, from the picture upwards.
-    network: what to give `features.extract`, with `end_point` as the end point; it brings pictures in.
-    weights: InceptionV3's; None for another Keras model.
+    Attributes:
+        base: pictures [n, height, width, 3] to features [n, channels].
+        blocks: {block: the names of its layers}, from the picture upwards.
+        network: what to give `features.extract`, with `end_point` as the end point; it brings pictures in.
+        weights: InceptionV3's; None for another Keras model.
     """
 
     base: keras.Model
@@ -66,8 +67,11 @@ def trunk_of(
 ) -> Trunk:
     """The network to put a classifier on: InceptionV3 up to `end_point`, or any Keras model.
 
-    weights: whatever `networks.network_of` takes, with its arguments. A Keras InceptionV3
-    counts as its weights. ValueError for arguments that do not fit.
+    Args:
+        weights: whatever `networks.network_of` takes, with its arguments. A Keras InceptionV3 counts as its weights.
+
+    Raises:
+        ValueError: For arguments that do not fit.
     """
     network = network_of(weights, picture=picture, size=size, preprocess=preprocess)
     if network.weights is None:

@@ -32,19 +32,20 @@ _KEEP_LOGITS = {"Identity", "Reshape", "Flatten", "Squeeze", "Permute", "Dropout
 class Recipe:
     """One way to train InceptionV3 from scratch.
 
-    images, batch_size: of the training set and of one step, over all devices. They make the epochs' length.
-    epochs: how long the training is.
-    learning_rate: at the start; multiplied by `rate_decay` every `epochs_per_decay` epochs, in stairs.
-    rms_decay, momentum, epsilon: of RMSProp. The epsilon of 1 stands inside the square root,
-        and the mean of squares starts at 1, as in TensorFlow 1 (see `optimizer`).
-    label_smoothing: the part of each target that is spread evenly over all classes.
-    aux_weight: of the auxiliary head's loss, the classifier's being 1.
-    weight_decay: each kernel adds weight_decay * sum(kernel ** 2) / 2 to the loss (slim's `l2_regularizer`).
-    clip_norm: gradients are scaled down together to at most this norm.
-    moving_average: of the trained variables after every step; `fit` leaves the averages in the
-        model when it ends. None for none.
-    batch_norm_momentum: how much of its statistics batch norm keeps at each step.
-    dropout: for the builder: `InceptionV3(dropout=recipe.dropout)`; slim's keep probability of 0.8.
+    Attributes:
+        images, batch_size: of the training set and of one step, over all devices. They make the epochs' length.
+        epochs: how long the training is.
+        learning_rate: at the start; multiplied by `rate_decay` every `epochs_per_decay` epochs, in stairs.
+        rms_decay, momentum, epsilon: of RMSProp. The epsilon of 1 stands inside the square root, and the mean of
+            squares starts at 1, as in TensorFlow 1 (see `optimizer`).
+        label_smoothing: the part of each target that is spread evenly over all classes.
+        aux_weight: of the auxiliary head's loss, the classifier's being 1.
+        weight_decay: each kernel adds weight_decay * sum(kernel ** 2) / 2 to the loss (slim's `l2_regularizer`).
+        clip_norm: gradients are scaled down together to at most this norm.
+        moving_average: of the trained variables after every step; `fit` leaves the averages in the model when it ends.
+            None for none.
+        batch_norm_momentum: how much of its statistics batch norm keeps at each step.
+        dropout: for the builder: `InceptionV3(dropout=recipe.dropout)`; slim's keep probability of 0.8.
     """
 
     images: int = 1_281_167
@@ -124,16 +125,17 @@ def compile(
 ) -> None:
     """Compiles a Keras model with the recipe; then plain `fit` trains it, and its history shows each head's loss.
 
-    model: an InceptionV3 of the Keras builder with or without its auxiliary head, or any
-        model that ends in classifiers, nested and Sequential ones too. Targets are one-hot
-        (`targets` makes them).
-    Kernels get their weight decay and batch norm its momentum here. Compile again after
-    changing what is trainable. In the scope of a `tf.distribute` strategy the losses of several
-    devices are those of one with the same global batch, but for two things that each device does
-    with its own part of it, as in the paper: batch norm takes its statistics (unless its layers have
-    `synchronized = True`), and gradients longer than `clip_norm` are clipped before they are averaged.
+    Args:
+        model: an InceptionV3 of the Keras builder with or without its auxiliary head, or any model that ends in
+            classifiers, nested and Sequential ones too. Targets are one-hot (`targets` makes them). Kernels get their
+            weight decay and batch norm its momentum here. Compile again after changing what is trainable. In the scope
+            of a `tf.distribute` strategy the losses of several devices are those of one with the same global batch, but
+            for two things that each device does with its own part of it, as in the paper: batch norm takes its
+            statistics (unless its layers have `synchronized = True`), and gradients longer than `clip_norm` are clipped
+            before they are averaged.
 
-    Raises ValueError for a model without a classifier, or whose end may be logits or probabilities.
+    Raises:
+        ValueError: For a model without a classifier, or whose end may be logits or probabilities.
     """
     import keras
 
@@ -204,7 +206,9 @@ def targets(model: keras.Model, labels: Any) -> Any:
     """What `fit` takes as y: class numbers [n] as one-hot rows [n, classes], for each head of the model.
 
     An array for a model of one output, {head: array} for one with the auxiliary head.
-    Raises ValueError for class numbers that the model does not have.
+
+    Raises:
+        ValueError: For class numbers that the model does not have.
     """
     heads = _heads(model)
     labels = np.asarray(labels)

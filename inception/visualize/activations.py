@@ -23,9 +23,11 @@ _GAMMA = 0.7  # brightens the small values, which most are
 
 @dataclass(frozen=True)
 class Activations:
-    """maps: {point: float32 [h, w, channels]}, dead: {point: bool [channels]}, of one picture.
+    """What the channels of end points show of one picture.
 
-    A channel is dead for a picture when it is zero everywhere.
+    Attributes:
+        maps: {point: float32 [h, w, channels]}.
+        dead: {point: bool [channels]}; a channel is dead for a picture when it is zero everywhere.
     """
 
     maps: dict[str, np.ndarray]

@@ -71,12 +71,17 @@ class Dream:
 class DreamRecipe:
     """How to dream.
 
-    layers: {end point: its weight}. loss: the maps of one layer, a tensor [n, h, w, c] -> [n].
-    least: rows and columns that the loss needs of a map. scale: the gradient -> the number it
-    is divided by. sizes: the picture's size -> those to work at, in their order. steps: at
-    each. rate: of a step, in the network's range. lost_detail: put back what shrinking the
-    picture lost. clip: keep to the range of pixels after each step. stop_at: an octave ends
-    when its loss is above it.
+    Attributes:
+        layers: {end point: its weight}.
+        loss: the maps of one layer, a tensor [n, h, w, c] -> [n].
+        least: rows and columns that the loss needs of a map.
+        scale: the gradient -> the number it is divided by.
+        sizes: the picture's size -> those to work at, in their order.
+        steps: at each.
+        rate: of a step, in the network's range.
+        lost_detail: put back what shrinking the picture lost.
+        clip: keep to the range of pixels after each step.
+        stop_at: an octave ends when its loss is above it.
     """
 
     layers: Mapping[str, float]

@@ -38,9 +38,11 @@ _TINT = 0.25  # how fast the mean colour grows, beside the largest shapes
 class Filters:
     """What excites channels of one point.
 
-    channels: their numbers [n]; images: uint8 [n, size, size, 3]; losses: the mean value
-    before the ReLU, [n, steps + 1], from the first noise to the end; dead: bool [n], the
-    channels that never came above zero anywhere (their images are their last attempts).
+    Attributes:
+        channels: their numbers [n].
+        images: uint8 [n, size, size, 3].
+        losses: the mean value before the ReLU, [n, steps + 1], from the first noise to the end.
+        dead: bool [n], the channels that never came above zero anywhere (their images are their last attempts).
     """
 
     point: str

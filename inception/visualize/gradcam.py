@@ -33,12 +33,17 @@ _STRENGTH = 0.65  # how much of a colour at the heat 1 covers the picture
 
 @dataclass(frozen=True)
 class GradCam:
-    """heat: float32 [height, width] in [0, 1], of the picture's shape; 1 is where most speaks for the class.
+    """Where the network looks for a class.
 
-    maps: the same as it was computed, at the end point's size, not scaled; photo: uint8
-    [height, width, 3]; label: the class's number; outputs: the model's output [classes];
-    point: the end point. Where nothing at it speaks for the class, heat and maps are zero
-    everywhere, and `empty` says so.
+    Attributes:
+        heat: float32 [height, width] in [0, 1], of the picture's shape; 1 is where most speaks for the class.
+        maps: the same as it was computed, at the end point's size, not scaled.
+        photo: uint8 [height, width, 3].
+        label: the class's number.
+        outputs: the model's output [classes].
+        point: the end point.
+
+    Where nothing at the end point speaks for the class, heat and maps are zero everywhere, and `empty` says so.
     """
 
     heat: np.ndarray

@@ -19,9 +19,12 @@ Gradient = Callable[..., tuple[np.ndarray, np.ndarray]]  # the same arguments ->
 def gradient(loss: Loss, compiled: bool = True) -> Gradient:
     """A function (images, further arrays) -> (losses, gradient for the images), numpy in and out.
 
-    compiled: traced once for pictures of every size (TensorFlow), or compiled for each
-    size (JAX). False is faster for a single call. Raises ValueError on a backend
-    without gradients (numpy, OpenVINO).
+    Args:
+        compiled: traced once for pictures of every size (TensorFlow), or compiled for each size (JAX). False is faster
+            for a single call.
+
+    Raises:
+        ValueError: On a backend without gradients (numpy, OpenVINO).
     """
     import keras
 

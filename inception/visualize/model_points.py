@@ -26,10 +26,11 @@ _COMMUTE_WITH_RELU = {"Concatenate", "MaxPooling2D"}
 class Points:
     """An opened model.
 
-    image: the symbolic input, of free height and width where the layers allow it.
-    named: {name: symbolic tensor} of its layers, in their order.
-    outputs: what the model returns; of an InceptionV3 with an auxiliary head the predictions alone.
-    size: (height, width) that the model was built for, None where it is free.
+    Attributes:
+        image: the symbolic input, of free height and width where the layers allow it.
+        named: {name: symbolic tensor} of its layers, in their order.
+        outputs: what the model returns; of an InceptionV3 with an auxiliary head the predictions alone.
+        size: (height, width) that the model was built for, None where it is free.
     """
 
     image: Any

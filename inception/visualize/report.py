@@ -57,10 +57,15 @@ def report(
 ) -> Path:
     """Writes `folder`/index.html about a picture (a file, or uint8 [h, w, 3]) and a network; the page's path.
 
-    weights: whatever `networks.network_of` takes and is a whole InceptionV3; labels and picture: as there.
-    points: end points whose activations are shown. classes: how many get a heat map. Weights without a
-    classifier give a page without predictions and heat maps, which says so. Raises
-    ValueError for an unknown end point, or a picture that cannot be read.
+    Args:
+        weights: whatever `networks.network_of` takes and is a whole InceptionV3.
+        labels, picture: as there.
+        points: end points whose activations are shown.
+        classes: how many get a heat map. Weights without a classifier give a page without predictions and heat maps,
+            which says so.
+
+    Raises:
+        ValueError: For an unknown end point, or a picture that cannot be read.
     """
     say = progress or (lambda what: None)
     target = check_target(folder)
