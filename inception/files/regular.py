@@ -100,11 +100,15 @@ class RegularFile:
             raise damaged(where, f"{got} of {size} bytes could be read from {offset} on")
         return result
 
+    def octets(self, offset: int, size: int, where: str = "") -> np.ndarray:
+        """`size` bytes from `offset` on as fresh uint8; `where`, or else the file's name, names the place in errors."""
+        return self.fetch(offset, (size,), np.dtype(np.uint8), where or self.name)
+
     def pieces(self, start: int = 0, size: int | None = None) -> Iterator[bytes]:
         """`size` bytes from `start` on, or all of them, a mebibyte at a time."""
         stop = self.size if size is None else min(start + size, self.size)
         for at in range(start, stop, _MEBIBYTE):
-            yield self.fetch(at, (min(_MEBIBYTE, stop - at),), np.dtype(np.uint8), self.name).tobytes()
+            yield self.octets(at, min(_MEBIBYTE, stop - at)).tobytes()
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[BinaryIO]:

@@ -48,7 +48,7 @@ WEIGHTS_TITLE = "Keras 3 weights"
 ARCHIVE_TITLE = "Keras archive"
 CONFIG, METADATA, VALUES = "config.json", "metadata.json", "model.weights.h5"
 _LONGEST_CONFIG = 16 << 20
-_VARIABLE = re.compile(r"(?P<group>.+)/vars/(?P<index>\d+)")
+VARIABLE = re.compile(r"(?P<group>.+)/vars/(?P<index>\d+)")
 # Keras's order of a layer's variables: what can be trained first. Keyed by how many there are.
 _WEIGHTS: dict[str, dict[int, tuple[str, ...]]] = {
     "conv2d": {1: ("kernel",)},
@@ -68,7 +68,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     `ShapeMismatch` when it holds part of one or more than one, `CorruptFile` when it is
     damaged. Layers around the network become `Weights.extra`.
     """
-    if b"".join(RegularFile(path).pieces(0, 2)) == b"PK":
+    if RegularFile(path).octets(0, 2).tobytes() == b"PK":
         return _read_archive(path)
     return gather_values(hdf5.read(path, attributes=(VARIANT,)), path)
 
@@ -174,7 +174,7 @@ def _by_layer(content: Content, layers: Mapping[str, str], ours: Collection[str]
 
 
 def _named(path: str, content: Content, layers: Mapping[str, str], ours: Collection[str], where: str) -> str:
-    variable = _VARIABLE.fullmatch(path)
+    variable = VARIABLE.fullmatch(path)
     layer = layers.get(variable["group"]) if variable else None
     if not variable or layer is None:
         return path
@@ -188,11 +188,6 @@ def _named(path: str, content: Content, layers: Mapping[str, str], ours: Collect
 
 
 # ---- a `.weights.h5`, which neither names layers nor says how they are linked
-
-
-def is_values(content: Content) -> bool:
-    """Whether an HDF5 file is of this kind."""
-    return any(_VARIABLE.fullmatch(name) for name in content.tensors)
 
 
 def gather_values(content: Content, path: str | os.PathLike[str], source: Source | None = None) -> Weights:
