@@ -114,7 +114,15 @@ class RegularFile:
     def _opened(self) -> Iterator[BinaryIO]:
         try:
             with open(self.name, "rb", opener=lambda name, flags: os.open(name, flags | self._flags)) as file:
-                self._check(os.fstat(file.fileno()))
+                state = os.fstat(file.fileno())
+                if not stat.S_ISREG(state.st_mode):
+                    raise UnsafeFile(f"{self.name}: is not a regular file; give the path of one")
+                identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+                shared = _IDENTITIES.get()
+                first = identity if shared is None else shared.setdefault(os.path.abspath(self.name), identity)
+                if self._seen not in (None, identity) or first != identity:
+                    raise CorruptFile(f"{self.name}: was changed while it was being read; read it again")
+                self._seen = identity
                 yield file
         except FileNotFoundError as error:
             raise CheckpointError(f"{self.name}: there is no such file; check the path") from error
@@ -122,13 +130,3 @@ class RegularFile:
             if error.errno == errno.ELOOP:
                 raise UnsafeFile(f"{self.name}: is a link; put the file itself in its place") from error
             raise CheckpointError(f"{self.name}: cannot be read ({error.strerror})") from error
-
-    def _check(self, state: os.stat_result) -> None:
-        if not stat.S_ISREG(state.st_mode):
-            raise UnsafeFile(f"{self.name}: is not a regular file; give the path of one")
-        identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-        shared = _IDENTITIES.get()
-        first = identity if shared is None else shared.setdefault(os.path.abspath(self.name), identity)
-        if self._seen not in (None, identity) or first != identity:
-            raise CorruptFile(f"{self.name}: was changed while it was being read; read it again")
-        self._seen = identity

@@ -225,7 +225,12 @@ def _content(found: Mapping[str, Any], file: RegularFile, called: str) -> Conten
     datasets = {str(entry["name"]): _dataset(entry) for entry in found["datasets"]}
     if len(datasets) != len(found["datasets"]):
         raise ValueError("a name twice")
-    _check_budget(datasets, file, called)
+    most, total = min(_MOST_BYTES, _MOST_UNPACKED[0] + _MOST_UNPACKED[1] * file.size), 0
+    for name, dataset in datasets.items():  # refused before a value is read
+        size = max(dataset.unpacked, math.prod(dataset.shape) * dataset.dtype.itemsize)
+        total += size
+        if size > LARGEST or total > most:
+            raise ResourceLimit(f"{called}: {name} brings the values to {total} bytes{_ADVICE['limit']}")
     # The metadata of older files has no checksums.
     sums = bool(datasets) and int(file.octets(8, 1, called)[0]) >= 2
     tensors = {}
@@ -260,18 +265,6 @@ def _dataset(entry: Mapping[str, Any]) -> Dataset:
     if not dataset.has_all_pieces():
         raise ValueError("pieces")
     return dataset
-
-
-def _check_budget(datasets: Mapping[str, Dataset], file: RegularFile, called: str) -> None:
-    """Refuses, before a value is read, what would unpack to more than weights can be."""
-    least, times = _MOST_UNPACKED
-    most = min(_MOST_BYTES, least + times * file.size)
-    total = 0
-    for name, dataset in datasets.items():
-        size = max(dataset.unpacked, math.prod(dataset.shape) * dataset.dtype.itemsize)
-        total += size
-        if size > LARGEST or total > most:
-            raise ResourceLimit(f"{called}: {name} brings the values to {total} bytes{_ADVICE['limit']}")
 
 
 def _refusal(said: Any, called: str) -> CheckpointError:
