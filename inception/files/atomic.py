@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from inception.files import file_lock
+from inception.files import regular
 
 _Path = str | os.PathLike[str]
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
@@ -203,7 +203,7 @@ def _claimed(place: Path) -> int | None:
 
 def _held(lock: Path) -> int | None:
     try:
-        return file_lock.held(lock)
+        return regular.held(lock)
     except OSError:  # a disk without locks: writes as well, but is never cleared
         return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
 
@@ -227,12 +227,12 @@ def _may_be_dead(entry: os.DirEntry[str]) -> bool:
 
 
 def _clear_turn(lock: Path) -> None:
-    if (descriptor := file_lock.held(lock)) is not None:
+    if (descriptor := regular.held(lock)) is not None:
         _let_go(lock, descriptor)
 
 
 def _clear_hidden(place: Path) -> None:
-    if (descriptor := file_lock.held(place / _LOCK)) is not None:
+    if (descriptor := regular.held(place / _LOCK)) is not None:
         shutil.rmtree(place, ignore_errors=True)
         os.close(descriptor)
 

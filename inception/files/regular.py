@@ -1,4 +1,7 @@
-"""Regular files alone: how a file is read, and how one of ours is opened to be written."""
+"""Regular files alone: how a file is read, and how one of ours is opened and locked to be written.
+
+A lock is one that a process holds on an open file and loses when it dies: filelock's, on Windows and elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,41 @@ def put(path: Path, content: bytes) -> None:
 
 def _strange(path: str | os.PathLike[str]) -> UnsafeFile:
     return UnsafeFile(f"{os.fspath(path)} is a link or no regular file, and is not written to; move it away.")
+
+
+# --- Locks -----------------------------------------------------------------------------
+
+
+def held(lock: str | os.PathLike[str]) -> int | None:
+    """The lock file made, opened and locked; None while another holds it, or when its holder has just removed it.
+
+    Raises:
+        UnsafeFile: for a link, or whatever else is no regular file.
+        OSError: where no file can be made, or the disk has no locks.
+    """
+    from filelock import lock_descriptor
+
+    descriptor = opened(lock, os.O_RDWR)
+    try:
+        # A holder removes the file as it goes; a lock on the removed one is worth nothing.
+        if lock_descriptor(descriptor, blocking=False) and os.fstat(descriptor).st_nlink:
+            return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+@contextlib.contextmanager
+def holding(lock: str | os.PathLike[str], busy: str) -> Iterator[None]:
+    """Holds the lock file, which stays, for this process. ValueError, saying `busy`, while another one has it."""
+    if (descriptor := held(lock)) is None:
+        raise ValueError(busy)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 # --- Reading ---------------------------------------------------------------------------
