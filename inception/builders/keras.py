@@ -531,7 +531,7 @@ def to_weights(model: keras.Model) -> Weights:
     """
     refuse_keras_2(model, f"The model {model.name}")
     source = Source(model.name, "Keras model", "checksum")
-    where = f"{source.path} ({source.format})"
+    where = source.where
     found = list(_inside(model, where))
     if len(found) > 1:
         raise keras_graph.two([network.name for _, network in found], where)

@@ -31,7 +31,7 @@ import numpy as np
 from inception import extras
 from inception.brief import one_line
 from inception.features.reading import Read, Stamp
-from inception.files import atomic, file_lock, inert_json
+from inception.files import atomic, inert_json, regular
 from inception.files.errors import safe
 
 EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
@@ -181,7 +181,7 @@ def locked(folder: Path) -> AbstractContextManager[None]:
     """Holds the folder for this process. ValueError when another one has it; a killed one lets it go."""
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"Another process is writing features into {folder}; wait for it, or give another folder."
-    return file_lock.holding(folder / LOCK, busy)
+    return regular.holding(folder / LOCK, busy)
 
 
 def begin(folder: Path, metadata: Mapping[str, Any], paths: Sequence[str]) -> None:

@@ -111,8 +111,7 @@ class Archive:
         """The member's bytes in pieces of at most `step`."""
         member = self.members[name]
         packed = (
-            self._file.fetch(member.start + at, (min(step, member.packed - at),), np.dtype(np.uint8), self.name)
-            for at in range(0, member.packed, step)
+            self._file.octets(member.start + at, min(step, member.packed - at)) for at in range(0, member.packed, step)
         )
         return _inflated(packed, step, f"{self.name}: {name}") if member.deflated else packed
 
@@ -140,7 +139,8 @@ def _inflated(packed: Iterator[np.ndarray], step: int, where: str) -> Iterator[n
 
 def _directory(file: RegularFile) -> tuple[int, int, int]:
     """(number of members, first byte, length) of the directory, which ends right before the end record."""
-    tail = _bytes(file, max(0, file.size - 0xFFFF - _END.size), None)
+    length = min(file.size, 0xFFFF + _END.size)
+    tail = file.octets(file.size - length, length).tobytes()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
         raise damaged(file.name, "a ZIP file without its end; it may be cut short")
@@ -149,7 +149,7 @@ def _directory(file: RegularFile) -> tuple[int, int, int]:
     if end + _END.size + comment != file.size:
         raise damaged(file.name, f"its end record is not at its end but at byte {end}")
     locator = end - _LOCATOR64.size
-    if locator >= 0 and _bytes(file, locator, 4) == b"PK\6\7":
+    if locator >= 0 and file.octets(locator, 4).tobytes() == b"PK\6\7":
         count64, start64, size64, end = _directory64(file, locator)
         for short, long in ((count, count64), (size, size64), (start, start64)):
             if short not in (long, 0xFFFF, _IN_EXTRA):
@@ -164,17 +164,17 @@ def _directory(file: RegularFile) -> tuple[int, int, int]:
 
 def _directory64(file: RegularFile, locator: int) -> tuple[int, int, int, int]:
     """(number of members, first byte, length, where the record itself is) by the end record of large archives."""
-    _, disk, at, disks = _LOCATOR64.unpack(_bytes(file, locator, _LOCATOR64.size))
+    _, disk, at, disks = _LOCATOR64.unpack(file.octets(locator, _LOCATOR64.size).data)
     if disk or disks > 1 or at != locator - _END64.size:
         raise damaged(file.name, f"its ZIP64 end record is said to be at byte {at}")
-    magic, length, _, _, _, _, here, count, size, start = _END64.unpack(_bytes(file, at, _END64.size))
+    magic, length, _, _, _, _, here, count, size, start = _END64.unpack(file.octets(at, _END64.size).data)
     if magic != b"PK\6\6" or length != _END64.size - 12 or here != count:
         raise damaged(file.name, "its ZIP64 end record contradicts itself")
     return count, start, size, at
 
 
 def _members(file: RegularFile, count: int, start: int, size: int) -> dict[str, Member]:
-    directory = _bytes(file, start, size)
+    directory = file.octets(start, size).tobytes()
     found: dict[str, Member] = {}
     places = []
     at = 0
@@ -214,8 +214,8 @@ def _member(file: RegularFile, fields: tuple[Any, ...], raw: bytes, extra: bytes
         raise UnsupportedFeature(f"{where}: is {kind} that is not read; expected plain or deflated members")
     if method == _STORED and size != packed:
         raise damaged(where, f"is stored as it is, {size} bytes in {packed}")
-    own = _LOCAL.unpack(_bytes(file, header, _LOCAL.size))
-    behind = _bytes(file, header + _LOCAL.size, own[9] + own[10])
+    own = _LOCAL.unpack(file.octets(header, _LOCAL.size).data)
+    behind = file.octets(header + _LOCAL.size, own[9] + own[10]).tobytes()
     own_size, own_packed, _ = _wide((own[8], own[7], 0), behind[own[9] :], where)
     same = own[0] == b"PK\3\4" and behind[: own[9]] == raw and own[3] == method
     for mine, theirs in ((own[6], crc), (own_size, size), (own_packed, packed)):
@@ -248,8 +248,3 @@ def _checked_name(raw: bytes, flags: int, where: str) -> str:
     if not name or name.startswith("/") or ".." in name.split("/") or set(name) & set("\\:\0"):
         raise UnsafeFile(f"{where}: has a member called {name[:100]!r}, which leads elsewhere; such files are not read")
     return name
-
-
-def _bytes(file: RegularFile, start: int, size: int | None) -> bytes:
-    shape = (file.size - start if size is None else size,)
-    return file.fetch(start, shape, np.dtype(np.uint8), file.name).tobytes()

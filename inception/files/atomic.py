@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from inception.files import file_lock
+from inception.files import regular
 
 _Path = str | os.PathLike[str]
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
@@ -105,7 +105,16 @@ def replacing(*targets: _Path, together: bool = False) -> Iterator[list[Path]]:
 
 
 def _put_all(made: Sequence[Path], targets: Sequence[Path], together: bool) -> None:
-    kept = _kept(made, targets)
+    kept = {}  # {target: another name of the file that is there}, for the case that a rename fails
+    for file, target in zip(made, targets, strict=True):
+        if target.exists():
+            copy = file.parent.with_name("old") / target.name
+            copy.parent.mkdir(exist_ok=True)
+            try:
+                os.link(target, copy)
+            except OSError:  # a disk without hard links
+                shutil.copy2(target, copy)
+            kept[target] = copy
     try:
         if together and any(target in kept for target in targets[:-1]):
             targets[-1].unlink(missing_ok=True)
@@ -119,21 +128,6 @@ def _put_all(made: Sequence[Path], targets: Sequence[Path], together: bool) -> N
                 elif not file.exists():
                     target.unlink()
         raise
-
-
-def _kept(made: Sequence[Path], targets: Sequence[Path]) -> dict[Path, Path]:
-    """{target: another name of the file that is there}, for the case that a rename fails."""
-    kept = {}
-    for file, target in zip(made, targets, strict=True):
-        if target.exists():
-            copy = file.parent.with_name("old") / target.name
-            copy.parent.mkdir(exist_ok=True)
-            try:
-                os.link(target, copy)
-            except OSError:  # a disk without hard links
-                shutil.copy2(target, copy)
-            kept[target] = copy
-    return kept
 
 
 def _keep_mode_and_owner(made: Path, target: Path) -> None:
@@ -168,7 +162,10 @@ def beside(folder: Path) -> Iterator[Path]:
     while descriptor is None:
         place = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(4)}"
         try:
-            if (descriptor := _claimed(place)) is not None:
+            place.mkdir(0o700)
+            with contextlib.suppress(FileNotFoundError):  # another cleared it before it was locked
+                descriptor = _held(place / _LOCK)
+            if descriptor is not None:
                 new = place / "new"
                 new.mkdir()
                 yield new
@@ -192,18 +189,9 @@ def is_ours(name: str) -> bool:
     return name.startswith((_HIDDEN, _TURN, _OLD))
 
 
-def _claimed(place: Path) -> int | None:
-    """Makes a hidden folder and holds its lock; None where another cleared it before it was locked."""
-    place.mkdir(0o700)
-    try:
-        return _held(place / _LOCK)
-    except FileNotFoundError:
-        return None
-
-
 def _held(lock: Path) -> int | None:
     try:
-        return file_lock.held(lock)
+        return regular.held(lock)
     except OSError:  # a disk without locks: writes as well, but is never cleared
         return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
 
@@ -214,27 +202,15 @@ def _clear(folder: Path) -> None:
         entries = list(found)
     for entry in entries:
         with contextlib.suppress(OSError):
+            path, left = Path(entry.path), _LEFT_OVER.fullmatch(entry.name)
             if entry.name.startswith(_TURN) and entry.is_file(follow_symlinks=False):
-                _clear_turn(Path(entry.path))
-            elif entry.is_dir(follow_symlinks=False) and _may_be_dead(entry):
-                _clear_hidden(Path(entry.path))
-
-
-def _may_be_dead(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a hidden folder whose lock would be seen here."""
-    found = _LEFT_OVER.fullmatch(entry.name)
-    return found is not None and (found[1] == _HOST or time.time() - entry.stat().st_mtime > _DAY)
-
-
-def _clear_turn(lock: Path) -> None:
-    if (descriptor := file_lock.held(lock)) is not None:
-        _let_go(lock, descriptor)
-
-
-def _clear_hidden(place: Path) -> None:
-    if (descriptor := file_lock.held(place / _LOCK)) is not None:
-        shutil.rmtree(place, ignore_errors=True)
-        os.close(descriptor)
+                if (descriptor := regular.held(path)) is not None:
+                    _let_go(path, descriptor)
+            elif left is not None and entry.is_dir(follow_symlinks=False):
+                seen = left[1] == _HOST or time.time() - entry.stat().st_mtime > _DAY
+                if seen and (descriptor := regular.held(path / _LOCK)) is not None:
+                    shutil.rmtree(path, ignore_errors=True)
+                    os.close(descriptor)
 
 
 @contextlib.contextmanager

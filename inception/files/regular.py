@@ -1,4 +1,7 @@
-"""Regular files alone: how a file is read, and how one of ours is opened to be written."""
+"""Regular files alone: how a file is read, and how one of ours is opened and locked to be written.
+
+A lock is one that a process holds on an open file and loses when it dies: filelock's, on Windows and elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,41 @@ def put(path: Path, content: bytes) -> None:
 
 def _strange(path: str | os.PathLike[str]) -> UnsafeFile:
     return UnsafeFile(f"{os.fspath(path)} is a link or no regular file, and is not written to; move it away.")
+
+
+# --- Locks -----------------------------------------------------------------------------
+
+
+def held(lock: str | os.PathLike[str]) -> int | None:
+    """The lock file made, opened and locked; None while another holds it, or when its holder has just removed it.
+
+    Raises:
+        UnsafeFile: for a link, or whatever else is no regular file.
+        OSError: where no file can be made, or the disk has no locks.
+    """
+    from filelock import lock_descriptor
+
+    descriptor = opened(lock, os.O_RDWR)
+    try:
+        # A holder removes the file as it goes; a lock on the removed one is worth nothing.
+        if lock_descriptor(descriptor, blocking=False) and os.fstat(descriptor).st_nlink:
+            return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+@contextlib.contextmanager
+def holding(lock: str | os.PathLike[str], busy: str) -> Iterator[None]:
+    """Holds the lock file, which stays, for this process. ValueError, saying `busy`, while another one has it."""
+    if (descriptor := held(lock)) is None:
+        raise ValueError(busy)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 # --- Reading ---------------------------------------------------------------------------
@@ -100,17 +138,29 @@ class RegularFile:
             raise damaged(where, f"{got} of {size} bytes could be read from {offset} on")
         return result
 
+    def octets(self, offset: int, size: int, where: str = "") -> np.ndarray:
+        """`size` bytes from `offset` on as fresh uint8; `where`, or else the file's name, names the place in errors."""
+        return self.fetch(offset, (size,), np.dtype(np.uint8), where or self.name)
+
     def pieces(self, start: int = 0, size: int | None = None) -> Iterator[bytes]:
         """`size` bytes from `start` on, or all of them, a mebibyte at a time."""
         stop = self.size if size is None else min(start + size, self.size)
         for at in range(start, stop, _MEBIBYTE):
-            yield self.fetch(at, (min(_MEBIBYTE, stop - at),), np.dtype(np.uint8), self.name).tobytes()
+            yield self.octets(at, min(_MEBIBYTE, stop - at)).tobytes()
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
         try:
             with open(self.name, "rb", opener=lambda name, flags: os.open(name, flags | self._flags)) as file:
-                self._check(os.fstat(file.fileno()))
+                state = os.fstat(file.fileno())
+                if not stat.S_ISREG(state.st_mode):
+                    raise UnsafeFile(f"{self.name}: is not a regular file; give the path of one")
+                identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+                shared = _IDENTITIES.get()
+                first = identity if shared is None else shared.setdefault(os.path.abspath(self.name), identity)
+                if self._seen not in (None, identity) or first != identity:
+                    raise CorruptFile(f"{self.name}: was changed while it was being read; read it again")
+                self._seen = identity
                 yield file
         except FileNotFoundError as error:
             raise CheckpointError(f"{self.name}: there is no such file; check the path") from error
@@ -118,13 +168,3 @@ class RegularFile:
             if error.errno == errno.ELOOP:
                 raise UnsafeFile(f"{self.name}: is a link; put the file itself in its place") from error
             raise CheckpointError(f"{self.name}: cannot be read ({error.strerror})") from error
-
-    def _check(self, state: os.stat_result) -> None:
-        if not stat.S_ISREG(state.st_mode):
-            raise UnsafeFile(f"{self.name}: is not a regular file; give the path of one")
-        identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-        shared = _IDENTITIES.get()
-        first = identity if shared is None else shared.setdefault(os.path.abspath(self.name), identity)
-        if self._seen not in (None, identity) or first != identity:
-            raise CorruptFile(f"{self.name}: was changed while it was being read; read it again")
-        self._seen = identity

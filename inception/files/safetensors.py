@@ -74,10 +74,10 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metada
 
 def _contents(file: RegularFile) -> tuple[dict[str, Stored], dict[str, str]]:
     """(tensors, metadata); the header's own digest, if it has one, has been compared."""
-    length = int.from_bytes(file.fetch(0, (8,), np.dtype(np.uint8), file.name).tobytes(), "little")
+    length = int.from_bytes(file.octets(0, 8).tobytes(), "little")
     if length > _LARGEST_HEADER:
         raise ResourceLimit(f"{file.name}: names {length} bytes of header; expected {_LARGEST_HEADER} at most")
-    text = file.fetch(8, (length,), np.dtype(np.uint8), f"{file.name}: header").tobytes()
+    text = file.octets(8, length, f"{file.name}: header").tobytes()
     header = inert_json.parse(text, _LARGEST_HEADER, f"{file.name}: header")
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):

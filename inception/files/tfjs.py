@@ -38,7 +38,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Stored]:
     file = RegularFile(path)
     if file.size > _LARGEST_JSON:
         raise ResourceLimit(f"{where}: {file.size} bytes of JSON; expected {_LARGEST_JSON} at most")
-    text = file.fetch(0, (file.size,), np.dtype(np.uint8), where).tobytes()
+    text = file.octets(0, file.size).tobytes()
     model = inert_json.parse(text, _LARGEST_JSON, where)
     groups = model.get("weightsManifest")
     if not isinstance(groups, list) or model.get("format") == "graph-model":
@@ -72,7 +72,7 @@ class _Shards:
         for file in self._files:
             take = min(len(octets) - done, file.size - start)
             if take > 0:
-                octets[done : done + take] = file.fetch(start, (take,), np.dtype(np.uint8), where)
+                octets[done : done + take] = file.octets(start, take, where)
                 done, start = done + take, 0
             else:
                 start -= file.size

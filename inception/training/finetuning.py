@@ -35,7 +35,7 @@ from inception.arguments import count, count_or_none
 from inception.brief import one_line
 from inception.classify import Classifier
 from inception.features.dataset import shown
-from inception.files import atomic, file_lock, inert_json
+from inception.files import atomic, inert_json, regular
 from inception.files.atomic import replacing
 from inception.files.errors import safe
 from inception.labels import Label
@@ -301,7 +301,7 @@ def _locked(place: Path) -> AbstractContextManager[None]:
     """Holds the folder for this process. ValueError when another one has it; a killed one lets it go."""
     (place / _WORK).mkdir(parents=True, exist_ok=True)
     busy = f"Another process is fine-tuning into {place}; wait for it, or give another folder."
-    return file_lock.holding(place / _WORK / _LOCK, busy)
+    return regular.holding(place / _WORK / _LOCK, busy)
 
 
 def _begin(place: Path, settings: Mapping[str, Any], resume: bool) -> None:

@@ -111,14 +111,8 @@ def match(
 
 def load(rows: Iterable[Claim], expected: Mapping[str, Shape], tensors: Mapping[str, Stored]) -> dict[str, np.ndarray]:
     """Reads each tensor of a plan once: {canonical name: float32 array}."""
-    return {
-        row.canonical: row.layout.from_file(_float32(tensors[row.stored].read()), expected[row.canonical])
-        for row in rows
-    }
-
-
-def _float32(array: np.ndarray) -> np.ndarray:
-    return array if array.dtype == np.float32 else array.astype(np.float32)
+    values = ((row, tensors[row.stored].read().astype(np.float32, copy=False)) for row in rows)
+    return {row.canonical: row.layout.from_file(array, expected[row.canonical]) for row, array in values}
 
 
 def _some(names: list[str]) -> str:

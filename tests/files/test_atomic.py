@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from made import NARROW, first, random_weights
 
-from inception.files import atomic, file_lock
+from inception.files import atomic, regular
 from inception.files.atomic import check_target, put_folder, recover, replacing, taking_turns
 from inception.weights import CheckpointError, formats
 
@@ -157,7 +157,7 @@ def test_files_that_belong_together_are_those_of_one_writer(tmp_path):
     def one(i):
         together.wait()
         with replacing(tmp_path / "a", tmp_path / "b", together=True) as temporary:
-            assert file_lock.held(atomic._named(atomic._TURN, tmp_path / "b")) is None  # the others wait
+            assert regular.held(atomic._named(atomic._TURN, tmp_path / "b")) is None  # the others wait
             for path in temporary:
                 path.write_text(str(i))
 

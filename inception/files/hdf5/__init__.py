@@ -9,7 +9,7 @@ has no sandbox.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import importlib.util
 import io
 import json
@@ -21,10 +21,10 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -151,16 +151,23 @@ def _libraries() -> list[str]:
 
 def _listed_by_a_child(request: Mapping[str, Any], called: str) -> dict[str, Any]:
     """Has a child list the file. Raises `CorruptFile` when it crashes, hangs or is killed at its limits."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HDF5_", "PYTHON"))}
+    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}  # threads reserve memory
+    # "::" switches filter plug-ins off; a file that somebody writes to is locked, unless its disk cannot lock.
     # Without the site module and the user's settings, the child is up in half the time and runs nobody's hooks.
     command = [sys.executable or "", "-I", "-S", str(_WORKER), json.dumps(request)]
-    with _scratch(called) as output:  # unlike a pipe, a file has a limit
+    try:
+        output = tempfile.TemporaryFile()  # noqa: SIM115 - unlike a pipe, a file has a limit
+    except OSError as error:
+        raise _no_room(called) from error
+    with output:
         try:
             ended = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.DEVNULL,
-                env=_environment(),
+                env=kept | one_thread | {"HDF5_PLUGIN_PRELOAD": "::", "HDF5_USE_FILE_LOCKING": "BEST_EFFORT"},
                 timeout=WALL_SECONDS,
                 check=False,
             ).returncode
@@ -184,16 +191,6 @@ def _listed_by_a_child(request: Mapping[str, Any], called: str) -> dict[str, Any
         return inert_json.parse(text, worker.LARGEST_LISTING, called)
     except CheckpointError as error:
         raise _nonsense(called) from error
-
-
-@contextlib.contextmanager
-def _scratch(called: str) -> Iterator[BinaryIO]:
-    try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115
-    except OSError as error:
-        raise _no_room(called) from error
-    with file:
-        yield file
 
 
 def _no_room(called: str) -> CheckpointError:
@@ -221,13 +218,6 @@ def _ending(code: int) -> str:
         return f"exit code {code}"
 
 
-def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HDF5_", "PYTHON"))}
-    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}  # threads reserve memory
-    # "::" switches filter plug-ins off; a file that somebody writes to is locked, unless its disk cannot lock.
-    return kept | one_thread | {"HDF5_PLUGIN_PRELOAD": "::", "HDF5_USE_FILE_LOCKING": "BEST_EFFORT"}
-
-
 # ---- what the child said, checked as if nobody had
 
 
@@ -235,13 +225,18 @@ def _content(found: Mapping[str, Any], file: RegularFile, called: str) -> Conten
     datasets = {str(entry["name"]): _dataset(entry) for entry in found["datasets"]}
     if len(datasets) != len(found["datasets"]):
         raise ValueError("a name twice")
-    _check_budget(datasets, file, called)
+    most, total = min(_MOST_BYTES, _MOST_UNPACKED[0] + _MOST_UNPACKED[1] * file.size), 0
+    for name, dataset in datasets.items():  # refused before a value is read
+        size = max(dataset.unpacked, math.prod(dataset.shape) * dataset.dtype.itemsize)
+        total += size
+        if size > LARGEST or total > most:
+            raise ResourceLimit(f"{called}: {name} brings the values to {total} bytes{_ADVICE['limit']}")
     # The metadata of older files has no checksums.
-    sums = bool(datasets) and int(file.fetch(8, (1,), np.dtype(np.uint8), called)[0]) >= 2
+    sums = bool(datasets) and int(file.octets(8, 1, called)[0]) >= 2
     tensors = {}
     for name, dataset in datasets.items():
         where = f"{called}: {name}"
-        tensors[name] = _stored(file, dataset, where)
+        tensors[name] = Stored(dataset.shape, dataset.dtype, functools.partial(values.read, file, dataset, where))
         sums = sums and values.checksummed(file, dataset, where)
     texts = {str(name): str(text) for name, text in found["attributes"].items()}
     return Content(tensors, texts, sums, frozenset(map(str, found["groups"])))
@@ -270,22 +265,6 @@ def _dataset(entry: Mapping[str, Any]) -> Dataset:
     if not dataset.has_all_pieces():
         raise ValueError("pieces")
     return dataset
-
-
-def _check_budget(datasets: Mapping[str, Dataset], file: RegularFile, called: str) -> None:
-    """Refuses, before a value is read, what would unpack to more than weights can be."""
-    least, times = _MOST_UNPACKED
-    most = min(_MOST_BYTES, least + times * file.size)
-    total = 0
-    for name, dataset in datasets.items():
-        size = max(dataset.unpacked, math.prod(dataset.shape) * dataset.dtype.itemsize)
-        total += size
-        if size > LARGEST or total > most:
-            raise ResourceLimit(f"{called}: {name} brings the values to {total} bytes{_ADVICE['limit']}")
-
-
-def _stored(file: RegularFile, dataset: Dataset, where: str) -> Stored:
-    return Stored(dataset.shape, dataset.dtype, lambda: values.read(file, dataset, where))
 
 
 def _refusal(said: Any, called: str) -> CheckpointError:

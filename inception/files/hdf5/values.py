@@ -85,7 +85,7 @@ def checksummed(file: RegularFile, dataset: Dataset, where: str) -> bool:
     if not dataset.filters or dataset.filters[-1][0] != FLETCHER32:
         return False
     last = 1 << (len(dataset.filters) - 1)
-    sums = (file.fetch(piece.start + piece.size - 4, (4,), np.dtype(np.uint8), where) for piece in dataset.pieces)
+    sums = (file.octets(piece.start + piece.size - 4, 4, where) for piece in dataset.pieces)
     return all(not piece.mask & last and each.any() for piece, each in zip(dataset.pieces, sums, strict=True))
 
 
@@ -113,7 +113,7 @@ def _chunk(file: RegularFile, dataset: Dataset, piece: Piece, where: str) -> np.
     least, most = (1, min(size + size // 100 + 1024, LARGEST)) if dataset.filters else (size, size)
     if not least <= piece.size <= most:
         raise damaged(where, f"stores {piece.size} of {size} bytes")
-    data = file.fetch(piece.start, (piece.size,), np.dtype(np.uint8), where)
+    data = file.octets(piece.start, piece.size, where)
     for i, (code, setting) in reversed(list(enumerate(dataset.filters))):
         if piece.mask >> i & 1:
             continue

@@ -120,7 +120,7 @@ def read(path: str | os.PathLike[str]) -> Graph:
     (or for a file that its side file does not fit) and `ResourceLimit` for one too large.
     """
     file = RegularFile(path)
-    content = memoryview(file.fetch(0, (file.size,), np.dtype(np.uint8), file.name))  # type: ignore[arg-type]
+    content = memoryview(file.octets(0, file.size))  # type: ignore[arg-type]
     checksummed = _checked(file.name, content)
     _refuse_relatives(bytes(content[:64]), file.name)
     top = wire.Message(content, file.name)
@@ -182,7 +182,7 @@ def _checked(where: str, content: memoryview) -> bool:
     if not os.path.lexists(where + SIDE_FILE):
         return False
     side = RegularFile(where + SIDE_FILE, follow_links=False)
-    text = bytes(side.fetch(0, (min(side.size, 4096),), np.dtype(np.uint8), side.name).data)
+    text = side.octets(0, min(side.size, 4096)).tobytes()
     named = re.match(rb"\s*([0-9a-fA-F]{64})\b", text)
     if named is None:
         raise CorruptFile(f"{side.name}: does not start with a SHA-256 digest; remove it to read the graph without.")

@@ -12,8 +12,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from inception.files.errors import ResourceLimit
 from inception.files.regular import RegularFile
 from inception.files.tensor import damaged
@@ -87,4 +85,4 @@ def _message(path: str) -> wire.Message:
     file = RegularFile(path)
     if file.size > _LARGEST_MODEL:
         raise ResourceLimit(f"{path}: has {file.size} bytes; expected {_LARGEST_MODEL} at most")
-    return wire.Message(file.fetch(0, (file.size,), np.dtype(np.uint8), path).data, path)
+    return wire.Message(file.octets(0, file.size).data, path)

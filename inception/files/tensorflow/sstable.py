@@ -18,7 +18,7 @@ import numpy as np
 
 from inception.files.errors import ResourceLimit, UnsupportedFeature
 from inception.files.regular import RegularFile
-from inception.files.tensor import LARGEST, Shape, allocate, damaged
+from inception.files.tensor import LARGEST, damaged
 from inception.files.tensorflow.wire import encode_varint, read_varint
 
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
@@ -64,10 +64,7 @@ class Table:
     def __init__(self, path: str | os.PathLike[str], at_most: int = 16 << 20) -> None:
         self._file = RegularFile(path)
         self.name = self._file.name
-        self._places: dict[bytes, _Place] = {}
-        for key, _, place in _walk(self._file):
-            at_most = _spend(at_most, len(key), self.name)
-            self._places[key] = place
+        self._places = {key: place for key, _, place in _walk(self._file, at_most, values=False)}
 
     def get(self, key: bytes) -> memoryview | None:
         """The value of a key, its block read and checked again; None if there is none."""
@@ -83,11 +80,7 @@ def read_table(source: str | os.PathLike[str] | bytes, at_most: int = LARGEST) -
     `at_most` bounds the bytes of keys and values together, and a little for each.
     """
     file = _InMemory(source) if isinstance(source, bytes) else RegularFile(source)
-    found = {}
-    for key, value, _ in _walk(file):
-        at_most = _spend(at_most, len(key) + len(value), file.name)
-        found[key] = bytes(value)
-    return found
+    return {key: bytes(value) for key, value, _ in _walk(file, at_most)}
 
 
 class _InMemory:
@@ -98,28 +91,19 @@ class _InMemory:
     def __init__(self, content: bytes) -> None:
         self._content, self.size = content, len(content)
 
-    def fetch(self, offset: int, shape: Shape, dtype: np.dtype, where: str) -> np.ndarray:
-        result = allocate(shape, dtype, where)
-        content = np.frombuffer(self._content, np.uint8)[offset : offset + result.nbytes]
-        result.reshape(-1).view(np.uint8)[:] = content
-        return result
+    def octets(self, offset: int, size: int, where: str = "") -> np.ndarray:
+        return np.frombuffer(self._content, np.uint8)[offset : offset + size].copy()
 
 
 _File = RegularFile | _InMemory
 
 
-def _spend(budget: int, size: int, where: str) -> int:
-    if size + _ENTRY > budget:
-        raise ResourceLimit(f"{where}: lists more than any checkpoint of an InceptionV3 does; refused")
-    return budget - size - _ENTRY
-
-
-def _walk(file: _File) -> Iterator[tuple[bytes, memoryview, _Place]]:
-    """Every key and value of a table in order, with its place."""
+def _walk(file: _File, at_most: int, values: bool = True) -> Iterator[tuple[bytes, memoryview, _Place]]:
+    """Every key and value of a table in order, with its place; keys, with values or not, take `at_most` bytes."""
     end = file.size - _FOOTER
     if end < 0:
         raise damaged(file.name, f"has {file.size} bytes; a table file ends in a footer of {_FOOTER}")
-    footer = file.fetch(end, (_FOOTER,), np.dtype(np.uint8), file.name).data
+    footer = file.octets(end, _FOOTER).data
     if footer[-8:] != _MAGIC:
         raise damaged(file.name, "does not end as a TensorFlow checkpoint table does")
     meta, position = _handle(footer, 0, end, file.name)
@@ -136,6 +120,9 @@ def _walk(file: _File) -> Iterator[tuple[bytes, memoryview, _Place]]:
             if before is not None and key <= before:
                 raise damaged(file.name, f"a key in the block at byte {block} is out of order")
             before = key
+            at_most -= len(key) + (len(content) if values else 0) + _ENTRY
+            if at_most < 0:
+                raise ResourceLimit(f"{file.name}: lists more than any checkpoint of an InceptionV3 does; refused")
             yield key, content, place
 
 
@@ -151,7 +138,7 @@ def _handle(view: memoryview, position: int, end: int, where: str) -> tuple[tupl
 def _block(file: _File, offset: int, size: int) -> memoryview:
     """The content of a block whose checksum is right."""
     where = f"{file.name}: block at byte {offset}"
-    whole = file.fetch(offset, (size + _TRAILER,), np.dtype(np.uint8), where).data
+    whole = file.octets(offset, size + _TRAILER, where).data
     if masked_crc(whole[: size + 1]) != int.from_bytes(whole[size + 1 :], "little"):
         raise damaged(where, "its checksum is wrong")
     if whole[size] != 0:
@@ -199,6 +186,7 @@ def write_table(file: BinaryIO, items: Iterable[tuple[bytes, bytes]]) -> None:
         block.add(key, value)
         if block.size >= _BLOCK:
             index.add(key, block.write(file))
+            block = _Block(_RESTART)
     if before is not None and block.size:
         index.add(before, block.write(file))
     handles = _Block(1).write(file) + index.write(file)
@@ -210,9 +198,6 @@ class _Block:
 
     def __init__(self, restart: int) -> None:
         self._restart = restart
-        self._clear()
-
-    def _clear(self) -> None:
         self.size, self._count, self._key = 0, 0, b""
         self._parts: list[bytes] = []
         self._restarts = [0]
@@ -230,12 +215,10 @@ class _Block:
         self._count, self._key = self._count + 1, key
 
     def write(self, file: BinaryIO) -> bytes:
-        """Appends the block to the file, empties it, and returns its handle."""
+        """Appends the block to the file and returns its handle."""
         restarts = [*self._restarts, len(self._restarts)]
         parts = [*self._parts, b"".join(number.to_bytes(4, "little") for number in restarts)]
         handle = encode_varint(file.tell()) + encode_varint(sum(map(len, parts)))
         compression = b"\0"
-        checksum = masked_crc(*parts, compression).to_bytes(4, "little")
-        file.writelines([*parts, compression, checksum])
-        self._clear()
+        file.writelines([*parts, compression, masked_crc(*parts, compression).to_bytes(4, "little")])
         return handle

@@ -6,6 +6,7 @@ offset, size and checksum. Read and written here without TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import math
@@ -33,32 +34,25 @@ _ONLY_WHOLE = "save it unpartitioned, only whole tensors are read"
 _Path = str | os.PathLike[str]
 
 
-def read(prefix: _Path) -> dict[str, Stored]:
+def read(prefix: _Path, files: Sequence[_Path] = ()) -> dict[str, Stored]:
     """The tensors of the checkpoint PREFIX.index and PREFIX.data-?????-of-?????, by name.
+
+    files: the index and the data files, where they have other names than the prefix would give them.
 
     The index is read and checked, the data when a tensor is asked for. Strings and
     other types that no weight has are listed too; reading one raises
     `UnsupportedFeature`. A data file that is a link raises `UnsafeFile`.
     """
-    return _tensors(f"{os.fspath(prefix)}.index", functools.partial(_shard_name, prefix))
-
-
-def read_files(index: _Path, shards: Sequence[_Path]) -> dict[str, Stored]:
-    """Like `read`, from files that have other names than their prefix would give them."""
-
-    def shard_name(number: int, count: int) -> _Path:
-        if count != len(shards):
-            raise damaged(os.fspath(index), f"names {count} data files where {len(shards)} are given")
-        return shards[number]
-
-    return _tensors(index, shard_name)
-
-
-def _shard_name(prefix: _Path, number: int, count: int) -> str:
-    return f"{os.fspath(prefix)}.data-{number:05d}-of-{count:05d}"
-
-
-# ---- reading
+    index, entries, shards = _opened(prefix, files)
+    found = {}
+    for key, value in entries.items():
+        if key == _HEADER:
+            continue
+        if key.startswith(b"\0"):
+            raise UnsupportedFeature(f"{index}: has a partitioned variable; {_ONLY_WHOLE}")
+        name = wire.text(key, index)
+        found[name] = _stored(name, wire.Message(value, f"{index}: tensor {name!r}"), shards)
+    return found
 
 
 def string(prefix: _Path, name: str, at_most: int) -> bytes:
@@ -69,8 +63,7 @@ def string(prefix: _Path, name: str, at_most: int) -> bytes:
         name: a tensor that `read` lists.
         at_most: `ResourceLimit` is raised for a string of more bytes.
     """
-    index = f"{os.fspath(prefix)}.index"
-    entries, shards = _entries(index, functools.partial(_shard_name, prefix))
+    index, entries, shards = _opened(prefix)
     entry = wire.Message(entries[name.encode()], f"{index}: tensor {name!r}")
     file, offset, size = _place(entry, shards)
     if entry.integer(1) != _STRING or wire.shape(entry.message(2)) != ():
@@ -78,7 +71,7 @@ def string(prefix: _Path, name: str, at_most: int) -> bytes:
     where, head = f"{file.name}: tensor {name!r}", min(size, _LONGEST_HEAD)
     if size - head > at_most:
         raise ResourceLimit(f"{where}: a string of {size} bytes; expected {at_most} at most")
-    content = file.fetch(offset, (size,), np.dtype(np.uint8), where).data
+    content = file.octets(offset, size, where).data
     length, start = wire.read_varint(content[:head], 0, where)
     text, check = content[start + 4 :], content[start : start + 4]
     # The checksums are of the length in four bytes, as which it is not stored.
@@ -90,6 +83,9 @@ def string(prefix: _Path, name: str, at_most: int) -> bytes:
     return bytes(text)
 
 
+# ---- reading
+
+
 class _Shards(NamedTuple):
     """The number of data files that a checkpoint has, and the file of each number."""
 
@@ -97,31 +93,26 @@ class _Shards(NamedTuple):
     file: Callable[[int], RegularFile]
 
 
-def _entries(index: _Path, shard_name: Callable[[int, int], _Path]) -> tuple[Mapping[bytes, bytes], _Shards]:
+def _opened(prefix: _Path, files: Sequence[_Path] = ()) -> tuple[str, Mapping[bytes, bytes], _Shards]:
+    """The name of the index, its entries, and the data files."""
+    index, *given = [os.fspath(file) for file in files or [f"{os.fspath(prefix)}.index"]]
     entries = read_table(index, _LARGEST_INDEX)
-    count = _shard_count(entries, os.fspath(index))
+    count = _shard_count(entries, index)
+    if files and count != len(given):
+        raise damaged(index, f"names {count} data files where {len(given)} are given")
 
     @functools.cache
     def shard(number: int) -> RegularFile:
-        path = shard_name(number, count)
+        path = given[number] if files else _shard_name(prefix, number, count)
         if not os.path.lexists(path):
-            raise CorruptFile(f"{os.fspath(path)}: is missing; {os.fspath(index)} names it, copy both")
+            raise CorruptFile(f"{path}: is missing; {index} names it, copy both")
         return RegularFile(path, follow_links=False)
 
-    return entries, _Shards(count, shard)
+    return index, entries, _Shards(count, shard)
 
 
-def _tensors(index: _Path, shard_name: Callable[[int, int], _Path]) -> dict[str, Stored]:
-    entries, shards = _entries(index, shard_name)
-    found = {}
-    for key, value in entries.items():
-        if key == _HEADER:
-            continue
-        if key.startswith(b"\0"):
-            raise UnsupportedFeature(f"{os.fspath(index)}: has a partitioned variable; {_ONLY_WHOLE}")
-        name = wire.text(key, os.fspath(index))
-        found[name] = _stored(name, wire.Message(value, f"{os.fspath(index)}: tensor {name!r}"), shards)
-    return found
+def _shard_name(prefix: _Path, number: int, count: int) -> str:
+    return f"{os.fspath(prefix)}.data-{number:05d}-of-{count:05d}"
 
 
 def _shard_count(entries: Mapping[bytes, bytes], where: str) -> int:
@@ -198,28 +189,23 @@ def write(prefix: _Path, arrays: Mapping[str, np.ndarray]) -> None:
     prefix = os.fspath(prefix)
     tensors = writable(arrays, prefix)
     with taking_turns(Path(f"{prefix}.index")):
-        count = _free_count(f"{prefix}.index")
+        count = 1
+        with contextlib.suppress(CheckpointError):
+            if os.path.exists(old := f"{prefix}.index") and _shard_count(read_table(old, _LARGEST_INDEX), old) == 1:
+                count = 2  # names that the present checkpoint does not use
         shards = [_shard_name(prefix, number, count) for number in range(count)]
         with replacing(*shards, f"{prefix}.index") as [*parts, index]:
             for part in parts:
                 part.touch()
             entries = _write_values(parts[0], tensors)
             header = wire.encode_integer(1, count) + wire.encode_data(3, wire.encode_integer(1, 1))
-            with open(index, "wb") as file:
-                write_table(file, [(_HEADER, header), *entries])
-            check_written(read_files(index, parts), tensors, prefix)
+            with open(index, "wb") as table:
+                write_table(table, [(_HEADER, header), *entries])
+            check_written(read(prefix, [index, *parts]), tensors, prefix)
         folder, name = os.path.split(prefix)
-        for old in Path(folder).glob(f"{glob.escape(name)}.data-?????-of-?????"):
-            if old.name not in map(os.path.basename, shards):
-                old.unlink()
-
-
-def _free_count(index: str) -> int:
-    """A number of data files whose names the present checkpoint, if there is one, does not use."""
-    try:
-        return 2 if _shard_count(read_table(index, _LARGEST_INDEX), index) == 1 else 1
-    except CheckpointError:
-        return 1
+        for file in Path(folder).glob(f"{glob.escape(name)}.data-?????-of-?????"):
+            if file.name not in map(os.path.basename, shards):
+                file.unlink()
 
 
 def _write_values(path: Path, tensors: Mapping[str, np.ndarray]) -> list[tuple[bytes, bytes]]:
@@ -250,17 +236,14 @@ def writable(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarr
                 f"{where}: {name!r} is a {values.dtype} array of {values.ndim} dimensions; "
                 f"expected {', '.join(map(str, wire.DTYPES.values()))} of at most {MOST_DIMENSIONS}"
             )
-        found[_checked(name, where)] = values
+        try:
+            sound = bool(name.encode()) and "\0" not in name
+        except UnicodeEncodeError:
+            sound = False
+        if not sound:
+            raise UnsupportedFeature(f"{where}: a tensor cannot be named {name!r}; expected UTF-8 text without NUL")
+        found[name] = values
     return {name: found[name] for name in sorted(found, key=str.encode)}
-
-
-def _checked(name: str, where: str) -> str:
-    try:
-        if name and "\0" not in name and name.encode():
-            return name
-    except UnicodeEncodeError:
-        pass
-    raise UnsupportedFeature(f"{where}: a tensor cannot be named {name!r}; expected UTF-8 text without NUL")
 
 
 def type_code(kind: np.dtype) -> int:

@@ -196,7 +196,7 @@ class _Reading:
 def _state(path: str | os.PathLike[str]) -> tuple[State | dict[Any, Any], Layout, bool]:
     """(the state_dict, the kind of file, whether it has checksums)."""
     file = RegularFile(path)
-    if file.fetch(0, (min(4, file.size),), np.dtype(np.uint8), file.name).tobytes() == b"PK\3\4":
+    if file.octets(0, min(4, file.size)).tobytes() == b"PK\3\4":
         archive = Archive(path)
         return _unwrapped(_zipped(archive), file.name), "zip", archive.checksummed
     return _unwrapped(_legacy(file), file.name), "legacy", False
@@ -299,7 +299,7 @@ def _byte_order(archive: Archive, name: str) -> Literal["<", ">"]:
 
 def _legacy(file: RegularFile) -> Any:
     """The fourth of five pickles; behind them, each storage with its length before it."""
-    head = file.fetch(0, (min(file.size, _LONGEST_PICKLE),), np.dtype(np.uint8), file.name).tobytes()
+    head = file.octets(0, min(file.size, _LONGEST_PICKLE)).tobytes()
     if MAGIC not in head[:32]:
         raise UnsupportedFeature(f"{file.name}: is no file of torch.save; expected its mark in the first bytes.")
     reading = _Reading(file.name)

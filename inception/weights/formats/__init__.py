@@ -62,7 +62,7 @@ def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude
     exclude: scopes of a checkpoint whose variables are left out ("Logits", "AuxLogits").
     Raises `CheckpointError` (a ValueError) with one sentence for anything else.
     """
-    place = _checkpoint_in(published.located(path))
+    place = _checkpoint_in(path if os.path.exists(path) else published.located(path))
     try:
         with one_version():
             weights = _read(place, moving_averages, exclude)

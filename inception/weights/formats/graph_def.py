@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -34,6 +33,7 @@ from inception.weights.dialects.graph_families import POOLED, TITLE, Family
 from inception.weights.dialects.graph_wiring import POOLS, Norm, Wiring
 from inception.weights.formats import graph_def_writer
 from inception.weights.plan import Claim, assemble
+from inception.weights.published import catalogue
 
 __all__ = ["TITLE", "read", "write"]
 
@@ -80,15 +80,7 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
         check_same(again, weights, os.fspath(target))
         if again.variant != dataclasses.replace(weights.variant, epsilon=written_epsilon(weights.variant.epsilon)):
             raise CorruptFile(f"{target}: the variant did not read back as written; nothing was saved, check the disk.")
-        digest.write_text(f"{_digest(temporary)}  {target.name}\n")
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        digest.write_text(f"{catalogue.digests(temporary, ['sha256'])['sha256']}  {target.name}\n")
 
 
 # ---- what the wiring says

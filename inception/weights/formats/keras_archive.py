@@ -48,7 +48,7 @@ WEIGHTS_TITLE = "Keras 3 weights"
 ARCHIVE_TITLE = "Keras archive"
 CONFIG, METADATA, VALUES = "config.json", "metadata.json", "model.weights.h5"
 _LONGEST_CONFIG = 16 << 20
-_VARIABLE = re.compile(r"(?P<group>.+)/vars/(?P<index>\d+)")
+VARIABLE = re.compile(r"(?P<group>.+)/vars/(?P<index>\d+)")
 # Keras's order of a layer's variables: what can be trained first. Keyed by how many there are.
 _WEIGHTS: dict[str, dict[int, tuple[str, ...]]] = {
     "conv2d": {1: ("kernel",)},
@@ -68,7 +68,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     `ShapeMismatch` when it holds part of one or more than one, `CorruptFile` when it is
     damaged. Layers around the network become `Weights.extra`.
     """
-    if b"".join(RegularFile(path).pieces(0, 2)) == b"PK":
+    if RegularFile(path).octets(0, 2).tobytes() == b"PK":
         return _read_archive(path)
     return gather_values(hdf5.read(path, attributes=(VARIANT,)), path)
 
@@ -82,7 +82,7 @@ def _read_archive(path: str | os.PathLike[str]) -> Weights:
     content = hdf5.read_pieces(archive.chunks(VALUES), f"{archive.name}: {VALUES}", (VARIANT,))
     source = Source(os.fspath(path), ARCHIVE_TITLE, integrity(archive.checksummed))
     try:
-        graph, paths = keras_graph.of_config(model), dict(_paths(model))
+        graph, paths = keras_graph.of_config(model), {group: path for group, path, _ in _layers(model)}
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CorruptFile(f"{archive.name}: {CONFIG} describes no model as Keras does; save it again.") from error
     if "layers" not in model["config"]:  # of a model that is a class
@@ -124,37 +124,28 @@ def gather_linked(
 
 
 def _picture(model: Mapping[str, Any]) -> Picture:
-    """What the inputs of a model, and of the models in it, say: the first one's shape the size, a name the way."""
-    inputs = list(_inputs(model))
-    shapes = [shape for _, shape in inputs if isinstance(shape, list) and len(shape) == 4]
+    """What the inputs of a model, then of the models in it, say: the first one's shape the size, a name the way."""
+    layers = sorted(_layers(model), key=lambda each: each[1].count("/"))
+    inputs = [layer for _, _, layer in layers if layer["class_name"] == "InputLayer"]
+    configs = [layer["config"] for layer in inputs]  # Keras 2 calls the shape batch_input_shape
+    shapes = [config.get("batch_shape", config.get("batch_input_shape")) for config in configs]
+    shapes = [shape for shape in shapes if isinstance(shape, list) and len(shape) == 4]
     size = None
     if shapes and inert_json.is_shape(sides := shapes[0][1:3]) and all(sides):
         size = sides[0] if sides[0] == sides[1] else tuple(sides)
-    said = (pictures.from_input_name(name, size) for name, _ in inputs)
+    said = (pictures.from_input_name(keras_graph.layer_name(layer), size) for layer in inputs)
     return next((picture for picture in said if picture), pictures.KERAS.at(size))
 
 
-def _inputs(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(name, shape) of the input layers of a model, then of those in it."""
-    layers = model["config"].get("layers", [])
-    for layer in layers:
-        if layer["class_name"] == "InputLayer":
-            config = layer["config"]  # Keras 2 calls it batch_input_shape
-            yield keras_graph.layer_name(layer), config.get("batch_shape", config.get("batch_input_shape"))
-    for layer in layers:
-        if keras_graph.is_model(layer):
-            yield from _inputs(layer)
-
-
-def _paths(model: Mapping[str, Any], base: str = "", prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(group, path in the graph) of every layer of a model and of the models in it."""
+def _layers(model: Mapping[str, Any], base: str = "", prefix: str = "") -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(group, path in the graph, layer) of every layer of a model and of the models in it."""
     layers = model["config"].get("layers", [])
     kinds = [keras_config.snake_case(layer["class_name"]) for layer in layers]
     for group, layer in zip(keras_config.groups(kinds), layers, strict=True):
-        name = keras_graph.layer_name(layer)
-        yield f"{base}layers/{group}", f"{prefix}{name}"
+        group, path = f"{base}layers/{group}", f"{prefix}{keras_graph.layer_name(layer)}"
+        yield group, path, layer
         if keras_graph.is_model(layer):
-            yield from _paths(layer, f"{base}layers/{group}/", f"{prefix}{name}/")
+            yield from _layers(layer, f"{group}/", f"{path}/")
 
 
 def _by_layer(content: Content, layers: Mapping[str, str], ours: Collection[str], where: str) -> dict[str, Stored]:
@@ -174,7 +165,7 @@ def _by_layer(content: Content, layers: Mapping[str, str], ours: Collection[str]
 
 
 def _named(path: str, content: Content, layers: Mapping[str, str], ours: Collection[str], where: str) -> str:
-    variable = _VARIABLE.fullmatch(path)
+    variable = VARIABLE.fullmatch(path)
     layer = layers.get(variable["group"]) if variable else None
     if not variable or layer is None:
         return path
@@ -188,11 +179,6 @@ def _named(path: str, content: Content, layers: Mapping[str, str], ours: Collect
 
 
 # ---- a `.weights.h5`, which neither names layers nor says how they are linked
-
-
-def is_values(content: Content) -> bool:
-    """Whether an HDF5 file is of this kind."""
-    return any(_VARIABLE.fullmatch(name) for name in content.tensors)
 
 
 def gather_values(content: Content, path: str | os.PathLike[str], source: Source | None = None) -> Weights:

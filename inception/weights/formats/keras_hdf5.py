@@ -48,7 +48,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     `ShapeMismatch` when it holds part of one, `CorruptFile` when it is damaged.
     """
     content = hdf5.read(path, attributes=(VARIANT,))
-    if keras_archive.is_values(content):
+    if any(map(keras_archive.VARIABLE.fullmatch, content.tensors)):
         return keras_archive.gather_values(content, path)
     source = Source(os.fspath(path), TITLE, integrity(content.checksummed))
     model = _model(content, source.where)

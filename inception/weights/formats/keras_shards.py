@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from inception.files import hdf5, inert_json
 from inception.files.errors import CorruptFile, ResourceLimit
 from inception.files.hdf5 import Content
@@ -38,7 +36,7 @@ def _shards(path: Path) -> Iterator[Content]:
     file = RegularFile(path)
     if file.size > _LARGEST_JSON:
         raise ResourceLimit(f"{path}: {file.size} bytes of JSON; expected {_LARGEST_JSON} at most")
-    text = file.fetch(0, (file.size,), np.dtype(np.uint8), file.name).tobytes()
+    text = file.octets(0, file.size).tobytes()
     for name in _named(inert_json.parse(text, _LARGEST_JSON, file.name), file.name):
         shard = shard_in(path.parent, name, file.name)
         if not os.path.lexists(shard):

@@ -13,14 +13,7 @@ import numpy as np
 
 from inception.files import npz
 from inception.files.archive import Archive
-from inception.weights.canonical import (
-    VARIANT,
-    Source,
-    Weights,
-    integrity,
-    variant_json,
-    written,
-)
+from inception.weights.canonical import VARIANT, Source, Weights, integrity, variant_json, written
 from inception.weights.dialects import slim
 
 TITLE = "NumPy archive (canonical names)"

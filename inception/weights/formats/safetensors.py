@@ -6,14 +6,7 @@ import os
 from typing import Literal
 
 from inception.files import safetensors
-from inception.weights.canonical import (
-    VARIANT,
-    Source,
-    Weights,
-    integrity,
-    variant_json,
-    written,
-)
+from inception.weights.canonical import VARIANT, Source, Weights, integrity, variant_json, written
 from inception.weights.dialects import slim, torch_names
 
 TITLE = "safetensors"

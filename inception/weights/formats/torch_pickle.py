@@ -5,14 +5,7 @@ from __future__ import annotations
 import os
 
 from inception.files.torch import state_dict
-from inception.weights.canonical import (
-    VARIANT,
-    Source,
-    Weights,
-    integrity,
-    variant_json,
-    written,
-)
+from inception.weights.canonical import VARIANT, Source, Weights, integrity, variant_json, written
 from inception.weights.dialects import torch_names
 
 _TITLES = {"zip": "PyTorch (zip)", "legacy": "PyTorch (before 1.6)"}
