@@ -15,6 +15,7 @@ import argparse
 import collections
 import concurrent.futures
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
