@@ -82,8 +82,9 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metada
             f"{os.fspath(path)}: writing .pth needs torch, which is not installed; "
             "install it, or write .safetensors, which torch users load as well."
         ) from error
+    whole = {key: array if array.flags.forc else array.copy() for key, array in arrays.items()}  # no gaps, no way back
     state: Any = OrderedDict(
-        (key, torch.from_numpy(np.require(array, requirements="W"))) for key, array in arrays.items()
+        (key, torch.from_numpy(np.require(array, requirements="W"))) for key, array in whole.items()
     )
     state._metadata = OrderedDict({"": {"version": 1, **metadata}})
     memory = io.BytesIO()  # under a disk that fills up, torch raises whatever it finds
