@@ -31,8 +31,10 @@ _QUANTIZED = ("uint8", "uint16", "float16")
 def read(path: str | os.PathLike[str]) -> dict[str, Stored]:
     """The weights of a layers model, given as its `model.json`, by name; values are read when asked for.
 
-    Raises `UnsafeFile` for shards outside of its folder, `UnsupportedFeature` for other
-    JSON, `CorruptFile` for damage.
+    Raises:
+        UnsafeFile: For shards outside of its folder.
+        UnsupportedFeature: For other JSON.
+        CorruptFile: For damage.
     """
     where = os.fspath(path)
     file = RegularFile(path)

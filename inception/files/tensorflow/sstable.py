@@ -57,8 +57,10 @@ class _Place(NamedTuple):
 class Table:
     """A table file, checked from end to end when opened; values are fetched one at a time.
 
-    Raises `CorruptFile` for damage, `UnsupportedFeature` for compressed blocks and
-    `ResourceLimit` when the keys alone need more than `at_most` bytes.
+    Raises:
+        CorruptFile: For damage.
+        UnsupportedFeature: For compressed blocks.
+        ResourceLimit: When the keys alone need more than `at_most` bytes.
     """
 
     def __init__(self, path: str | os.PathLike[str], at_most: int = 16 << 20) -> None:

@@ -33,9 +33,13 @@ class State(dict[Any, Any]):
 class Unpickler:
     """Runs one pickle after the other from `data`; `position` is behind the last one.
 
-    allowed: {"collections.OrderedDict": what stands for it}; a function there is one that
-    the pickle may call. persistent: makes the object of a persistent id. Raises
-    `UnsafeFile` for any other global or instruction, `CorruptFile` for damage.
+    Attributes:
+        allowed: {"collections.OrderedDict": what stands for it}; a function there is one that the pickle may call.
+        persistent: makes the object of a persistent id.
+
+    Raises:
+        UnsafeFile: For any other global or instruction.
+        CorruptFile: For damage.
     """
 
     def __init__(self, data: bytes, allowed: Mapping[str, Any], persistent: Callable[[Any], Any], where: str) -> None:

@@ -61,8 +61,10 @@ class Content:
 def read(path: str | os.PathLike[str]) -> Content:
     """Lists a state_dict; values are read when asked for.
 
-    Raises `UnsafeFile` when the pickle holds more, `UnsupportedFeature` where there is no
-    state_dict or the file is a TorchScript program, `CorruptFile` for damage.
+    Raises:
+        UnsafeFile: When the pickle holds more.
+        UnsupportedFeature: Where there is no state_dict or the file is a TorchScript program.
+        CorruptFile: For damage.
     """
     state, layout, checksummed = _state(path)
     metadata = getattr(state, "attributes", {}).get("_metadata")
@@ -73,7 +75,8 @@ def read(path: str | os.PathLike[str]) -> Content:
 def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """Writes a state_dict, with more in its `_metadata`, where torch passes over it; read back before it has its name.
 
-    Raises `UnsupportedFeature` when torch is not installed.
+    Raises:
+        UnsupportedFeature: When torch is not installed.
     """
     try:
         import torch

@@ -34,9 +34,12 @@ _OF_SLIM = re.compile(rf"(.*/)?(weights|biases|BatchNorm/{_NORM})")
 class Family:
     """The weights found among a graph's constants.
 
-    claims: also those that no variable is known for, under their own names, to be refused.
-    like: what shapes cannot tell. picture: see `assemble`. pools: the average pool of Mixed_5b and the pool of
-    Mixed_7c, where names tell them. retrained: the classifier is retrain.py's.
+    Attributes:
+        claims: also those that no variable is known for, under their own names, to be refused.
+        like: what shapes cannot tell.
+        picture: see `assemble`.
+        pools: the average pool of Mixed_5b and the pool of Mixed_7c, where names tell them.
+        retrained: the classifier is retrain.py's.
     """
 
     title: str

@@ -56,11 +56,14 @@ FORMATS: dict[str, Format] = {
 def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
     """Weights from any file we read; its content tells the format, its hash whether it is a published one.
 
-    path: a file, a checkpoint's prefix, a folder with a `checkpoint` file in it, or, where
-        no such path is, the id of a published file (`published.catalogue.FILES`), fetched if need be.
-    moving_averages: of a training checkpoint, take the averages of the variables.
-    exclude: scopes of a checkpoint whose variables are left out ("Logits", "AuxLogits").
-    Raises `CheckpointError` (a ValueError) with one sentence for anything else.
+    Args:
+        path: a file, a checkpoint's prefix, a folder with a `checkpoint` file in it, or, where no such path is, the id
+            of a published file (`published.catalogue.FILES`), fetched if need be.
+        moving_averages: of a training checkpoint, take the averages of the variables.
+        exclude: scopes of a checkpoint whose variables are left out ("Logits", "AuxLogits").
+
+    Raises:
+        CheckpointError: One sentence for anything else.
     """
     place = _checkpoint_in(path if os.path.exists(path) else published.located(path))
     try:
@@ -183,7 +186,8 @@ def check_target(
 ) -> str:
     """The format that `path` will be written in. Raises, before any work, what `save` would raise for the path.
 
-    overwrite: what is there may be replaced, unless it is a file of `source`.
+    Args:
+        overwrite: what is there may be replaced, unless it is a file of `source`.
     """
     target = Path(path)
     name = format or format_of(target)

@@ -43,9 +43,11 @@ _BETA, _GAMMA, _MEAN, _VARIANCE = (f"BatchNorm/{name}" for name in ("beta", "gam
 def read(path: str | os.PathLike[str]) -> Weights:
     """The weights in a frozen graph.
 
-    Raises `UnsupportedFeature` for a graph of another network, one frozen while training
-    or not at all, a SavedModel, and batch norms that compute otherwise; `MissingTensor`
-    or `ShapeMismatch` where part of the network is there; `CorruptFile` for damage.
+    Raises:
+        UnsupportedFeature: For a graph of another network, one frozen while training or not at all, a SavedModel, and
+            batch norms that compute otherwise.
+        MissingTensor, ShapeMismatch: Where part of the network is there.
+        CorruptFile: For damage.
     """
     graph = graph_nodes.read(path)
     wiring = Wiring(graph)

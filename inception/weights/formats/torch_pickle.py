@@ -14,9 +14,11 @@ _TITLES = {"zip": "PyTorch (zip)", "legacy": "PyTorch (before 1.6)"}
 def read(path: str | os.PathLike[str]) -> Weights:
     """The weights in a `.pth` file of either kind.
 
-    Raises `UnsafeFile` when its pickle holds more than a state_dict, `UnsupportedFeature`
-    when that is no InceptionV3's or the file a TorchScript program, `MissingTensor` or
-    `ShapeMismatch` for part of a network, `CorruptFile` for damage.
+    Raises:
+        UnsafeFile: When its pickle holds more than a state_dict.
+        UnsupportedFeature: When that is no InceptionV3's or the file a TorchScript program.
+        MissingTensor, ShapeMismatch: For part of a network.
+        CorruptFile: For damage.
     """
     where = os.fspath(path)
     content = state_dict.read(path)
@@ -30,8 +32,10 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
     """Writes the state_dict that torchvision's InceptionV3 loads; read back before it takes its name.
 
     The variant goes along in the state_dict's `_metadata`, where torch passes over it.
-    Raises `UnsupportedFeature` when torch is not installed; warns where torch code would
-    run another network on these weights.
+
+    Raises:
+        UnsupportedFeature: When torch is not installed; warns where torch code would run another network on these
+            weights.
     """
     torch_names.warn_of_rules(weights, os.fspath(path))
     state_dict.write(path, torch_names.scatter(weights), {VARIANT: variant_json(weights)})

@@ -27,10 +27,13 @@ from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION, Variant
 class Published:
     """One published file.
 
-    file: the name of the weight file; what is at `url` may be an archive with such a member.
-    size: in bytes. md5, sha256: in hex; `sha256` may be its first digits alone.
-    picture: its publishers' way to the network's input. top1, top5: in percent, single
-    crop, measured by `protocol`. unread: why no reader here takes the file, if none does.
+    Attributes:
+        file: the name of the weight file; what is at `url` may be an archive with such a member.
+        size: in bytes.
+        md5, sha256: in hex; `sha256` may be its first digits alone.
+        picture: its publishers' way to the network's input.
+        top1, top5: in percent, single crop, measured by `protocol`.
+        unread: why no reader here takes the file, if none does.
     """
 
     id: str
