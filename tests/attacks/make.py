@@ -30,6 +30,7 @@ from weights import (
     test_tensor_slices,
     test_tfjs,
     test_torch_pickle,
+    test_torch_script,
 )
 
 CANARY = "canary.h5"
@@ -90,6 +91,8 @@ def pickles() -> Iterator[Attack]:
     for name, body in (test_torch_pickle.UNSAFE | test_torch_pickle.BROKEN | test_torch_pickle.BOMBS).items():
         yield "pth", name, pickle_in(write_zip, pickled(body))
         yield "pth (old)", name, pickle_in(write_legacy, body)
+    for name, (body, _, _) in test_torch_script.HOSTILE.items():
+        yield "TorchScript", name, lambda folder, body=body: test_torch_script.hostile(folder, body)
     for name, content in test_torch_pickle.OLD_FILES.items():
         yield "pth (old)", name, whole("x.pth", content)
 
