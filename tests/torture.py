@@ -108,6 +108,13 @@ def old_pth(weights: Weights, path: Path) -> None:
     write_legacy(path, {k: v for k, v in torch_names.scatter(weights).items() if v.dtype == np.float32})
 
 
+def onnx_model(weights: Weights, path: Path) -> None:
+    """As an exporter writes it that keeps the batch norms."""
+    import onnx_files
+
+    onnx_files.write(path, weights)
+
+
 def saved(weights: Weights, path: Path) -> None:
     weights.save(path)
 
@@ -147,6 +154,7 @@ FORMATS: dict[str, tuple[Callable[[Weights, Path], None], str, str, bool]] = {
     "pth (old)": (old_pth, "x.pth", "x.pth", False),
     "safetensors (ours)": (saved, "x.safetensors", "x.safetensors", True),
     "safetensors": (foreign_safetensors, "x.safetensors", "x.safetensors", False),
+    "ONNX": (onnx_model, "x.onnx", "x.onnx", False),
     "npz": (saved, "x.npz", "x.npz", True),
     "tfjs json": (tfjs, "model.json", "model.json", False),
     "tfjs shard": (tfjs, "model.json", "group1-shard1of1.bin", False),

@@ -24,6 +24,7 @@ from weights import (
     test_graph_def,
     test_hdf5,
     test_npz,
+    test_onnx_initializers,
     test_safetensors,
     test_sstable,
     test_tensor_bundle,
@@ -45,6 +46,8 @@ def attacks(canary: Path) -> Iterator[Attack]:
     yield from tables()
     for name, content in (test_graph_def.HOSTILE | test_graph_def.LARGE).items():
         yield "graph-def", name, whole("x.pb", content)
+    for name, (content, _, _) in test_onnx_initializers.HOSTILE.items():
+        yield "ONNX", name, lambda folder, content=content: test_onnx_initializers.hostile(folder, content)
     for name, header in test_safetensors.HEADERS.items():
         raw = isinstance(header, bytes) and not header.startswith((b"{", b"["))
         yield "safetensors", name, whole("x.safetensors", header) if raw else safetensors(header)

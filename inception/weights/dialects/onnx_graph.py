@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from inception.files.tensor import Stored, damaged
 from inception.files.tensorflow import graph_nodes, wire
 from inception.files.tensorflow.graph_nodes import Graph
 from inception.variants import SCOPE, Variant
-from inception.weights.plan import AS_IS, MATRIX, Layout
+from inception.weights.plan import AS_IS, MATRIX, Claim, Layout
 
 FOLDED = (
     "batch norms were folded into the kernels: beta is the bias, mean 0, variance and epsilon are 1 together; "
@@ -40,11 +40,15 @@ _MEANS = ("GlobalAveragePool", "ReduceMean")
 
 
 def check_numbers(model: Model) -> None:
-    """Refuses a model whose numbers are quantized, or that scales its pixels in its first kernel."""
+    """Refuses a model that is quantized, in training mode, or that scales its pixels in its first kernel."""
     operations = {node.op for node in model.nodes}
-    if any("QuantizeLinear" in op or op.startswith(("QLinear", "ConvInteger")) for op in operations):
+    if any("quantizelinear" in op.lower() or op.startswith(("QLinear", "ConvInteger")) for op in operations):
         raise UnsupportedFeature(
             f"{model.path} is quantized, its numbers rounded to eight bits; give the weights that it was made from."
+        )
+    if any(node.op == "BatchNormalization" and node.integer("training_mode") for node in model.nodes):
+        raise UnsupportedFeature(
+            f"{model.path} was exported in training mode, its batch norms over each batch; export it after eval()."
         )
     if is_ours(model) and "Cast" in operations:
         raise UnsupportedFeature(
@@ -99,6 +103,14 @@ def _first(model: Model, *names: str) -> Stored | None:
 
 
 # ---- any graph
+
+
+def gammas(claims: Iterable[Claim]) -> Iterator[Claim]:
+    """The scales of kept batch norms, which ONNX always has, be they ones or not."""
+    for claim in claims:
+        if claim.canonical.endswith("/moving_variance"):
+            stored, canonical = (n.replace("moving_variance", "gamma") for n in (claim.stored, claim.canonical))
+            yield Claim(stored, canonical)
 
 
 def translated(model: Model) -> tuple[Graph, bool]:
@@ -268,7 +280,7 @@ def _full(depth: int, value: float) -> Stored:
 
 def _laid_out(stored: Stored, layout: Layout) -> Stored:
     """A tensor with the file's axes, as one with the canonical ones."""
-    if len(stored.shape) != len(layout.axes):
+    if layout.axes and len(stored.shape) != len(layout.axes):
         return stored
     shape = layout.canonical_shape(stored.shape)
     return Stored(shape, stored.dtype, lambda: layout.from_file(stored.read(), shape))

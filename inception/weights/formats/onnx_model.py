@@ -48,7 +48,10 @@ def read(path: str | os.PathLike[str]) -> Weights:
 def _by_wiring(model: Model) -> Weights:
     graph, folded = onnx_graph.translated(model)
     wiring = Wiring(graph)
-    weights = graph_def.weights_of(graph, wiring, graph_families.by_wiring(graph, wiring, TITLE))
+    family = graph_families.by_wiring(graph, wiring, TITLE)
+    if not folded:
+        family = dataclasses.replace(family, claims=(*family.claims, *onnx_graph.gammas(family.claims)))
+    weights = graph_def.weights_of(graph, wiring, family)
     if not weights.variant.num_classes:
         onnx_graph.check_head(model)
     way = _way(weights.variant)
