@@ -7,6 +7,7 @@ of instructions, none of which makes more than a small object of the bytes it ha
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import struct
 from collections.abc import Callable, Mapping
@@ -30,25 +31,43 @@ class State(dict[Any, Any]):
         self.attributes = {}
 
 
+class Record:
+    """An object of a class that is unknown here: its attributes, and nothing that it could do."""
+
+    attributes: Mapping[Any, Any]
+
+    def __init__(self, *_: Any) -> None:
+        self.attributes = {}
+
+
 class Unpickler:
     """Runs one pickle after the other from `data`; `position` is behind the last one.
 
     Attributes:
         allowed: {"collections.OrderedDict": what stands for it}; a function there is one that the pickle may call.
         persistent: makes the object of a persistent id.
+        records: objects of a TorchScript program's own classes become `Record`s.
 
     Raises:
         UnsafeFile: For any other global or instruction.
         CorruptFile: For damage.
     """
 
-    def __init__(self, data: bytes, allowed: Mapping[str, Any], persistent: Callable[[Any], Any], where: str) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        allowed: Mapping[str, Any],
+        persistent: Callable[[Any], Any],
+        where: str,
+        records: bool = False,
+    ) -> None:
         self.position = 0
         self._left = _MOST_INSTRUCTIONS
         self._data = memoryview(data)
         self._allowed = allowed
         self._persistent = persistent
         self._where = where
+        self._records = records
 
     def load(self) -> Any:
         """The object of the pickle at `position`."""
@@ -180,6 +199,8 @@ class Unpickler:
 
     def _look_up(self, module: str, name: str) -> None:
         path = f"{module}.{name}"
+        if self._records and path.startswith("__torch__."):
+            return self._push(Record)
         if path not in self._allowed:
             raise UnsafeFile(
                 f"{self._where}: the pickle names {path[:200]}, which is code and not weights; "
@@ -193,10 +214,16 @@ class Unpickler:
             raise self._damaged("calls what is no function")
         self._push(function(*arguments))
 
+    def _new_object(self) -> None:
+        arguments, kind = self._pop(tuple), self._pop()
+        if kind is not Record:
+            raise self._refused(ord(pickle.NEWOBJ))
+        self._push(Record(*arguments))
+
     def _build(self) -> None:
         attributes = self._pop()
         target = self._pop()
-        if not isinstance(target, State) or not isinstance(attributes, dict):
+        if not isinstance(target, State | Record) or not isinstance(attributes, dict):
             raise UnsafeFile(f"{self._where}: the pickle sets attributes of what is no state_dict; not read.")
         target.attributes = attributes
         self._push(target)
@@ -261,6 +288,7 @@ _BY_NAME: dict[str, Callable[[Unpickler], None]] = {
     "GLOBAL": Unpickler._global,
     "STACK_GLOBAL": Unpickler._stack_global,
     "REDUCE": Unpickler._reduce,
+    "NEWOBJ": Unpickler._new_object,
     "BUILD": Unpickler._build,
     "BINPERSID": Unpickler._persistent_id,
 }

@@ -35,7 +35,7 @@ from inception.weights.formats import graph_def_writer
 from inception.weights.plan import Claim, assemble
 from inception.weights.published import catalogue
 
-__all__ = ["TITLE", "read", "write"]
+__all__ = ["TITLE", "read", "weights_of", "write"]
 
 _BETA, _GAMMA, _MEAN, _VARIANCE = (f"BatchNorm/{name}" for name in ("beta", "gamma", "moving_mean", "moving_variance"))
 
@@ -51,7 +51,11 @@ def read(path: str | os.PathLike[str]) -> Weights:
     """
     graph = graph_nodes.read(path)
     wiring = Wiring(graph)
-    family = graph_families.find(graph, wiring)
+    return weights_of(graph, wiring, graph_families.find(graph, wiring))
+
+
+def weights_of(graph: Graph, wiring: Wiring, family: Family) -> Weights:
+    """The weights of a family that was found in a graph. Raises as `read` does."""
     where = f"{graph.path} ({family.title})"
     claims, tensors, epsilon, notes = _with_scales(graph, wiring, family, where)
     like = dataclasses.replace(_with_pools(wiring, family, where), epsilon=epsilon)

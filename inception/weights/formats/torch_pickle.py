@@ -1,4 +1,4 @@
-"""torch's `.pth` files: the state_dict of torchvision's InceptionV3."""
+"""torch's `.pth` and `.pt` files: an InceptionV3's state_dict, or the TorchScript program of one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from inception.files.torch import state_dict
 from inception.weights.canonical import VARIANT, Source, Weights, integrity, variant_json, written
 from inception.weights.dialects import torch_names
 
-_TITLES = {"zip": "PyTorch (zip)", "legacy": "PyTorch (before 1.6)"}
+_TITLES = {"zip": "PyTorch (zip)", "script": "TorchScript", "legacy": "PyTorch (before 1.6)"}
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
-    """The weights in a `.pth` file of either kind.
+    """The weights in a file of torch's of any kind.
 
     Raises:
         UnsafeFile: When its pickle holds more than a state_dict.
-        UnsupportedFeature: When that is no InceptionV3's or the file a TorchScript program.
+        UnsupportedFeature: When that is no InceptionV3's or the program a frozen one.
         MissingTensor, ShapeMismatch: For part of a network.
         CorruptFile: For damage.
     """
