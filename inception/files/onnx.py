@@ -94,7 +94,7 @@ def read(path: str | os.PathLike[str]) -> Model:
         ResourceLimit: it has far more than a file of weights needs.
     """
     file = RegularFile(path)
-    content = memoryview(file.octets(0, file.size))
+    content = file.octets(0, file.size).data
     top = wire.Message(content, file.name)
     if _GRAPH not in top:
         raise UnsupportedFeature(f"{file.name} is no ONNX model with a graph in it; export the network again.")

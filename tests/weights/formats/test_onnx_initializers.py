@@ -8,7 +8,6 @@ import numpy as np
 import onnx_files
 import pytest
 from damage import assert_refused
-from inception.weights.sanity import AssumedPicture
 from made import NARROW, NARROW_AUX, NARROW_NOTOP, assert_same, random_weights
 from onnx_files import field, model, node, outside, tensor
 
@@ -26,6 +25,7 @@ from inception.weights import (
     UnsafeFile,
     UnsupportedFeature,
 )
+from inception.weights.canonical import AssumedPicture
 
 SIZE = 107
 NARROW_TORCH = dataclasses.replace(TORCHVISION, num_classes=7, depth_multiplier=0.1, min_depth=4, aux_logits=False)
