@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from inception import moved  # noqa: F401
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from inception.builders.keras import InceptionV3, end_points

@@ -65,6 +65,34 @@ def write_zip(path: Path, arrays: Mapping[str, np.ndarray], body: bytes | None =
     return path
 
 
+def module(attributes: Mapping[str, bytes], name: str = "__torch__.net.Net") -> bytes:
+    """An object of a class of the program's own, as C++ pickles it."""
+    scope, _, kind = name.rpartition(".")
+    return f"c{scope}\n{kind}\n".encode() + b")\x81" + dictionary(attributes, start=b"}") + b"b"
+
+
+def modules(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The instructions that make a module tree, a module for each part of the arrays' dotted names."""
+    tree: dict = {}
+    for i, (name, array) in enumerate(arrays.items()):
+        *path, last = name.split(".")
+        place = tree
+        for part in path:
+            place = place.setdefault(part, {"training": b"\x89", "bias": b"N"})
+        place[last] = tensor(storage(STORAGES[array.dtype.str[1:]], str(i), array.size), array.shape)
+
+    def made(place: dict) -> bytes:
+        return module({name: made(value) if isinstance(value, dict) else value for name, value in place.items()})
+
+    return made(tree)
+
+
+def write_script(path: Path, arrays: Mapping[str, np.ndarray], body: bytes | None = None, **more: bytes) -> Path:
+    """A TorchScript program as torch.jit.save writes it; `body` takes the place of its modules."""
+    code = {"constants.pkl": pickled(b")"), "code/__torch__/net.py": b"raise SystemExit\n"}
+    return write_zip(path, arrays, pickled(modules(arrays) if body is None else body), **code, **more)
+
+
 def write_legacy(path: Path, arrays: Mapping[str, np.ndarray], body: bytes | None = None) -> Path:
     """A file as torch wrote them before 1.6."""
     system = dictionary({"protocol_version": number(1001), "little_endian": b"\x88", "type_sizes": b"}"}, start=b"}")

@@ -113,12 +113,28 @@ def zipped_pth(weights: Weights, path: Path) -> None:
     write_zip(path, {k: v for k, v in torch_names.scatter(weights).items() if v.dtype == np.float32})
 
 
+def script_pt(weights: Weights, path: Path) -> None:
+    """A TorchScript program."""
+    from torch_files import write_script
+
+    from inception.weights.dialects import torch_names
+
+    write_script(path, {k: v for k, v in torch_names.scatter(weights).items() if v.dtype == np.float32})
+
+
 def old_pth(weights: Weights, path: Path) -> None:
     from torch_files import write_legacy
 
     from inception.weights.dialects import torch_names
 
     write_legacy(path, {k: v for k, v in torch_names.scatter(weights).items() if v.dtype == np.float32})
+
+
+def onnx_model(weights: Weights, path: Path) -> None:
+    """As an exporter writes it that keeps the batch norms."""
+    import onnx_files
+
+    onnx_files.write(path, weights)
 
 
 def saved(weights: Weights, path: Path) -> None:
@@ -157,9 +173,11 @@ FORMATS: dict[str, tuple[Callable[[Weights, Path], None], str, str, bool]] = {
     "graph-def (ours)": (saved, "x.pb", "x.pb", True),
     "graph-def": (graph_without_digest, "x.pb", "x.pb", False),
     "pth": (zipped_pth, "x.pth", "x.pth", True),
+    "TorchScript": (script_pt, "x.pt", "x.pt", True),
     "pth (old)": (old_pth, "x.pth", "x.pth", False),
     "safetensors (ours)": (saved, "x.safetensors", "x.safetensors", True),
     "safetensors": (foreign_safetensors, "x.safetensors", "x.safetensors", False),
+    "ONNX": (onnx_model, "x.onnx", "x.onnx", False),
     "npz": (saved, "x.npz", "x.npz", True),
     "tfjs json": (tfjs, "model.json", "model.json", False),
     "tfjs shard": (tfjs, "model.json", "group1-shard1of1.bin", False),

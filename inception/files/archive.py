@@ -51,10 +51,11 @@ class Member:
 class Archive:
     """The members of a ZIP file, listed and checked against their own headers, not yet read.
 
-    Raises `CorruptFile` for contradictions (names twice, overlaps, two different sizes),
-    `UnsafeFile` for names that lead out of a folder, `UnsupportedFeature` for encryption
-    and compression other than deflate, `ResourceLimit` for an archive that unpacks to far
-    more than weights can be.
+    Raises:
+        CorruptFile: For contradictions (names twice, overlaps, two different sizes).
+        UnsafeFile: For names that lead out of a folder.
+        UnsupportedFeature: For encryption and compression other than deflate.
+        ResourceLimit: For an archive that unpacks to far more than weights can be.
     """
 
     def __init__(self, path: str | os.PathLike[str], largest: int = LARGEST) -> None:

@@ -40,10 +40,14 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a so
 def check_target(path: _Path, overwrite: bool = True, sources: Iterable[_Path] = (), follow_links: bool = True) -> Path:
     """Where a file of that name will be written, links followed; to be asked before any work.
 
-    overwrite: a file that is there may be replaced. sources: files that are read for it, and
-    are never replaced, whatever their names. follow_links: False refuses a link, for a file
-    that belongs to others beside it. Raises ValueError, one sentence, for those, for whatever
-    is no regular file (folder, pipe, device, socket), and where no file can be made.
+    Args:
+        overwrite: a file that is there may be replaced.
+        sources: files that are read for it, and are never replaced, whatever their names.
+        follow_links: False refuses a link, for a file that belongs to others beside it.
+
+    Raises:
+        ValueError: For what these arguments keep, for whatever is no regular file (folder, pipe, device, socket), and
+            where no file can be made.
     """
     path = Path(path)
     there = _stat(path)

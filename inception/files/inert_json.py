@@ -24,9 +24,12 @@ _LARGEST_SIDE_FILE = 16 << 20
 def side_file(path: str | os.PathLike[str], kinds: Mapping[str, Any], advice: str = "write it again") -> dict[str, Any]:
     """The object in a small JSON file that we wrote beside something, with all fields of `kinds`.
 
-    kinds: {field: its type}, as `is_a` takes them; other fields are kept as they are. Raises
-    `CheckpointError` with one sentence, which ends in the advice, for anything else than such
-    a file: none, a pipe, another text.
+    Args:
+        kinds: {field: its type}, as `is_a` takes them; other fields are kept as they are.
+
+    Raises:
+        CheckpointError: One sentence, which ends in the advice, for anything else than such a file: none, a pipe,
+            another text.
     """
     where = os.fspath(path)
     file = RegularFile(path)

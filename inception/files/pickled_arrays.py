@@ -55,7 +55,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _loaded(data: memoryview, where: str) -> dict[str, Any]:
     calls = _Calls(where, len(data))
-    machine = Unpickler(data, calls.allowed, calls.persistent, where, _EXPECTED)
+    machine = Unpickler(data, calls.allowed, calls.persistent, where, expected=_EXPECTED)
     top = machine.load()
     if machine.position != len(data):
         raise damaged(where, f"holds {len(data) - machine.position} bytes behind its pickle")

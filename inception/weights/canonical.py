@@ -35,9 +35,10 @@ def integrity(checksummed: bool) -> Integrity:
 class Source:
     """Where weights came from, and how far their bytes can be trusted.
 
-    integrity: "digest" (the file is a published one, by its hash), "checksum" (the
-    format's own checksums were right) or "structure" (the format has none). assumed: a
-    sentence on what the file does not say, where families that differ in it share its names.
+    Attributes:
+        integrity: "digest" (the file is a published one, by its hash), "checksum" (the format's own checksums were
+            right) or "structure" (the format has none).
+        assumed: a sentence on what the file does not say, where families that differ in it share its names.
     """
 
     path: str
@@ -57,11 +58,11 @@ class Source:
 class Weights:
     """InceptionV3's arrays under slim's variable names, and the `Variant` they belong to.
 
-    arrays: {"InceptionV3/Conv2d_1a_3x3/weights": float32 array, HWIO, ...} in creation order.
-    extra: what else a fine-tuned file holds, under the file's own names: the layers of
-        another head, say. They are of no use to the network and stay behind at `save`
-        only by name (the step drop-extra).
-    picture: how a picture becomes the input that they were trained with.
+    Attributes:
+        arrays: {"InceptionV3/Conv2d_1a_3x3/weights": float32 array, HWIO, ...} in creation order.
+        extra: what else a fine-tuned file holds, under the file's own names: the layers of another head, say. They are
+            of no use to the network and stay behind at `save` only by name (the step drop-extra).
+        picture: how a picture becomes the input that they were trained with.
     """
 
     arrays: Mapping[str, np.ndarray]

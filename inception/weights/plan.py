@@ -28,8 +28,9 @@ _SHOWN = 6  # names listed of each kind; the rest is counted
 class Layout:
     """How a file lays out a canonical array: its axes in another order, a 1x1 kernel as a matrix.
 
-    axes: the file's axes, as indices into the canonical array's; empty for the same order.
-    matrix: the two spatial axes of a 1x1 kernel are left out.
+    Attributes:
+        axes: the file's axes, as indices into the canonical array's; empty for the same order.
+        matrix: the two spatial axes of a 1x1 kernel are left out.
     """
 
     axes: tuple[int, ...] = ()
@@ -79,10 +80,14 @@ def match(
 ) -> list[Claim]:
     """The claims in the order of `expected`, once they are complete and fit.
 
-    expected: canonical names and shapes; found: the file's names and shapes. Raises
-    `MissingTensor` (unfilled, unused or doubled names) or `ShapeMismatch`, one message
-    that lists every fault; `where` names the file in it. Names in `spare` may stay
-    unused: they are listed only beside another fault, whose reason they may be.
+    Args:
+        expected: canonical names and shapes.
+        found: the file's names and shapes.
+
+    Raises:
+        MissingTensor: (unfilled, unused or doubled names) or `ShapeMismatch`, one message that lists every fault;
+            `where` names the file in it. Names in `spare` may stay unused: they are listed only beside another fault,
+            whose reason they may be.
     """
     made = [claim for claim in claims if claim.canonical in expected and claim.stored in found]
     targets = {claim.canonical: claim for claim in made}
@@ -133,11 +138,13 @@ def assemble(
 ) -> Weights:
     """The weights in a file's tensors: the variant from their shapes, the plan, then the values.
 
-    like: what shapes cannot tell of the variant, or a function of canonical names and
-    shapes that says it. picture: what the file says, or the name of its family's way.
-    Tensors that nothing claims are another head of the file's own: they are kept beside the
-    network (`Weights.extra`) and named in the notes. Raises `MissingTensor` or
-    `ShapeMismatch` when the network itself is not all there.
+    Args:
+        like: what shapes cannot tell of the variant, or a function of canonical names and shapes that says it.
+        picture: what the file says, or the name of its family's way. Tensors that nothing claims are another head of
+            the file's own: they are kept beside the network (`Weights.extra`) and named in the notes.
+
+    Raises:
+        MissingTensor, ShapeMismatch: When the network itself is not all there.
     """
     where = source.where
     shapes = {c.canonical: c.layout.canonical_shape(tensors[c.stored].shape) for c in claims}

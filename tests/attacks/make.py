@@ -23,7 +23,13 @@ from files import test_hdf5, test_npz, test_safetensors, test_tfjs
 from files.tensorflow import test_sstable, test_tensor_bundle, test_tensor_slices
 from files.torch import test_state_dict
 from torch_files import pickled, write_legacy, write_zip
-from weights.formats import test_graph_def, test_keras_shards, test_object_checkpoint
+from weights.formats import (
+    test_graph_def,
+    test_keras_shards,
+    test_object_checkpoint,
+    test_onnx_initializers,
+    test_torch_script,
+)
 
 CANARY = "canary.h5"
 Attack = tuple[str, str, Callable[[Path], Path]]
@@ -41,6 +47,8 @@ def attacks(canary: Path) -> Iterator[Attack]:
         yield "objects", name, objects(text)
     for name, (places, _) in test_keras_shards.HOSTILE.items():
         yield "keras shards", name, whole("x.weights.json", json.dumps({"weight_map": places}).encode())
+    for name, (content, _, _) in test_onnx_initializers.HOSTILE.items():
+        yield "ONNX", name, lambda folder, content=content: test_onnx_initializers.hostile(folder, content)
     for name, header in test_safetensors.HEADERS.items():
         raw = isinstance(header, bytes) and not header.startswith((b"{", b"["))
         yield "safetensors", name, whole("x.safetensors", header) if raw else safetensors(header)
@@ -91,6 +99,8 @@ def pickles() -> Iterator[Attack]:
     for name, body in (test_state_dict.UNSAFE | test_state_dict.BROKEN | test_state_dict.BOMBS).items():
         yield "pth", name, pickle_in(write_zip, pickled(body))
         yield "pth (old)", name, pickle_in(write_legacy, body)
+    for name, (body, _, _) in test_torch_script.HOSTILE.items():
+        yield "TorchScript", name, lambda folder, body=body: test_torch_script.hostile(folder, body)
     for name, content in test_state_dict.OLD_FILES.items():
         yield "pth (old)", name, whole("x.pth", content)
 

@@ -56,10 +56,12 @@ _DTYPE = re.compile(r"[<>|][fiu][1248]")
 class Content:
     """What is in an HDF5 file.
 
-    tensors: {path: dataset}; attributes: the root's texts of fixed length; groups: the
-    paths of all groups; checksummed: there are checksums on all data and metadata (a wrong
-    one raises `CorruptFile`, where it is on data when that is read). The groups of an
-    optimizer at the root are left out.
+    Attributes:
+        tensors: {path: dataset}.
+        attributes: the root's texts of fixed length.
+        groups: the paths of all groups.
+        checksummed: there are checksums on all data and metadata (a wrong one raises `CorruptFile`, where it is on data
+            when that is read). The groups of an optimizer at the root are left out.
     """
 
     tensors: Mapping[str, Stored]
@@ -73,12 +75,16 @@ def read(
 ) -> Content:
     """Lists an HDF5 file; values are read when asked for.
 
-    attributes: the names of texts that the root may have. trusted: in this process, for files
-    known to be good; the checks are the same, but damage may crash or hang. called: the file's
-    name in messages, where `path` is a copy.
-    Raises `CorruptFile` for damage, `UnsafeFile` for links and values in other files,
-    `UnsupportedFeature` for filters and types that weights do not have, `ResourceLimit`
-    for what is too large.
+    Args:
+        attributes: the names of texts that the root may have.
+        trusted: in this process, for files known to be good; the checks are the same, but damage may crash or hang.
+        called: the file's name in messages, where `path` is a copy.
+
+    Raises:
+        CorruptFile: For damage.
+        UnsafeFile: For links and values in other files.
+        UnsupportedFeature: For filters and types that weights do not have.
+        ResourceLimit: For what is too large.
     """
     path = os.path.abspath(os.fsdecode(path))
     called = called or path

@@ -33,9 +33,11 @@ class Piece:
 class Dataset:
     """Where a dataset's values are, as the file's metadata says.
 
-    chunk: the shape of its chunks, None where the values lie in the file as they are, in
-    one piece. filters: (HDF5's number, setting) in the order of writing. pieces: the
-    chunks in the order of their places. crc: the CRC32 of the values, in our own files.
+    Attributes:
+        chunk: the shape of its chunks, None where the values lie in the file as they are, in one piece.
+        filters: (HDF5's number, setting) in the order of writing.
+        pieces: the chunks in the order of their places.
+        crc: the CRC32 of the values, in our own files.
     """
 
     shape: Shape

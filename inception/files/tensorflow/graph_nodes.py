@@ -25,7 +25,7 @@ from inception.files.tensorflow import wire
 from inception.files.tensorflow.tensor_bundle import unreadable
 
 SIDE_FILE = ".sha256"  # beside a graph that we wrote, in the words of sha256sum
-_MOST_STRUCTURE = 3 << 20  # bytes that are not numbers; InceptionV3 has under one megabyte
+_MOST_STRUCTURE = 3 << 20  # bytes that are not numbers; a network of 100 convolutions has under one megabyte
 _ENTRY = 32  # what an input or attribute is counted as, beside its bytes
 _MOST_NODES = 1 << 16
 _MOST_ATTRIBUTES = 64
@@ -89,9 +89,10 @@ class Node:
 class Graph:
     """A GraphDef file.
 
-    constants: every Const by name; those of no float type refuse to be read.
-    whole: the version that is written behind the nodes is there.
-    checksummed: the file has the digest that its side file names.
+    Attributes:
+        constants: every Const by name; those of no float type refuse to be read.
+        whole: the version that is written behind the nodes is there.
+        checksummed: the file has the digest that its side file names.
     """
 
     path: str
@@ -116,8 +117,10 @@ class Graph:
 def read(path: str | os.PathLike[str]) -> Graph:
     """The graph in a `.pb` file.
 
-    Raises `UnsupportedFeature` for a SavedModel or a MetaGraph, `CorruptFile` for damage
-    (or for a file that its side file does not fit) and `ResourceLimit` for one too large.
+    Raises:
+        UnsupportedFeature: For a SavedModel or a MetaGraph.
+        CorruptFile: For damage (or for a file that its side file does not fit).
+        ResourceLimit: For one too large.
     """
     file = RegularFile(path)
     content = memoryview(file.octets(0, file.size))  # type: ignore[arg-type]

@@ -57,8 +57,10 @@ class _Place(NamedTuple):
 class Table:
     """A table file, checked from end to end when opened; values are fetched one at a time.
 
-    Raises `CorruptFile` for damage, `UnsupportedFeature` for compressed blocks and
-    `ResourceLimit` when the keys alone need more than `at_most` bytes.
+    Raises:
+        CorruptFile: For damage.
+        UnsupportedFeature: For compressed blocks.
+        ResourceLimit: When the keys alone need more than `at_most` bytes.
     """
 
     def __init__(self, path: str | os.PathLike[str], at_most: int = 16 << 20) -> None:
@@ -122,7 +124,7 @@ def _walk(file: _File, at_most: int, values: bool = True) -> Iterator[tuple[byte
             before = key
             at_most -= len(key) + (len(content) if values else 0) + _ENTRY
             if at_most < 0:
-                raise ResourceLimit(f"{file.name}: lists more than any checkpoint of an InceptionV3 does; refused")
+                raise ResourceLimit(f"{file.name}: lists more than a checkpoint of a network does; refused")
             yield key, content, place
 
 

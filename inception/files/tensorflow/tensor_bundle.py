@@ -37,11 +37,12 @@ _Path = str | os.PathLike[str]
 def read(prefix: _Path, files: Sequence[_Path] = ()) -> dict[str, Stored]:
     """The tensors of the checkpoint PREFIX.index and PREFIX.data-?????-of-?????, by name.
 
-    files: the index and the data files, where they have other names than the prefix would give them.
-
     The index is read and checked, the data when a tensor is asked for. Strings and
     other types that no weight has are listed too; reading one raises
     `UnsupportedFeature`. A data file that is a link raises `UnsafeFile`.
+
+    Args:
+        files: the index and the data files, where they have other names than the prefix would give them.
     """
     index, entries, shards = _opened(prefix, files)
     found = {}
@@ -184,7 +185,9 @@ def write(prefix: _Path, arrays: Mapping[str, np.ndarray]) -> None:
     the same prefix is replaced in one step: the new values go beside the old ones,
     under the name of the first of two data files if the old name is taken, until the
     new index takes the place of the old; then the old values are removed.
-    Raises `UnsupportedFeature` for a type or name that a checkpoint cannot hold.
+
+    Raises:
+        UnsupportedFeature: For a type or name that a checkpoint cannot hold.
     """
     prefix = os.fspath(prefix)
     tensors = writable(arrays, prefix)

@@ -7,9 +7,11 @@ of instructions, none of which makes more than a small object of the bytes it ha
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import struct
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from inception.files.errors import ResourceLimit, UnsafeFile
@@ -24,36 +26,40 @@ _WEIGHTS = ("weights", "save model.state_dict() alone, in torch")
 
 
 class Built:
-    """An object of a pickle that takes a state after it was made; only such ones do."""
+    """An object of a pickle that takes a state after it was made, as only such ones do: here, its attributes."""
+
+    attributes: Mapping[Any, Any] = MappingProxyType({})
 
     def build(self, state: Any) -> bool:
         """Takes the state; False for one that is not of the kind."""
-        raise NotImplementedError
-
-
-class State(dict[Any, Any], Built):
-    """An `OrderedDict` of a pickle, with the attributes it was given."""
-
-    attributes: Mapping[Any, Any]
-
-    def __init__(self, *pairs: Any) -> None:
-        super().__init__(*pairs)
-        self.attributes = {}
-
-    def build(self, state: Any) -> bool:
-        """Takes the attributes."""
         if isinstance(state, dict):
             self.attributes = state
         return isinstance(state, dict)
 
 
+class State(dict[Any, Any], Built):
+    """An `OrderedDict` of a pickle, with the attributes it was given."""
+
+
+class Record(Built):
+    """An object of a class that is unknown here: its attributes, and nothing that it could do."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+
 class Unpickler:
     """Runs one pickle after the other from `data`; `position` is behind the last one.
 
-    allowed: {"collections.OrderedDict": what stands for it}; a function there is one that
-    the pickle may call. persistent: makes the object of a persistent id. expected: what the
-    file should hold, and the advice where it holds more. Raises `UnsafeFile` for any other
-    global or instruction, `CorruptFile` for damage.
+    Attributes:
+        allowed: {"collections.OrderedDict": what stands for it}; a function there is one that the pickle may call.
+        persistent: makes the object of a persistent id.
+        expected: what the file should hold, and the advice where it holds more.
+        records: objects of a TorchScript program's own classes become `Record`s.
+
+    Raises:
+        UnsafeFile: For any other global or instruction.
+        CorruptFile: For damage.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Unpickler:
         allowed: Mapping[str, Any],
         persistent: Callable[[Any], Any],
         where: str,
+        records: bool = False,
         expected: tuple[str, str] = _WEIGHTS,
     ) -> None:
         self.position = 0
@@ -71,6 +78,7 @@ class Unpickler:
         self._persistent = persistent
         self._where = where
         self._what, self._advice = expected
+        self._records = records
 
     def load(self) -> Any:
         """The object of the pickle at `position`."""
@@ -201,6 +209,8 @@ class Unpickler:
 
     def _look_up(self, module: str, name: str) -> None:
         path = f"{module}.{name}"
+        if self._records and path.startswith("__torch__."):
+            return self._push(Record)
         if path not in self._allowed:
             raise UnsafeFile(
                 f"{self._where}: the pickle names {path[:200]}, which is code and not {self._what}; {self._advice}."
@@ -212,6 +222,12 @@ class Unpickler:
         if not callable(function):
             raise self._damaged("calls what is no function")
         self._push(function(*arguments))
+
+    def _new_object(self) -> None:
+        arguments, kind = self._pop(tuple), self._pop()
+        if kind is not Record:
+            raise self._refused(ord(pickle.NEWOBJ))
+        self._push(Record(*arguments))
 
     def _build(self) -> None:
         state = self._pop()
@@ -288,6 +304,7 @@ _BY_NAME: dict[str, Callable[[Unpickler], None]] = {
     "GLOBAL": Unpickler._global,
     "STACK_GLOBAL": Unpickler._stack_global,
     "REDUCE": Unpickler._reduce,
+    "NEWOBJ": Unpickler._new_object,
     "BUILD": Unpickler._build,
     "BINPERSID": Unpickler._persistent_id,
 }

@@ -34,9 +34,12 @@ _OF_SLIM = re.compile(rf"(.*/)?(weights|biases|BatchNorm/{_NORM})")
 class Family:
     """The weights found among a graph's constants.
 
-    claims: also those that no variable is known for, under their own names, to be refused.
-    like: what shapes cannot tell. picture: see `assemble`. pools: the average pool of Mixed_5b and the pool of
-    Mixed_7c, where names tell them. retrained: the classifier is retrain.py's.
+    Attributes:
+        claims: also those that no variable is known for, under their own names, to be refused.
+        like: what shapes cannot tell.
+        picture: see `assemble`.
+        pools: the average pool of Mixed_5b and the pool of Mixed_7c, where names tell them.
+        retrained: the classifier is retrain.py's.
     """
 
     title: str
@@ -50,7 +53,7 @@ class Family:
 
 def find(graph: Graph, wiring: Wiring) -> Family:
     """The family that a graph is of. Raises `UnsupportedFeature` for one that is no InceptionV3."""
-    family = _graph_of_2015(graph) or _slim(graph) or _older_slim(graph) or _by_wiring(graph, wiring)
+    family = _graph_of_2015(graph) or _slim(graph) or _older_slim(graph) or by_wiring(graph, wiring)
     return _with_new_classifier(graph, family)
 
 
@@ -139,7 +142,8 @@ def _with_new_classifier(graph: Graph, family: Family) -> Family:
 # ---- by the wiring
 
 
-def _by_wiring(graph: Graph, wiring: Wiring) -> Family:
+def by_wiring(graph: Graph, wiring: Wiring, title: str = TITLE) -> Family:
+    """The weights of an InceptionV3 whatever they are called; `UnsupportedFeature` where there is none."""
     places = graph_wiring.trace(wiring, architecture.table(1))
     if places is None:
         if wiring.convolutions and not wiring.norms:
@@ -152,7 +156,7 @@ def _by_wiring(graph: Graph, wiring: Wiring) -> Family:
     if not all(claim.stored for claim in claims):
         raise not_frozen(graph)
     notes = () if "Logits/Conv2d_1c_1x1" in places else ("no classifier of InceptionV3 is behind the last pool",)
-    return Family(f"{TITLE} (by its wiring)", KERAS, "keras", claims, notes=notes)
+    return Family(f"{title} (by its wiring)", KERAS, "keras", claims, notes=notes)
 
 
 def _claims(graph: Graph, wiring: Wiring, place: str, source: Source) -> Iterator[Claim]:

@@ -69,8 +69,10 @@ class Model:
 def describe(variant: Variant, dropouts: int = 0, picture: Picture = pictures.KERAS) -> Model:
     """The model that the Keras builder makes of a variant.
 
-    dropouts: how many dropout layers lie before the classifier. They move the layers of the
-    auxiliary head in Keras's order. picture: the input layer's name and size say it.
+    Args:
+        dropouts: how many dropout layers lie before the classifier. They move the layers of the auxiliary head in
+            Keras's order.
+        picture: the input layer's name and size say it.
     """
     rows = variant.table()
     layers = _Layers(variant, keras_layers.layers(rows))
@@ -231,9 +233,10 @@ class Told(NamedTuple):
 def told(kinds: Counter[str], where: str, border: bool = False) -> Told:
     """What the number of layers of each kind ("conv2d": 94, ...) tells for certain.
 
-    border: the average pools count their borders, as the layers' names say. A user's own layers can
-    only add to ours, so where one variant alone has no more pools and paddings than were found, it is
-    that one. Where several have, Keras's rules are taken, with a note and a warning.
+    Args:
+        border: the average pools count their borders, as the layers' names say. A user's own layers can only add to
+            ours, so where one variant alone has no more pools and paddings than were found, it is that one. Where
+            several have, Keras's rules are taken, with a note and a warning.
     """
     kinds = Counter({kind: count for kind, count in kinds.items() if kind not in _UNSEEN})
     aux = kinds["conv2d"] > keras_layers.CONVOLUTIONS

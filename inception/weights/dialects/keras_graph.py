@@ -41,9 +41,12 @@ _KINDS = {"Activation": ("Activation", "ReLU")}  # what else may stand where our
 class Network:
     """An InceptionV3 in a graph.
 
-    name: the model that holds it, or its last layer; layers: {path: our name of the layer};
-    like: the rules; before: the paths of the layers that its input has passed; notes: what
-    else there is to say.
+    Attributes:
+        name: the model that holds it, or its last layer.
+        layers: {path: our name of the layer}.
+        like: the rules.
+        before: the paths of the layers that its input has passed.
+        notes: what else there is to say.
     """
 
     name: str

@@ -102,10 +102,14 @@ def gather(
 ) -> Weights:
     """The weights in {"conv2d_1/kernel": array, ...}; layers of another head become `Weights.extra`.
 
-    like: the variant, as far as shapes cannot tell it. layers: {layer here: our name of it},
-    by their numbers where nothing better is known. picture: see `assemble`. Raises
-    `UnsupportedFeature` when these are not InceptionV3's layers, `MissingTensor` or
-    `ShapeMismatch` when they are not all of them.
+    Args:
+        like: the variant, as far as shapes cannot tell it.
+        layers: {layer here: our name of it}, by their numbers where nothing better is known.
+        picture: see `assemble`.
+
+    Raises:
+        UnsupportedFeature: When these are not InceptionV3's layers.
+        MissingTensor, ShapeMismatch: When they are not all of them.
     """
     layers = by_number(tensors, source.where) if layers is None else layers
     stored_under: dict[str, str] = {}

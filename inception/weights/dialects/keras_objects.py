@@ -39,9 +39,12 @@ class _Step(NamedTuple):
 class Objects:
     """What a graph of objects holds of Keras.
 
-    tensors: {"layers/conv2d_92/kernel": array}; groups: the layers' places, "layers/conv2d_92";
-    called: {place: the name its variables say}; paths: {place: the name that the model's
-    configuration has for it, "inception_v3/conv2d_1"}; models: the nodes of the outermost models.
+    Attributes:
+        tensors: {"layers/conv2d_92/kernel": array}.
+        groups: the layers' places, "layers/conv2d_92".
+        called: {place: the name its variables say}.
+        paths: {place: the name that the model's configuration has for it, "inception_v3/conv2d_1"}.
+        models: the nodes of the outermost models.
     """
 
     tensors: dict[str, Stored] = field(default_factory=dict)

@@ -1,18 +1,25 @@
-"""The names that torchvision, timm and pytorch-fid share, and what these networks are.
+"""The names that torch code has for InceptionV3, and what these networks are.
 
-One rule gives them from the table's rows: a Mixed row's branches have names, a branch of
-several convolutions numbers them, an inner concat's pair is `a` and `b`. Kernels are
-OIHW, classifiers [classes, channels]. What keys and shapes do not tell is taken so:
-torchvision and timm count the border in their average pools, whatever training the
-weights come from; 1008 classes without auxiliary head are pytorch-fid's, whose network is
-the graph of 2015; all take [-1, 1] (torchvision's `transform_input` only undoes ImageNet's
-normalisation).
+torchvision, timm and pytorch-fid's weights share theirs, which one rule gives from the
+table's rows: a Mixed row's branches have names, a branch of several convolutions numbers
+them, an inner concat's pair is `a` and `b`. Kernels are OIHW, classifiers [classes,
+channels]. What keys and shapes do not tell is taken so: torchvision and timm count the
+border in their average pools, whatever training the weights come from; 1008 classes
+without auxiliary head are pytorch-fid's, whose network is the graph of 2015; all take
+[-1, 1] (torchvision's `transform_input` only undoes ImageNet's normalisation).
+
+pytorch-fid's class `InceptionV3` numbers the same modules in four blocks (its
+`inception.py`), and has no classifier. NVIDIA's program `inception-2015-12-05.pt` has the
+names of the graph of 2015 with dots, `weight`, `beta`, `mean` and `var` beside each other,
+and no gamma. Its names are those that miemie2013/miemieGAN copies from it
+(`tools/inception_convert_weights.py`); the file itself has not been seen here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +30,7 @@ from inception.pictures import Picture
 from inception.variants import GOOGLE_2015, SCOPE, TORCHVISION, Variant
 from inception.weights import canonical
 from inception.weights.canonical import Source, Weights
+from inception.weights.dialects import graph_names
 from inception.weights.plan import AS_IS, Claim, Layout, assemble
 
 _OIHW = Layout(axes=(3, 2, 0, 1))
@@ -34,7 +42,6 @@ _BATCH_NORM = {
     "moving_variance": "bn.running_var",
 }
 _COUNTER = "num_batches_tracked"  # torch counts batches, slim does not
-_FIRST = "Conv2d_1a_3x3.conv.weight"
 _PYTORCH_FID_CLASSES = 1008
 
 _BRANCHES = {
@@ -47,6 +54,21 @@ _BRANCHES = {
         ("Mixed_7b", "Mixed_7c"): ("branch1x1", "branch3x3", "branch3x3dbl", "branch_pool"),
     }.items()
     for row in rows
+}
+_BLOCKS = (  # of pytorch-fid's class, its pools left out
+    ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"),
+    ("Conv2d_3b_1x1", "Conv2d_4a_3x3"),
+    ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+)
+_FLAT = ("mixed_9", "mixed_10")  # NVIDIA's blocks whose towers are no modules of their own
+_OF_NVIDIA = {
+    "conv2d_params": "weight",
+    "beta": "beta",
+    "moving_mean": "mean",
+    "moving_variance": "var",
+    "weights": "weight",
+    "biases": "bias",
 }
 _HEADS = {
     "Conv2d_1b": "AuxLogits.conv0",
@@ -98,7 +120,40 @@ def _key(unit: str, variable: str, node: Node) -> tuple[str, Layout]:
     return (f"{unit}.conv.weight", _OIHW) if normalized else (f"{unit}.weight", _LINEAR)
 
 
+def _in_blocks(variant: Variant) -> dict[str, tuple[str, Layout]]:
+    """`keys` as pytorch-fid's class has them: "blocks.2.0.branch5x5_1.conv.weight"."""
+    block_of = {row: f"blocks.{i}.{j}" for i, rows in enumerate(_BLOCKS) for j, row in enumerate(rows)}
+    table = {}
+    for name, (key, layout) in keys(dataclasses.replace(variant, num_classes=0)).items():
+        row, dot, rest = key.partition(".")
+        table[name] = f"{block_of[row]}{dot}{rest}", layout
+    return table
+
+
+def _of_nvidia(variant: Variant) -> dict[str, tuple[str, Layout]]:
+    """`keys` as NVIDIA's program has them: "layers.mixed.tower.conv_1.weight", "layers.mixed_9.tower_conv.beta"."""
+    table = {}
+    for name, (node, _) in graph_names.variables(dataclasses.replace(variant, gamma=False)).items():
+        unit, _, parameter = node.replace("/batchnorm/", "/").rpartition("/")
+        if unit == "softmax":
+            table[name] = f"output.{_OF_NVIDIA[parameter]}", _LINEAR if parameter == "weights" else AS_IS
+        else:
+            block, _, rest = unit.partition("/")
+            path = f"{block}.{rest.replace('/', '_' if block in _FLAT else '.')}" if rest else block
+            table[name] = f"layers.{path}.{_OF_NVIDIA[parameter]}", _OIHW if parameter == "conv2d_params" else AS_IS
+    return table
+
+
 # ---- reading
+
+
+class _Spelling(NamedTuple):
+    """One way of naming: its first key, all of them, and what is not to be seen from shapes."""
+
+    first: str
+    keys: Callable[[Variant], dict[str, tuple[str, Layout]]]
+    like: Variant | Callable[[Mapping[str, Shape]], Variant]
+    note: str = ""
 
 
 def gather(
@@ -113,16 +168,22 @@ def gather(
     are not all of them.
     """
     where = source.where
-    state = {key: stored for key, stored in _unprefixed(tensors, where).items() if not key.endswith(f".{_COUNTER}")}
+    spelling, prefix = _spelling(tensors, where)
+    own = _unprefixed(tensors, prefix, where)
+    state = {key: stored for key, stored in own.items() if not key.endswith(f".{_COUNTER}")}
+    if spelling.keys is _in_blocks:
+        _check_whole(state, where)
+    if spelling.note:
+        source = dataclasses.replace(source, notes=(*source.notes, spelling.note))
     if like and not like.gamma:
         state = _without_ones(state, where)
-    claims = [Claim(key, name, layout) for name, (key, layout) in keys(_widest(state)).items() if key in state]
+    claims = [Claim(key, name, layout) for name, (key, layout) in spelling.keys(_widest(state)).items() if key in state]
     if not picture:
         shapes = {c.canonical: c.layout.canonical_shape(state[c.stored].shape) for c in claims}
-        picture = _WAYS[usual(shapes) == GOOGLE_2015]
+        picture = _WAYS[spelling.like is GOOGLE_2015 or usual(shapes) == GOOGLE_2015]
         if picture == "torchvision":
             source = dataclasses.replace(source, assumed=_ASSUMED)
-    return assemble(claims, state, source, like or usual, picture)
+    return assemble(claims, state, source, like or spelling.like, picture)
 
 
 _WAYS = {False: "torchvision", True: "google_2015"}
@@ -139,12 +200,46 @@ def usual(shapes: Mapping[str, Shape]) -> Variant:
     return GOOGLE_2015 if classes == (_PYTORCH_FID_CLASSES,) and not aux else TORCHVISION
 
 
-def _unprefixed(tensors: Mapping[str, Stored], where: str) -> dict[str, Stored]:
-    prefixes = [key.removesuffix(_FIRST) for key in tensors if key.endswith(_FIRST)]
-    if len(prefixes) != 1 or not (prefixes[0] == "" or prefixes[0].endswith(".")):
-        found = f"{len(prefixes)} networks" if prefixes else f"keys {', '.join(list(tensors)[:3]) or 'none'}"
-        raise UnsupportedFeature(f"{where} is no InceptionV3's state_dict (found {found}); expected {_FIRST} once.")
-    [prefix] = prefixes
+_SPELLINGS = (
+    _Spelling("Conv2d_1a_3x3.conv.weight", keys, usual),
+    _Spelling(
+        "blocks.0.0.conv.weight",
+        _in_blocks,
+        GOOGLE_2015,
+        "taken as the network of 2015, which pytorch-fid's class builds unless use_fid_inception=False asks for "
+        "torchvision's (border=include, last_pool=avg); the keys do not say",
+    ),
+    _Spelling("layers.conv.weight", _of_nvidia, GOOGLE_2015),
+)
+
+
+def _spelling(tensors: Mapping[str, Stored], where: str) -> tuple[_Spelling, str]:
+    """How the keys are spelt, and what stands before each of them."""
+    pairs = [
+        (spelling, key.removesuffix(spelling.first))
+        for spelling in _SPELLINGS
+        for key in tensors
+        if f".{key}".endswith(f".{spelling.first}")
+    ]
+    if len(pairs) != 1:
+        found = f"{len(pairs)} networks" if pairs else f"keys {', '.join(list(tensors)[:3]) or 'none'}"
+        raise UnsupportedFeature(
+            f"{where} is no InceptionV3's state_dict (found {found}); expected {_SPELLINGS[0].first} once."
+        )
+    return pairs[0]
+
+
+def _check_whole(state: Mapping[str, Stored], where: str) -> None:
+    """`UnsupportedFeature` for the first blocks alone, of pytorch-fid's class made for fewer dimensions."""
+    blocks = {key.split(".")[1] for key in state if key.startswith("blocks.")}
+    if len(blocks) < len(_BLOCKS):
+        raise UnsupportedFeature(
+            f"{where} holds {len(blocks)} of the {len(_BLOCKS)} blocks of pytorch-fid's InceptionV3, a network cut "
+            "short; save InceptionV3([3]).state_dict(), which has them all."
+        )
+
+
+def _unprefixed(tensors: Mapping[str, Stored], prefix: str, where: str) -> dict[str, Stored]:
     strange = [key for key in tensors if not key.startswith(prefix)]
     if strange:
         raise UnsupportedFeature(

@@ -18,6 +18,7 @@ from typing import Any
 from inception.files import atomic
 from inception.files.archive import Archive
 from inception.files.errors import CheckpointError, ResourceLimit, UnsupportedFeature
+from inception.files.onnx import is_model
 from inception.files.regular import RegularFile, one_version
 from inception.files.tensorflow import graph_nodes
 from inception.weights import published
@@ -56,11 +57,14 @@ FORMATS: dict[str, Format] = {
 def load(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
     """Weights from any file we read; its content tells the format, its hash whether it is a published one.
 
-    path: a file, a checkpoint's prefix, a folder with a `checkpoint` file in it, or, where
-        no such path is, the id of a published file (`published.catalogue.FILES`), fetched if need be.
-    moving_averages: of a training checkpoint, take the averages of the variables.
-    exclude: scopes of a checkpoint whose variables are left out ("Logits", "AuxLogits").
-    Raises `CheckpointError` (a ValueError) with one sentence for anything else.
+    Args:
+        path: a file, a checkpoint's prefix, a folder with a `checkpoint` file in it, or, where no such path is, the id
+            of a published file (`published.catalogue.FILES`), fetched if need be.
+        moving_averages: of a training checkpoint, take the averages of the variables.
+        exclude: scopes of a checkpoint whose variables are left out ("Logits", "AuxLogits").
+
+    Raises:
+        CheckpointError: One sentence for anything else.
     """
     place = _checkpoint_in(path if os.path.exists(path) else published.located(path))
     try:
@@ -129,7 +133,7 @@ def recognise(path: str) -> ModuleType:
     raise UnsupportedFeature(
         f"{path} is of no format that is read here (it starts with {head[:8]!r}); "
         "expected Keras HDF5 or .keras, a TensorFlow checkpoint or SavedModel, a frozen graph, a TensorFlow.js "
-        "model.json, .pth, .safetensors or .npz, whole and not packed."
+        "model.json, .pth, .onnx, .safetensors or .npz, whole and not packed."
     )
 
 
@@ -137,6 +141,8 @@ def _by_first_bytes(head: bytes) -> str | None:
     """The module for what is neither HDF5 nor a table nor an archive."""
     if re.match(rb"\x80[\2-\5]", head):  # a pickle; the module says what any but torch's are
         return "torch_pickle"
+    if is_model(head):
+        return "onnx_model"
     if graph_nodes.is_graph(head):  # before JSON: a first node of 123 bytes reads as a line feed and a brace
         return "graph_def"
     # A safetensors file starts with the length of its JSON, at most 100,000,000.
@@ -183,7 +189,8 @@ def check_target(
 ) -> str:
     """The format that `path` will be written in. Raises, before any work, what `save` would raise for the path.
 
-    overwrite: what is there may be replaced, unless it is a file of `source`.
+    Args:
+        overwrite: what is there may be replaced, unless it is a file of `source`.
     """
     target = Path(path)
     name = format or format_of(target)
@@ -213,6 +220,8 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     place = Path(path)
     prefix = re.sub(r"\.index$|\.data-\d{5}-of-\d{5}$", "", os.fspath(place))
     files = [place, Path(f"{place}{graph_nodes.SIDE_FILE}"), Path(f"{prefix}.index"), *_data_files(prefix)]
+    if place.suffix == ".onnx":
+        files.append(Path(f"{place}.data"))
     if place.suffix == ".json":
         files += place.parent.glob("*shard*of*")
         files += place.parent.glob(f"{glob.escape(place.name.removesuffix('.weights.json'))}_?????.weights.h5")

@@ -35,7 +35,7 @@ from inception.weights.formats import graph_def_writer
 from inception.weights.plan import Claim, assemble
 from inception.weights.published import catalogue
 
-__all__ = ["TITLE", "read", "write"]
+__all__ = ["TITLE", "read", "weights_of", "write"]
 
 _BETA, _GAMMA, _MEAN, _VARIANCE = (f"BatchNorm/{name}" for name in ("beta", "gamma", "moving_mean", "moving_variance"))
 
@@ -43,13 +43,19 @@ _BETA, _GAMMA, _MEAN, _VARIANCE = (f"BatchNorm/{name}" for name in ("beta", "gam
 def read(path: str | os.PathLike[str]) -> Weights:
     """The weights in a frozen graph.
 
-    Raises `UnsupportedFeature` for a graph of another network, one frozen while training
-    or not at all, a SavedModel, and batch norms that compute otherwise; `MissingTensor`
-    or `ShapeMismatch` where part of the network is there; `CorruptFile` for damage.
+    Raises:
+        UnsupportedFeature: For a graph of another network, one frozen while training or not at all, a SavedModel, and
+            batch norms that compute otherwise.
+        MissingTensor, ShapeMismatch: Where part of the network is there.
+        CorruptFile: For damage.
     """
     graph = graph_nodes.read(path)
     wiring = Wiring(graph)
-    family = graph_families.find(graph, wiring)
+    return weights_of(graph, wiring, graph_families.find(graph, wiring))
+
+
+def weights_of(graph: Graph, wiring: Wiring, family: Family) -> Weights:
+    """The weights of a family that was found in a graph. Raises as `read` does."""
     where = f"{graph.path} ({family.title})"
     claims, tensors, epsilon, notes = _with_scales(graph, wiring, family, where)
     like = dataclasses.replace(_with_pools(wiring, family, where), epsilon=epsilon)

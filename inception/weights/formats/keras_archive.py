@@ -64,9 +64,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the date that Keras gives members
 def read(path: str | os.PathLike[str]) -> Weights:
     """The weights in a `.keras` or `.weights.h5` file; its content tells which one it is.
 
-    Raises `UnsupportedFeature` when it holds no InceptionV3, `MissingTensor` or
-    `ShapeMismatch` when it holds part of one or more than one, `CorruptFile` when it is
-    damaged. Layers around the network become `Weights.extra`.
+    Raises:
+        UnsupportedFeature: When it holds no InceptionV3.
+        MissingTensor, ShapeMismatch: When it holds part of one or more than one.
+        CorruptFile: When it is damaged. Layers around the network become `Weights.extra`.
     """
     if RegularFile(path).octets(0, 2).tobytes() == b"PK":
         return _read_archive(path)
@@ -151,7 +152,9 @@ def _layers(model: Mapping[str, Any], base: str = "", prefix: str = "") -> Itera
 def _by_layer(content: Content, layers: Mapping[str, str], ours: Collection[str], where: str) -> dict[str, Stored]:
     """{"conv2d_85/kernel": array} from `layers/conv2d_92/vars/0`; what has no such name keeps its path.
 
-    layers: {group: layer}; ours: the layers that are InceptionV3's.
+    Args:
+        layers: {group: layer}.
+        ours: the layers that are InceptionV3's.
     """
     tensors: dict[str, Stored] = {}
     for path, stored in content.tensors.items():

@@ -44,8 +44,10 @@ _BORDER = re.compile(keras_config.border_of(r"average_pooling2d_\d+"))
 def read(path: str | os.PathLike[str]) -> Weights:
     """The weights in a legacy Keras HDF5 file.
 
-    Raises `UnsupportedFeature` when it holds no InceptionV3, `MissingTensor` or
-    `ShapeMismatch` when it holds part of one, `CorruptFile` when it is damaged.
+    Raises:
+        UnsupportedFeature: When it holds no InceptionV3.
+        MissingTensor, ShapeMismatch: When it holds part of one.
+        CorruptFile: When it is damaged.
     """
     content = hdf5.read(path, attributes=(VARIANT,))
     if any(map(keras_archive.VARIABLE.fullmatch, content.tensors)):

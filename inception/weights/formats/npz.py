@@ -22,9 +22,11 @@ TITLE = "NumPy archive (canonical names)"
 def read(path: str | os.PathLike[str]) -> Weights:
     """The weights in an `.npz` of canonical names, with or without a variant written beside them.
 
-    Raises `UnsupportedFeature` when it holds other arrays, `MissingTensor` or
-    `ShapeMismatch` when it holds part of a network, `UnsafeFile` for pickled objects,
-    `CorruptFile` for damage.
+    Raises:
+        UnsupportedFeature: When it holds other arrays.
+        MissingTensor, ShapeMismatch: When it holds part of a network.
+        UnsafeFile: For pickled objects.
+        CorruptFile: For damage.
     """
     archive = Archive(path)
     tensors = npz.listed(archive)

@@ -15,8 +15,10 @@ TITLE = "safetensors"
 def read(path: str | os.PathLike[str]) -> Weights:
     """The weights in a safetensors file, its digests checked where it has ours.
 
-    Raises `UnsupportedFeature` when it holds no InceptionV3, `MissingTensor` or
-    `ShapeMismatch` when it holds part of one, `CorruptFile` when it is damaged.
+    Raises:
+        UnsupportedFeature: When it holds no InceptionV3.
+        MissingTensor, ShapeMismatch: When it holds part of one.
+        CorruptFile: When it is damaged.
     """
     content = safetensors.read(path)
     where = os.fspath(path)

@@ -27,11 +27,11 @@ TITLE_V2 = "TensorFlow checkpoint V2 (slim)"
 def read(path: str | os.PathLike[str], *, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
     """The weights in a slim checkpoint: a V1 file, or a V2 prefix (also given as its .index or .data file).
 
-    moving_averages: take `<variable>/ExponentialMovingAverage` where the checkpoint has
-    one; asking for them of a checkpoint without any is an error.
-    exclude: scopes whose variables are left out, as the checkpoint has them or below the
-    network's own: ("Logits", "AuxLogits") gives the base alone. One that leaves nothing
-    out is an error.
+    Args:
+        moving_averages: take `<variable>/ExponentialMovingAverage` where the checkpoint has one; asking for them of a
+            checkpoint without any is an error.
+        exclude: scopes whose variables are left out, as the checkpoint has them or below the network's own: ("Logits",
+            "AuxLogits") gives the base alone. One that leaves nothing out is an error.
     """
     where = prefix(path)
     is_v2 = Path(f"{where}.index").exists()

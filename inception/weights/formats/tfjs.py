@@ -14,8 +14,10 @@ TITLE = "TensorFlow.js layers model"
 def read(path: str | os.PathLike[str]) -> Weights:
     """The weights of a TensorFlow.js layers model, given as its `model.json`.
 
-    Raises `UnsupportedFeature` when it is no InceptionV3 of Keras's layers,
-    `MissingTensor` or `ShapeMismatch` when it is part of one or has another head,
-    `UnsafeFile` for shards outside of its folder, `CorruptFile` for damage.
+    Raises:
+        UnsupportedFeature: When it is no InceptionV3 of Keras's layers.
+        MissingTensor, ShapeMismatch: When it is part of one or has another head.
+        UnsafeFile: For shards outside of its folder.
+        CorruptFile: For damage.
     """
     return keras_layers.gather(tfjs.read(path), Source(os.fspath(path), TITLE))

@@ -1,4 +1,4 @@
-"""torch's `.pth` files: the state_dict of torchvision's InceptionV3."""
+"""torch's `.pth` and `.pt` files: an InceptionV3's state_dict, or the TorchScript program of one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from inception.files.torch import state_dict
 from inception.weights.canonical import VARIANT, Source, Weights, integrity, variant_json, written
 from inception.weights.dialects import torch_names
 
-_TITLES = {"zip": "PyTorch (zip)", "legacy": "PyTorch (before 1.6)"}
+_TITLES = {"zip": "PyTorch (zip)", "script": "TorchScript", "legacy": "PyTorch (before 1.6)"}
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
-    """The weights in a `.pth` file of either kind.
+    """The weights in a file of torch's of any kind.
 
-    Raises `UnsafeFile` when its pickle holds more than a state_dict, `UnsupportedFeature`
-    when that is no InceptionV3's or the file a TorchScript program, `MissingTensor` or
-    `ShapeMismatch` for part of a network, `CorruptFile` for damage.
+    Raises:
+        UnsafeFile: When its pickle holds more than a state_dict.
+        UnsupportedFeature: When that is no InceptionV3's or the program a frozen one.
+        MissingTensor, ShapeMismatch: For part of a network.
+        CorruptFile: For damage.
     """
     where = os.fspath(path)
     content = state_dict.read(path)
@@ -30,8 +32,10 @@ def write(path: str | os.PathLike[str], weights: Weights) -> None:
     """Writes the state_dict that torchvision's InceptionV3 loads; read back before it takes its name.
 
     The variant goes along in the state_dict's `_metadata`, where torch passes over it.
-    Raises `UnsupportedFeature` when torch is not installed; warns where torch code would
-    run another network on these weights.
+
+    Raises:
+        UnsupportedFeature: When torch is not installed; warns where torch code would run another network on these
+            weights.
     """
     torch_names.warn_of_rules(weights, os.fspath(path))
     state_dict.write(path, torch_names.scatter(weights), {VARIANT: variant_json(weights)})

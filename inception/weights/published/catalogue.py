@@ -27,10 +27,13 @@ from inception.variants import GOOGLE_2015, KERAS, SLIM, TORCHVISION, Variant
 class Published:
     """One published file.
 
-    file: the name of the weight file; what is at `url` may be an archive with such a member.
-    size: in bytes. md5, sha256: in hex; `sha256` may be its first digits alone.
-    picture: its publishers' way to the network's input. top1, top5: in percent, single
-    crop, measured by `protocol`. unread: why no reader here takes the file, if none does.
+    Attributes:
+        file: the name of the weight file; what is at `url` may be an archive with such a member.
+        size: in bytes.
+        md5, sha256: in hex; `sha256` may be its first digits alone.
+        picture: its publishers' way to the network's input.
+        top1, top5: in percent, single crop, measured by `protocol`.
+        unread: why no reader here takes the file, if none does.
     """
 
     id: str
@@ -263,6 +266,14 @@ FILES: tuple[Published, ...] = (
         sha256="6726825d",
         variant=GOOGLE_2015,
         picture=pictures.GOOGLE_2015,  # the network's own; pytorch-fid brings pictures to it in another way
+    ),
+    Published(
+        id="nvidia-2015-12-05",
+        family="NVIDIA",
+        file="inception-2015-12-05.pt",
+        url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+        variant=dataclasses.replace(GOOGLE_2015, gamma=False),
+        picture=pictures.GOOGLE_2015,  # what its `layers` take; the program brings pictures to them itself
     ),
 )
 
