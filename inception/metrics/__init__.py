@@ -1,0 +1,1 @@
+"""How far generated pictures are from real ones, and each number's own name."""
