@@ -88,8 +88,9 @@ def extract(
         source: pictures, folders, globs, lists of paths, Parquet files (`sources.listed`).
         out: the folder; a new one, an empty one, or one with the same extraction.
         weights: whatever `networks.network_of` takes: a path or id, a folder, `Weights`, any Keras model.
-        end_points: slim's names ("PreLogits" is the 2048 pooled features, "Mixed_6e" a map);
-            for another Keras model, or for an InceptionV3's own layers, names of layers.
+        end_points: slim's names ("PreLogits" is the 2048 pooled features, "Mixed_6e" a map, and
+            "Mixed_6e:7" its first 7 channels, never pooled); for another Keras model, or for an
+            InceptionV3's own layers, names of layers.
         pool: maps [h, w, c] to [c] by "avg" or "max"; "none" keeps them.
         picture: another way of a picture than the network's own (`pictures.named`).
         engine: "openvino", "onnxruntime", "tensorflow", "auto" for the first installed, or "ray" for a

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inception import images
-from inception.features.sources import Item, stored_bytes
+from inception.features.sources import Item, stored
 
 Stamp = tuple[int, int]  # bytes and nanoseconds of the last change of a file
 MISSING: Stamp = (-1, -1)
@@ -51,22 +51,24 @@ def read(item: Item, tensor: Tensor, upright: bool = True) -> Read:
     stamp = stamp_of(item)
     try:
         content = _content(item, stamp)
-        pixels = images.decode(content, item.path, upright=upright)
+        pixels = images.decode(content, item.path, upright=upright) if isinstance(content, bytes) else content
         ready = tensor(pixels)
     except Exception as error:  # whatever a file does to a decoder, the run goes on and the errors table says so
         return Read(item.path, stamp, reason=_sentence(error))
     height, width = pixels.shape[:2]
-    return Read(item.path, stamp, "", hashlib.sha256(content).hexdigest(), width, height, ready)
+    digest = hashlib.sha256(content if isinstance(content, bytes) else content.data).hexdigest()
+    return Read(item.path, stamp, "", digest, width, height, ready)
 
 
-def _content(item: Item, stamp: Stamp) -> bytes:
+def _content(item: Item, stamp: Stamp) -> bytes | np.ndarray:
+    content: bytes | np.ndarray | None
     if item.row >= 0:
-        content = stored_bytes(item)
+        content = stored(item)
         if content is None:
             raise ValueError(f"The picture {item.path} is null.")
     else:
         content = _file(item.path, stamp)
-    if not content:
+    if not len(content):
         raise ValueError(f"The picture {item.path} is empty.")
     return content
 

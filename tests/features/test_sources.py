@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inception.features import sources
-from inception.features.sources import Item, listed, stored_bytes
+from inception.features.sources import Item, listed, stored
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_parquet_with_pictures_is_read_row_by_row(tree, kind):
     pq.write_table(pa.table({"image": pa.array(cells, kind), "path": ["p"] * 25}), "p.parquet", row_group_size=4)
     items = listed("p.parquet").items
     assert [item.path for item in items][:2] == ["p.parquet#00", "p.parquet#01"]
-    assert [stored_bytes(item) for item in items] == values
-    assert [stored_bytes(items[i]) for i in (24, 0, 9, 9)] == [b"24", b"0", b"9", b"9"]
+    assert [stored(item) for item in items] == values
+    assert [stored(items[i]) for i in (24, 0, 9, 9)] == [b"24", b"0", b"9", b"9"]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_row_group_is_never_held_whole(group):
     before, most = pa.total_allocated_bytes(), 0
     items = listed("one.parquet").items
     for i in nearly_in_order(400):
-        assert stored_bytes(items[i]) == group[i]
+        assert stored(items[i]) == group[i]
         most = max(most, pa.total_allocated_bytes() - before)
     assert 1e6 < most < 12e6
 
@@ -105,7 +105,7 @@ def test_a_row_is_read_once(group, size, monkeypatch):
     items = listed("p.parquet").items
     monkeypatch.setattr(sources, "_parquet", Counted)
     for i in nearly_in_order(400) if size > 1 else range(400):
-        assert stored_bytes(items[i]) == group[i]
+        assert stored(items[i]) == group[i]
     assert sum(read) == 400
 
 
@@ -115,11 +115,11 @@ def test_damage_costs_the_rows_behind_it_in_its_group(group, tree):
     content[len(content) // 4 : len(content) // 3] = bytes(len(content) // 3 - len(content) // 4)  # the head of a page
     (tree / "two.parquet").write_bytes(content)
     items = listed("two.parquet").items
-    assert [stored_bytes(item) for item in items[:60]] == group[:60]
+    assert [stored(item) for item in items[:60]] == group[:60]
     for i in (199, 150, 199):
         with pytest.raises(ValueError, match=r"two.parquet cannot be read from row \d+ on \("):
-            stored_bytes(items[i])
-    assert [stored_bytes(item) for item in items[200:]] == group[200:]
+            stored(items[i])
+    assert [stored(item) for item in items[200:]] == group[200:]
 
 
 def test_the_digest_is_of_the_paths_in_their_order(tree):
