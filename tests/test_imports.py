@@ -28,7 +28,7 @@ RANKS = {
     "verify": 11,
     "inference": 12, "classify": 12,
     "features": 13,
-    "training": 14, "visualize": 14,
+    "metrics": 14, "training": 14, "visualize": 14,
     "cli": 15,
     "": 16,
 }  # fmt: skip
