@@ -388,6 +388,33 @@ def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:
     Raises:
         ValueError: For a folder without features, an unfinished extraction, and a damaged shard.
     """
+    place, metadata, there = _complete(folder, partial)
+    rows = sum(len(shard) for shard in there)
+    arrays: dict[str, np.ndarray] = {}
+    paths: list[str] = []
+    digests: list[str] = []
+    errors: list[tuple[str, str]] = []
+    for part in (_part(place, shard, metadata) for shard in there):
+        for name, values in part.arrays.items():  # before the array: rows of that shape are there
+            if name not in arrays:
+                arrays[name] = np.empty((rows, *values.shape[1:]), np.float32)
+            arrays[name][len(paths) : len(paths) + len(part)] = values
+        paths += part.paths
+        digests += part.sha256
+        errors += part.errors
+    shapes = metadata["shapes"]
+    arrays = {name: arrays.get(name, np.empty((0, *shape), np.float32))[: len(paths)] for name, shape in shapes.items()}
+    return Features(paths, arrays, errors, metadata, digests)
+
+
+def parts(folder: str | os.PathLike[str], *, partial: bool = False) -> Iterator[Features]:
+    """What `load` gives, shard by shard in their order, with one of them in memory."""
+    place, metadata, there = _complete(folder, partial)
+    return (_part(place, shard, metadata) for shard in there)
+
+
+def _complete(folder: str | os.PathLike[str], partial: bool) -> tuple[Path, dict[str, Any], list[Shard]]:
+    """(the folder, what its features are of, its shards). ValueError where some are missing, and not all is asked."""
     place = Path(folder)
     metadata = described(place)
     if metadata is None:
@@ -397,27 +424,17 @@ def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:
         raise ValueError(
             f"{place} is not finished ({len(there)} of {wanted} shards are there); run the same extraction again."
         )
-    shapes = {name: tuple(shape) for name, shape in metadata["shapes"].items()}
-    rows = sum(len(shard) for shard in there)
-    arrays: dict[str, np.ndarray] = {}
-    paths: list[str] = []
-    digests: list[str] = []
-    errors: list[tuple[str, str]] = []
-    for shard in there:
-        path = place / shard.name
-        table, found, said = _whole(path)
-        if found != metadata or (said["start"], said["stop"]) != (shard.start, shard.stop):
-            raise Damaged(_sentence(path, ValueError("it is of another extraction")))
-        for name, shape in shapes.items():
-            values = _values(table, name, shape, path)  # before the array: rows of that shape are there
-            if name not in arrays:
-                arrays[name] = np.empty((rows, *shape), np.float32)
-            arrays[name][len(paths) : len(paths) + len(table)] = values
-        paths += table["path"].to_pylist()
-        digests += table["sha256"].to_pylist()
-        errors += [(name, reason) for name, reason in said["errors"]]
-    arrays = {name: arrays.get(name, np.empty((0, *shape), np.float32))[: len(paths)] for name, shape in shapes.items()}
-    return Features(paths, arrays, errors, metadata, digests)
+    return place, metadata, there
+
+
+def _part(place: Path, shard: Shard, metadata: dict[str, Any]) -> Features:
+    path = place / shard.name
+    table, found, said = _whole(path)
+    if found != metadata or (said["start"], said["stop"]) != (shard.start, shard.stop):
+        raise Damaged(_sentence(path, ValueError("it is of another extraction")))
+    arrays = {name: _values(table, name, tuple(shape), path) for name, shape in metadata["shapes"].items()}
+    errors = [(name, reason) for name, reason in said["errors"]]
+    return Features(table["path"].to_pylist(), arrays, errors, metadata, table["sha256"].to_pylist())
 
 
 def _values(table: Any, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pickles as data: an interpreter of the few instructions that a dictionary of tensors needs.
+"""Pickles as data: an interpreter of the few instructions that a dictionary of tensors or arrays needs.
 
 Nothing is imported and nothing of the file's is called: a global is looked up in the
 caller's own table or refused by its name. Memory and time are bounded by the number
@@ -21,22 +21,37 @@ _STOP = ord(".")
 _MOST_INSTRUCTIONS = 300_000  # a state_dict has 30,000, a training checkpoint 100,000
 
 
-class State(dict[Any, Any]):
-    """An `OrderedDict` of a pickle, with the attributes it was given."""
-
-    attributes: Mapping[Any, Any]
-
-    def __init__(self, *pairs: Any) -> None:
-        super().__init__(*pairs)
-        self.attributes = {}
+_WEIGHTS = ("weights", "save model.state_dict() alone, in torch")
 
 
-class Record:
+class Built:
+    """An object of a pickle that takes a state after it was made; only such ones do."""
+
+    def build(self, state: Any) -> bool:
+        """Takes the state; False for one that is not of the kind."""
+        raise NotImplementedError
+
+
+class Record(Built):
     """An object of a class that is unknown here: its attributes, and nothing that it could do."""
 
     attributes: Mapping[Any, Any]
 
     def __init__(self, *_: Any) -> None:
+        self.attributes = {}
+
+    def build(self, state: Any) -> bool:
+        """Takes the attributes."""
+        if isinstance(state, dict):
+            self.attributes = state
+        return isinstance(state, dict)
+
+
+class State(dict[Any, Any], Record):
+    """An `OrderedDict` of a pickle, with the attributes it was given."""
+
+    def __init__(self, *pairs: Any) -> None:
+        super().__init__(*pairs)
         self.attributes = {}
 
 
@@ -47,6 +62,7 @@ class Unpickler:
         allowed: {"collections.OrderedDict": what stands for it}; a function there is one that the pickle may call.
         persistent: makes the object of a persistent id.
         records: objects of a TorchScript program's own classes become `Record`s.
+        expected: what the file should hold, and the advice where it holds more.
 
     Raises:
         UnsafeFile: For any other global or instruction.
@@ -55,11 +71,12 @@ class Unpickler:
 
     def __init__(
         self,
-        data: bytes,
+        data: bytes | memoryview,
         allowed: Mapping[str, Any],
         persistent: Callable[[Any], Any],
         where: str,
         records: bool = False,
+        expected: tuple[str, str] = _WEIGHTS,
     ) -> None:
         self.position = 0
         self._left = _MOST_INSTRUCTIONS
@@ -68,6 +85,7 @@ class Unpickler:
         self._persistent = persistent
         self._where = where
         self._records = records
+        self._what, self._advice = expected
 
     def load(self) -> Any:
         """The object of the pickle at `position`."""
@@ -122,13 +140,12 @@ class Unpickler:
 
     def _refused(self, code: int) -> Exception:
         if not self._left:
-            return ResourceLimit(f"{self._where}: the pickle is too long for a state_dict; save that alone, in torch.")
+            return ResourceLimit(f"{self._where}: the pickle is too long for {self._what}; {self._advice}.")
         known = _KNOWN.get(code)
         if known is None:
             return self._damaged(f"has the unknown instruction {code}")
         return UnsafeFile(
-            f"{self._where}: the pickle uses the instruction {known}, which a state_dict does not need; "
-            "save model.state_dict() alone, in torch."
+            f"{self._where}: the pickle uses the instruction {known}, which {self._what} do not need; {self._advice}."
         )
 
     # ---- instructions
@@ -203,8 +220,7 @@ class Unpickler:
             return self._push(Record)
         if path not in self._allowed:
             raise UnsafeFile(
-                f"{self._where}: the pickle names {path[:200]}, which is code and not weights; "
-                "save model.state_dict() alone, in torch."
+                f"{self._where}: the pickle names {path[:200]}, which is code and not {self._what}; {self._advice}."
             )
         self._push(self._allowed[path])
 
@@ -221,11 +237,10 @@ class Unpickler:
         self._push(Record(*arguments))
 
     def _build(self) -> None:
-        attributes = self._pop()
+        state = self._pop()
         target = self._pop()
-        if not isinstance(target, State | Record) or not isinstance(attributes, dict):
-            raise UnsafeFile(f"{self._where}: the pickle sets attributes of what is no state_dict; not read.")
-        target.attributes = attributes
+        if not isinstance(target, Built) or not target.build(state):
+            raise UnsafeFile(f"{self._where}: the pickle sets attributes of what takes none; {self._advice}.")
         self._push(target)
 
     def _persistent_id(self) -> None:
@@ -246,6 +261,10 @@ def _integer(size: int, signed: bool = False) -> Callable[[Unpickler], None]:
 
 def _text_of(length_size: int) -> Callable[[Unpickler], None]:
     return lambda machine: machine._push(machine._text(machine._number(length_size)))
+
+
+def _bytes_of(length_size: int) -> Callable[[Unpickler], None]:
+    return lambda machine: machine._push(bytes(machine._take(machine._number(length_size))))
 
 
 def _indexed(do: Callable[[Unpickler, int], None], size: int) -> Callable[[Unpickler], None]:
@@ -269,6 +288,10 @@ _BY_NAME: dict[str, Callable[[Unpickler], None]] = {
     "SHORT_BINUNICODE": _text_of(1),
     "BINUNICODE": _text_of(4),
     "BINUNICODE8": _text_of(8),
+    "SHORT_BINBYTES": _bytes_of(1),
+    "BINBYTES": _bytes_of(4),
+    "BINBYTES8": _bytes_of(8),
+    "BYTEARRAY8": _bytes_of(8),
     "EMPTY_TUPLE": _constant(()),
     "TUPLE1": lambda machine: machine._tuple_of(1),
     "TUPLE2": lambda machine: machine._tuple_of(2),

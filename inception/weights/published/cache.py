@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 from inception.files.errors import CheckpointError
 from inception.weights.published.catalogue import KERAS_FAMILY, Published
 
 
-def home_of(known: Published) -> Path:
+class Kept(Protocol):
+    """A file that has its place here."""
+
+    @property
+    def family(self) -> str:
+        """Whose it is."""
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+
+
+def home_of(known: Kept) -> Path:
     """The folder that a file is downloaded to: for Keras's files the one Keras itself uses."""
     home = _home(known)
     if home is None:
@@ -20,7 +33,7 @@ def home_of(known: Published) -> Path:
     return home
 
 
-def shared_with_keras(known: Published) -> bool:
+def shared_with_keras(known: Kept) -> bool:
     """Whether the file has its place in Keras's cache, where Keras too replaces what is wrong."""
     return known.family == KERAS_FAMILY
 
@@ -32,7 +45,7 @@ def cached(known: Published, folder: str | os.PathLike[str] | None = None) -> Pa
     return next((path for path in paths if known.matches(path)), None)
 
 
-def _home(known: Published) -> Path | None:
+def _home(known: Kept) -> Path | None:
     own = _own_folder()
     return own if own and not shared_with_keras(known) else _keras_cache()
 
