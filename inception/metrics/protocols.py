@@ -12,6 +12,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from inception.metrics import kernel
+from inception.metrics.inception_score import ADM, STYLEGAN, TORCH_FIDELITY, TORCHMETRICS, Splits
+from inception.metrics.kernel import Subsets
 from inception.pictures import GOOGLE_2015, NAMED, Picture
 
 FEATURES = "PreLogits"  # pool_3: float32 [n, 2048]
@@ -20,52 +23,18 @@ WIDTHS = {64: "MaxPool_3a_3x3", 192: "MaxPool_5a_3x3", 768: "Mixed_6e", 2048: FE
 
 
 @dataclass(frozen=True)
-class Subsets:
-    """How KID draws.
-
-    Attributes:
-        subsets, size: how many draws of how many pictures a side; fewer where a side has fewer, unless `whole`.
-        seed: of `RandomState`; None where the tool draws without one, and every run gives another value.
-        first: which side is drawn first.
-        whole: fewer pictures than `size` are refused.
-    """
-
-    subsets: int
-    size: int
-    seed: int | None
-    first: Literal["generated", "reference"]
-    whole: bool
-
-
-@dataclass(frozen=True)
 class Balls:
     """How precision and recall compare.
 
     Attributes:
         k: the neighbour whose distance is a ball's radius, the point itself not counted.
-        closed: a point on the ball's surface is inside (<=).
+        compare: with the radius; under "<=" a point on a ball's surface is inside.
         reference: at most so many pictures of the reference; None for all.
     """
 
     k: int
-    closed: bool
+    compare: Literal["<=", "<"]
     reference: int | None
-
-
-@dataclass(frozen=True)
-class Splits:
-    """How the Inception Score splits.
-
-    Attributes:
-        splits: into how many parts; None where `size` says how long a part is.
-        seed: of `RandomState`, whose permutation comes first; None for the order of the pictures.
-        ddof: of the standard deviation over the parts; None where the tool gives the mean alone.
-    """
-
-    splits: int | None
-    size: int | None
-    seed: int | None
-    ddof: int | None
 
 
 @dataclass(frozen=True)
@@ -126,19 +95,14 @@ _FID: tuple[tuple[Any, ...], ...] = (
     ("stylegan",                "stylegan3 c233a91",        _NVIDIA, 64, 0, "sqrtm",   "real"),
     ("edm",                     "edm 008a4e5",              _NVIDIA, 64, 1, "sqrtm",   "real"),
 )
-_CLEAN_KID = Subsets(100, 1000, None, "reference", whole=False)
 _MORE: dict[str, dict[str, Any]] = {
-    "clean":                   {"kid": _CLEAN_KID},
-    "clean-legacy-tensorflow": {"kid": _CLEAN_KID},
-    "clean-legacy-pytorch":    {"kid": _CLEAN_KID},
-    "torch-fidelity":          {"kid": Subsets(100, 1000, 2020, "generated", whole=True),
-                                "balls": Balls(3, True, None), "splits": Splits(10, None, 2020, 0)},
-    "torchmetrics":            {"kid": Subsets(100, 1000, None, "reference", whole=True),
-                                "splits": Splits(10, None, None, 1)},
-    "adm":                     {"balls": Balls(3, True, 10_000), "splits": Splits(None, 5000, None, None),
-                                "spatial": True},
-    "stylegan":                {"kid": Subsets(100, 1000, None, "generated", whole=False),
-                                "splits": Splits(10, None, None, 0)},
+    "clean":                   {"kid": kernel.CLEAN_FID},
+    "clean-legacy-tensorflow": {"kid": kernel.CLEAN_FID},
+    "clean-legacy-pytorch":    {"kid": kernel.CLEAN_FID},
+    "torch-fidelity":          {"kid": kernel.TORCH_FIDELITY, "balls": Balls(3, "<=", None), "splits": TORCH_FIDELITY},
+    "torchmetrics":            {"kid": Subsets(first="y", smaller=False), "splits": TORCHMETRICS},
+    "adm":                     {"balls": Balls(3, "<=", 10_000), "splits": ADM, "spatial": True},
+    "stylegan":                {"kid": kernel.STYLEGAN, "splits": STYLEGAN},
 }
 # fmt: on
 PROTOCOLS: dict[str, Protocol] = {row[0]: Protocol(*row, **_MORE.get(row[0], {})) for row in _FID}

@@ -1,32 +1,41 @@
-"""What a protocol compares, computed by the network: pooled features, logits without bias, and sFID's values."""
+"""The network of a protocol, and what becomes of its pooled features and maps: logits without bias, sFID's values."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+import dataclasses
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from inception import features
-from inception.features.sources import PictureSource
-from inception.metrics.protocols import FEATURES
-from inception.pictures import Picture
-from inception.variants import SCOPE
-from inception.weights import Weights
+from inception.networks import Network, network_of
+from inception.variants import GOOGLE_2015, SCOPE
+from inception.weights import CheckpointError, Weights, published
+
+PUBLISHED = "pytorch-fid-6726825d"  # of the containers of the network of 2015 the one whose digest is known
 
 
-def extracted(
-    source: PictureSource | Sequence[PictureSource],
-    out: str | os.PathLike[str],
-    weights: Any,
-    picture: Picture,
-    end_points: Sequence[str] = (FEATURES,),
-    **options: Any,
-) -> Path:
-    """A folder of features of pictures; run again, it goes on. Options are those of `features.extract`."""
-    return features.extract(source, out, weights, end_points=end_points, picture=picture, **options).out
+def network(weights: Any = None) -> Network:
+    """The network of whatever holds one (`networks.network_of`); None for the published one of 2015.
+
+    Raises:
+        CheckpointError: Says what to fetch, where to put it, and its digest, where that is not on this disk and
+            cannot be downloaded.
+    """
+    if weights not in (None, PUBLISHED):
+        return network_of(weights)
+    known = published.find(PUBLISHED)
+    assert known is not None
+    try:
+        return network_of(published.located(PUBLISHED))
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(error).rstrip('.')}; its SHA-256 begins with {known.hex}.") from error
+
+
+def is_2015(variant: Mapping[str, Any]) -> bool:
+    """Whether a variant, as JSON, is that of the network that FID is defined by; no other network's distance is FID."""
+    return dict(variant) == json.loads(json.dumps(dataclasses.asdict(GOOGLE_2015)))
 
 
 def logits(pooled: np.ndarray, weights: Weights) -> np.ndarray:

@@ -21,6 +21,7 @@ def weights():
 
 @pytest.fixture(scope="module")
 def file(weights, tmp_path_factory):
+    pytest.importorskip("torch")
     return save(weights, tmp_path_factory.mktemp("weights") / "pt_inception.pth")
 
 
@@ -41,8 +42,8 @@ def test_features_are_pytorch_fid_s(file, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "load_state_dict_from_url", lambda *_, **__: torch.load(file))
     network = tool.InceptionV3([0, 1, 2, 3]).eval()
     ends = tuple(protocols.WIDTHS.values())
-    folder = taps.extracted(pictures, tmp_path / "out", file, PROTOCOLS["pytorch-fid"].picture, ends)
-    found = features.load(folder).arrays
+    features.extract(pictures, tmp_path / "out", file, picture=PROTOCOLS["pytorch-fid"].picture, end_points=ends)
+    found = features.load(tmp_path / "out").arrays
     for i, size in enumerate(SIZES):
         planes = torch.from_numpy(noise(*size, 3, seed=i).transpose(2, 0, 1).copy())[None].float() / 255
         for name, map in zip(ends, network(planes), strict=True):
@@ -56,8 +57,8 @@ def test_features_logits_and_spatial_values_are_torch_fidelity_s(file, weights, 
     maps = []
     made.Mixed_6d.branch1x1.register_forward_hook(lambda _, __, map: maps.append(map))
     ends = (protocols.FEATURES, protocols.SPATIAL)
-    folder = taps.extracted(pictures, tmp_path / "out", file, PROTOCOLS["adm"].picture, ends)
-    found = features.load(folder)
+    features.extract(pictures, tmp_path / "out", file, picture=PROTOCOLS["adm"].picture, end_points=ends)
+    found = features.load(tmp_path / "out")
     spatial = taps.spatial(found.arrays[protocols.SPATIAL])
     assert spatial.shape == (len(SIZES), 2023)
     for i, size in enumerate(SIZES):
