@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from inception.features.sources import Item, stored
 Stamp = tuple[int, int]  # bytes and nanoseconds of the last change of a file
 MISSING: Stamp = (-1, -1)
 _MOST_BYTES = 1 << 29  # of a file; an uncompressed picture of Pillow's most pixels has as many
-Tensor = Callable[[np.ndarray], np.ndarray]  # uint8 [h, w, 3] to the network's input
+Tensors = Callable[[np.ndarray], Sequence[np.ndarray]]  # uint8 [h, w, 3] to the input of each network
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Read:
 
     Attributes:
         stamp: size and time of the file as it was when it was read.
-        tensor: the network's input.
+        tensors: the input of each network that is asked.
     """
 
     path: str
@@ -34,7 +34,7 @@ class Read:
     sha256: str = ""
     width: int = 0
     height: int = 0
-    tensor: np.ndarray | None = None
+    tensors: Sequence[np.ndarray] = ()
 
 
 def stamp_of(item: Item) -> Stamp:
@@ -46,13 +46,13 @@ def stamp_of(item: Item) -> Stamp:
     return status.st_size, status.st_mtime_ns
 
 
-def read(item: Item, tensor: Tensor, upright: bool = True) -> Read:
+def read(item: Item, tensors: Tensors, upright: bool = True) -> Read:
     """An item decoded and made ready for the network. Never raises for what a file holds."""
     stamp = stamp_of(item)
     try:
         content = _content(item, stamp)
         pixels = images.decode(content, item.path, upright=upright) if isinstance(content, bytes) else content
-        ready = tensor(pixels)
+        ready = tensors(pixels)
     except Exception as error:  # whatever a file does to a decoder, the run goes on and the errors table says so
         return Read(item.path, stamp, reason=_sentence(error))
     height, width = pixels.shape[:2]

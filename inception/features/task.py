@@ -23,6 +23,7 @@ from inception.weights import Weights
 
 Pool = Literal["avg", "max", "none"]
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # a batch of the network's input -> {end point: [n, ...]}
+Compiled = tuple[str, Run]  # name of the engine, the engine
 POOLS = ("avg", "max", "none")
 BATCH = 8
 _SHARD_ROWS = 512
@@ -52,7 +53,7 @@ class Task:
         """How a picture becomes the network's input."""
         return self.network.picture
 
-    def compiled(self) -> tuple[str, Run]:
+    def compiled(self) -> Compiled:
         """(name of the engine, the engine): batches of up to `batch` images; a smaller one is filled up and cut."""
         if not self.layers:
             network = inference.compile_inference(

@@ -26,7 +26,7 @@ from inception.metrics.kernel import kid
 from inception.metrics.manifold import density_coverage, precision_recall
 from inception.metrics.measured import Measured
 from inception.metrics.protocols import FEATURES, SPATIAL, Balls, Protocol
-from inception.metrics.sides import Side, check_fits, extracted, side_of
+from inception.metrics.sides import Side, check_fits, extracted, side_of, with_folder
 from inception.metrics.statistics import Made, Statistics
 from inception.networks import Network
 from inception.pictures import Picture
@@ -115,7 +115,7 @@ def measure(
     rows: list[Row] = []
     failures: list[ValueError] = []
     with _folder(work) as folder:
-        run = _Run(sides, folder, weights, ends, options, progress)
+        run = _Run(sides, folder, weights, asked, ends, options, progress)
         for protocol in asked:
             try:
                 pair = run.pair(protocol)
@@ -158,7 +158,7 @@ def statistics_of(
     side = side_of(source)
     with _folder(work) as folder:
         ends = (FEATURES, SPATIAL) if spatial else (FEATURES,)
-        [ready] = _Run((side,), folder, weights, ends, options, progress).ready(asked)
+        [ready] = _Run((side,), folder, weights, (asked,), ends, options, progress).ready(asked)
     made = dataclasses.replace(ready.made, protocol=asked.json())
     parts = {"fid": (FEATURES, ready.rows(FEATURES))}
     if SPATIAL in ready.arrays:
@@ -191,13 +191,14 @@ class _Pair:
 
 
 class _Run:
-    """The features of the sides, each extracted once for a way of a picture."""
+    """The features of the sides: pictures are decoded once a side, and the network runs once a way of a picture."""
 
     def __init__(
         self,
         sides: tuple[Side, ...],
         folder: Path,
         weights: Any,
+        asked: Sequence[Protocol],
         end_points: tuple[str, ...],
         options: dict[str, Any],
         progress: Progress | None,
@@ -205,10 +206,12 @@ class _Run:
         self._sides = sides
         self._folder = folder
         self._weights = weights
+        self._pictures = list(dict.fromkeys(each.picture for each in asked))
         self._end_points = end_points
         self._options = options
         self._progress = progress
-        self._done: dict[Picture, tuple[Side, ...]] = {}
+        self._extracted: set[str] = set()
+        self._held: tuple[Picture | None, tuple[Side, ...]] = (None, ())
 
     @functools.cached_property
     def network(self) -> Network:
@@ -218,22 +221,26 @@ class _Run:
         """The sides with their features under a protocol."""
         for side in self._sides:
             check_fits(side, protocol)
-        if protocol.picture not in self._done:
-            self._done = {protocol.picture: tuple(self._of(side, protocol.picture) for side in self._sides)}
-        return self._done[protocol.picture]
+        if self._held[0] != protocol.picture:
+            self._held = protocol.picture, tuple(self._of(side, protocol.picture) for side in self._sides)
+        return self._held[1]
 
     def _of(self, side: Side, picture: Picture) -> Side:
         if side.pictures is None:
             return side
-        network = self.network
-        said = f"{os.path.abspath(side.pictures)}\0{picture}\0{self._end_points}\0{self._digest}"
-        name = f"{picture.resize}-{hashlib.sha256(os.fsencode(said)).hexdigest()[:12]}"
-        options = dict(self._options)
-        if self._progress is not None:
-            show = self._progress
-            options["progress"] = lambda done, total, _: show(f"{side.name}, {picture.resize}", done, total)
-        found = extracted(side, self._folder / name, network, picture, self._end_points, **options)
-        return dataclasses.replace(found, name=side.name, statistics=side.statistics)
+        outs = {self._folder / self._name(side, each): each for each in self._pictures}
+        if side.name not in self._extracted:
+            options = dict(self._options)
+            if self._progress is not None:
+                show = self._progress
+                options["progress"] = lambda done, total, _: show(side.name, done, total)
+            extracted(side, outs, self.network, end_points=self._end_points, **options)
+            self._extracted.add(side.name)
+        return with_folder(side, next(out for out, each in outs.items() if each == picture))
+
+    def _name(self, side: Side, picture: Picture) -> str:
+        said = f"{os.path.abspath(side.pictures or '')}\0{picture}\0{self._end_points}\0{self._digest}"
+        return f"{picture.resize}-{hashlib.sha256(os.fsencode(said)).hexdigest()[:12]}"
 
     @functools.cached_property
     def _digest(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,13 @@ def check_fits(side: Side, protocol: Protocol) -> None:
         )
 
 
-def extracted(side: Side, out: Path, network: Any, picture: Picture, end_points: tuple[str, ...], **more: Any) -> Side:
-    """The side with the features of its pictures, from the folder `out` as far as they are there."""
+def extracted(side: Side, outs: Mapping[Path, Picture], network: Any, **more: Any) -> None:
+    """Features of the side's pictures into a folder for each way of a picture, as far as they are not there."""
     assert side.pictures is not None
-    features.extract(side.pictures, out, network, end_points=end_points, picture=picture, **more)
-    return _folder(os.fspath(out))
+    (first, picture), *others = outs.items()
+    features.extract(side.pictures, first, network, picture=picture, also=dict(others), **more)
+
+
+def with_folder(side: Side, folder: Path) -> Side:
+    """The side with the features of its pictures."""
+    return replace(_folder(os.fspath(folder)), name=side.name, statistics=side.statistics)

@@ -1,6 +1,7 @@
 """What sources name: folders, globs, lists, Parquet files; sorted, each picture once."""
 
 import os
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -166,3 +167,31 @@ def test_a_column_that_is_not_there(tree):
         listed("p.parquet", column="image")
     with pytest.raises(ValueError, match="no column 'n'"):
         listed("p.parquet", column="n")
+
+
+def test_archives_are_pictures_each(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 3), np.uint8)
+    for name, save in (("a.npz", np.savez), ("b.npz", np.savez_compressed)):
+        save(tmp_path / name, arr_0=pixels, arr_1=np.arange(12))
+        items = listed(tmp_path / name).items
+        assert [item.path for item in items[:2]] == [f"{tmp_path / name}#00", f"{tmp_path / name}#01"]
+        np.testing.assert_array_equal([stored(item) for item in items[::-1]], pixels[::-1])
+    with zipfile.ZipFile(tmp_path / "c.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("d/", "d/x.png", "y.JPG", "read.me"):
+            archive.writestr(name, name.encode())
+    listing = listed(tmp_path / "c.zip")
+    assert [stored(item) for item in listing.items] == [b"d/x.png", b"y.JPG"] and listing.passed_over == 1
+
+
+def test_archives_without_pictures_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", labels=np.arange(3))
+    np.savez(tmp_path / "b.npz", arr_0=np.zeros((2, 4, 4, 3)))
+    np.savez(tmp_path / "c.npz", arr_0=np.zeros((2, 40, 40, 3), np.uint8))
+    damaged = bytearray((tmp_path / "c.npz").read_bytes())
+    damaged[300] ^= 1
+    (tmp_path / "c.npz").write_bytes(damaged)
+    (tmp_path / "d.zip").write_bytes(b"PK\3\4 and no more")
+    for name, reason in (("a", "holds labels; expected arr_0"), ("b", "float64 of shape"), ("c", "checksum is wrong"),
+                         ("d", "without its end")):  # fmt: skip
+        with pytest.raises(ValueError, match=reason):
+            listed(tmp_path / (f"{name}.zip" if name == "d" else f"{name}.npz"))
