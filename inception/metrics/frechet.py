@@ -75,7 +75,10 @@ def frechet_distance(mean1: Any, covariance1: Any, mean2: Any, covariance2: Any)
         ValueError: on other shapes, on numbers that are not finite, and on a matrix that is not symmetric or has
             eigenvalues that are clearly negative.
     """
-    return _distance(_of_moments("first", mean1, covariance1), _of_moments("second", mean2, covariance2))
+    first, second = _of_moments("first", mean1, covariance1), _of_moments("second", mean2, covariance2)
+    if len(first.mean) != len(second.mean):
+        raise ValueError(f"Moments of {len(first.mean)} features and of {len(second.mean)}; use one network.")
+    return _distance(first, second)
 
 
 def fid_infinity(x: Any, y: Any, *, points: int = 15, ddof: int = 1, seed: int = 0) -> Measured:
@@ -154,6 +157,8 @@ def _nuclear_norm(matrix: Array) -> float:
 
     Of an eigenvalue rounding leaves eps times the largest, which hurts the roots of small ones most.
     """
+    if not matrix.size:  # a covariance of nothing but zeros has a root of no rows
+        return 0.0
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     squares = np.linalg.eigvalsh(wide @ wide.T)
     if squares[0] > 0:
