@@ -19,8 +19,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -174,7 +172,8 @@ def measured(section: str, contender: str, count: int, width: int) -> dict[str, 
 
 def child(*arguments: Any) -> dict[str, Any] | None:
     command = [sys.executable, "-W", "ignore", __file__, "--child", json.dumps(arguments)]
-    answer = subprocess.run(command, capture_output=True, text=True)
+    alone = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    answer = subprocess.run(command, capture_output=True, text=True, env=os.environ | alone)
     if answer.returncode:
         print(f"{arguments[1]}: {(answer.stderr.splitlines() or ['died'])[-1]}", file=sys.stderr)
         return None

@@ -44,8 +44,10 @@ def test_a_singular_gaussian():
     full = (axes * b**2) @ axes.T
     assert metrics.frechet_distance(np.ones(40), np.zeros((40, 40)), np.zeros(40), full) == pytest.approx(40 + b @ b)
     a = np.where(np.arange(40) < 15, 3.0, 0.0)
-    value = metrics.frechet_distance(np.zeros(40), (axes * a**2) @ axes.T, np.zeros(40), full)
-    assert value == pytest.approx(np.sum((a - b) ** 2), rel=1e-12)
+    for noise in (0, 1e-15):  # and one that rounding has made positive
+        lacking = (axes * (a**2 + noise)) @ axes.T
+        value = metrics.frechet_distance(np.zeros(40), lacking, np.zeros(40), full)
+        assert value == pytest.approx(np.sum((a - b) ** 2), rel=1e-12)
 
 
 def test_the_peers_number():
