@@ -9,6 +9,7 @@ themselves, and then no matrix of d x d is made. Everything is float64; nothing 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,18 +20,27 @@ import numpy as np
 from inception import arguments
 from inception.metrics.measured import Array, Measured, blocks, pair, samples
 
-_ROWS = 4096  # of a block in float64
+_ROWS = 1 << 14  # of a block in float64
 _EPS = float(np.finfo(np.float64).eps)
 _SQUARES_DO = 1e-10  # the relative error of a nuclear norm at which the singular values are worth their time
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean [d] and a root [r, d] of a covariance, `root.T @ root`, with its trace."""
+    """Mean [d], trace of the covariance, and the covariance [d, d] or, of few pictures, a root of it [r, d]."""
 
     mean: Array
-    root: Array
     trace: float
+    covariance: Array | None
+    rows: Array | None = None
+
+    @functools.cached_property
+    def root(self) -> Array:
+        """[r, d], whose `root.T @ root` is the covariance."""
+        if self.rows is not None:
+            return self.rows
+        assert self.covariance is not None
+        return _root(self.covariance)
 
 
 def fid(x: Any, y: Any, *, ddof: int = 1, groups: int = 0, seed: int = 0) -> Measured:
@@ -75,7 +85,10 @@ def frechet_distance(mean1: Any, covariance1: Any, mean2: Any, covariance2: Any)
         ValueError: on other shapes, on numbers that are not finite, and on a matrix that is not symmetric or has
             eigenvalues that are clearly negative.
     """
-    return _distance(_of_moments("first", mean1, covariance1), _of_moments("second", mean2, covariance2))
+    first, second = _of_moments("first", mean1, covariance1), _of_moments("second", mean2, covariance2)
+    if len(first.mean) != len(second.mean):
+        raise ValueError(f"Moments of {len(first.mean)} features and of {len(second.mean)}; use one network.")
+    return _distance(first, second)
 
 
 def fid_infinity(x: Any, y: Any, *, points: int = 15, ddof: int = 1, seed: int = 0) -> Measured:
@@ -121,7 +134,7 @@ def mifid(x: Any, y: Any, *, ddof: int = 1) -> Measured:
     x, y = pair(x, y)
     value = fid(x, y, ddof=ddof).value
     generated, reference = (_directions(name, rows) for name, rows in (("x", x), ("y", y)))
-    nearest = [np.abs(block @ generated.T).max(axis=1) for _, block in blocks(reference, _ROWS // 4)]
+    nearest = [np.abs(block @ generated.T).max(axis=1) for _, block in blocks(reference, _ROWS // 16)]
     away = 1 - float(np.concatenate(nearest).mean())
     return Measured(0.0 if value <= 1e-8 else value / ((away if away < 0.1 else 1.0) + 1e-14))
 
@@ -146,21 +159,41 @@ def _variance(rows: Array, other: Gaussian, ddof: int, groups: int, seed: int) -
 def _distance(a: Gaussian, b: Gaussian) -> float:
     """Not negative: what rounding leaves below 0 is 0."""
     difference = a.mean - b.mean
-    return max(float(difference @ difference) + a.trace + b.trace - 2 * _nuclear_norm(a.root @ b.root.T), 0.0)
+    return max(float(difference @ difference) + a.trace + b.trace - 2 * _trace_of_root(a, b), 0.0)
 
 
-def _nuclear_norm(matrix: Array) -> float:
-    """The sum of the singular values: roots of the smaller Gram matrix's eigenvalues where rounding lets them be.
+def _trace_of_root(a: Gaussian, b: Gaussian) -> float:
+    """The sum of the singular values of A B': roots of eigenvalues where rounding lets them be."""
+    if not a.root.size or not b.trace:  # no variance at all
+        return 0.0
+    if b.covariance is not None and len(a.root) == len(b.covariance):
+        total = _sum_of_roots(_congruent(a.root, b.covariance))
+    else:
+        product = a.root @ b.root.T
+        wide = product if product.shape[0] <= product.shape[1] else product.T
+        total = _sum_of_roots(wide @ wide.T)
+    return float(np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()) if total is None else total
 
-    Of an eigenvalue rounding leaves eps times the largest, which hurts the roots of small ones most.
-    """
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    squares = np.linalg.eigvalsh(wide @ wide.T)
-    if squares[0] > 0:
-        total, error = np.sqrt(squares).sum(), _EPS * squares[-1] * math.sqrt((1 / squares).sum())
-        if error < _SQUARES_DO * total:
-            return float(total)
-    return float(np.linalg.svd(matrix, compute_uv=False).sum())
+
+def _sum_of_roots(squares: Array) -> float | None:
+    """Of the eigenvalues; None where rounding, eps times the largest, hurts the roots of small ones too much."""
+    values = np.linalg.eigvalsh(squares)
+    if values[0] <= 0:
+        return None
+    total, error = float(np.sqrt(values).sum()), _EPS * values[-1] * math.sqrt((1 / values).sum())
+    return total if error < _SQUARES_DO * total else None
+
+
+def _congruent(root: Array, covariance: Array) -> Array:
+    """The lower blocks of root @ covariance @ root.T, which `eigvalsh` reads, without the zeros of an upper root."""
+    product = np.zeros_like(covariance)
+    parts = [part for part, _ in blocks(root, -(-len(root) // 8))]
+    for part in parts:
+        right = covariance[part.start :, part.start :] @ root[part, part.start :].T
+        for below in parts:
+            if below.start >= part.start:
+                product[below, part] = root[below, below.start :] @ right[below.start - part.start :]
+    return product
 
 
 def _of_rows(rows: Array, ddof: int) -> Gaussian:
@@ -170,11 +203,12 @@ def _of_rows(rows: Array, ddof: int) -> Gaussian:
     count, width = rows.shape
     mean = rows.mean(axis=0, dtype=np.float64)
     if count > width:
-        return _rooted(mean, sum(part.T @ part for part in _centred(rows, mean)) / (count - ddof))
+        covariance = sum(part.T @ part for part in _centred(rows, mean)) / (count - ddof)
+        return Gaussian(mean, float(np.trace(covariance)), covariance)
     centred = np.concatenate(list(_centred(rows, mean)))
     # Centred rows sum to 0, so one too many spans them. This is a reflection that turns the first into that sum.
     root = (centred[1:] + centred[0] / (math.sqrt(count) - 1)) / math.sqrt(count - ddof)
-    return Gaussian(mean, root, float(np.sum(root**2)))
+    return Gaussian(mean, float(np.sum(root**2)), None, root)
 
 
 def _centred(rows: Array, mean: Array) -> Iterator[Array]:
@@ -189,12 +223,12 @@ def _of_moments(name: str, mean: Any, covariance: Any) -> Gaussian:
         raise ValueError(f"{name} covariance: shape {covariance.shape}; expected ({len(mean)}, {len(mean)}).")
     if np.abs(covariance - covariance.T).max() > 1e-5 * np.abs(covariance).max():  # float32's rounding passes
         raise ValueError(f"{name} covariance: not symmetric; expected a covariance matrix.")
-    return _rooted(mean, covariance)
+    return Gaussian(mean, float(np.trace(covariance)), covariance)
 
 
-def _rooted(mean: Array, covariance: Array) -> Gaussian:
-    """A root by Cholesky; by `eigh` where the matrix is singular, without the directions that rounding made."""
-    trace, rounding = float(np.trace(covariance)), len(mean) * _EPS
+def _root(covariance: Array) -> Array:
+    """Upper, by Cholesky; by `eigh` where the matrix is singular, without the directions that rounding made."""
+    rounding = len(covariance) * _EPS
     try:
         root = np.linalg.cholesky(covariance).T
     except np.linalg.LinAlgError:
@@ -202,11 +236,11 @@ def _rooted(mean: Array, covariance: Array) -> Gaussian:
     else:
         pivots = np.diagonal(root) ** 2
         if pivots.min() > rounding * pivots.max():
-            return Gaussian(mean, root, trace)
+            return root
     values, vectors = np.linalg.eigh(covariance)
     if values[0] < -1e-5 * max(values[-1], 0.0):
         raise ValueError(
-            f"The covariance has an eigenvalue of {values[0]:g} beside {values[-1]:g}; expected none below 0."
+            f"A covariance has an eigenvalue of {values[0]:g} beside {values[-1]:g}; expected none below 0."
         )
     kept = values > rounding * values[-1]
-    return Gaussian(mean, (vectors[:, kept] * np.sqrt(values[kept])).T, trace)
+    return np.linalg.qr((vectors[:, kept] * np.sqrt(values[kept])).T, mode="r")

@@ -38,7 +38,7 @@ class Splits:
             raise ValueError(
                 f"count is {self.count} and size {self.size}; expected one of them, and None for the other."
             )
-        arguments.count("splits", self.count or self.size)
+        arguments.count("size" if self.count is None else "count", self.size if self.count is None else self.count)
         arguments.count_or_none("seed", self.seed, 0)
         arguments.count("ddof", self.ddof, 0)
         if self.rest not in RESTS:

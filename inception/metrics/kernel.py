@@ -109,7 +109,7 @@ def _consecutive(n1: int, n2: int, subsets: Subsets) -> Iterator[tuple[slice, sl
 def _discrepancy(x: Array, y: Array, error: bool = True) -> Measured:
     """Over all pairs. The jackknife leaves out one row at a time, which sums over rows of the kernel make exact."""
     n, m = len(x), len(y)
-    (inner_x, _), (inner_y, _), (between_x, between_y) = _kernel_sums(x, x), _kernel_sums(y, y), _kernel_sums(x, y)
+    (inner_x, _), (inner_y, _), (between_x, between_y) = _kernel_sums(x), _kernel_sums(y), _kernel_sums(x, y)
     total_x, total_y, total = inner_x.sum(), inner_y.sum(), between_x.sum()
     value = total_x / (n * (n - 1)) + total_y / (m * (m - 1)) - 2 * total / (n * m)
     if not error:
@@ -125,23 +125,23 @@ def _discrepancy(x: Array, y: Array, error: bool = True) -> Measured:
     return Measured(float(value), math.sqrt(variance))
 
 
-def _kernel_sums(x: Array, y: Array) -> tuple[Array, Array]:
-    """Sums over the rows and columns of the kernel of x and y, [n] and [m]; without its diagonal where y is x."""
-    inner, kind = y is x, np.promote_types(np.float32, np.result_type(x, y))
-    rows, columns = np.zeros(len(x)), np.zeros(len(y))
+def _kernel_sums(x: Array, y: Array | None = None) -> tuple[Array, Array]:
+    """Sums over the rows and the columns of the kernel of x and y; or of x itself, without its diagonal."""
+    other, kind = x if y is None else y, np.promote_types(np.float32, x.dtype if y is None else np.result_type(x, y))
+    rows, columns = np.zeros(len(x)), np.zeros(len(other))
     for here, a in blocks(x, _BLOCK):
         a = a.astype(kind, copy=False)
-        for there, b in blocks(y, _BLOCK):
-            if inner and there.start < here.start:  # the same numbers as on the other side of the diagonal
+        for there, b in blocks(other, _BLOCK):
+            if y is None and there.start < here.start:  # the same numbers as above the diagonal
                 continue
-            same = inner and there == here
-            kernel = a @ (a if same else b.astype(kind, copy=False)).T
+            diagonal = y is None and there == here
+            kernel = a @ (a if diagonal else b.astype(kind, copy=False)).T
             kernel *= kind.type(1 / x.shape[1])
             kernel += kind.type(1)
             kernel *= kernel * kernel
-            if same:
+            if diagonal:
                 np.fill_diagonal(kernel, 0)
-            rows[here] += kernel.sum(axis=1, dtype=np.float64)
-            if not same:
+            else:
                 columns[there] += kernel.sum(axis=0, dtype=np.float64)
-    return (rows + columns, rows + columns) if inner else (rows, columns)
+            rows[here] += kernel.sum(axis=1, dtype=np.float64)
+    return (rows + columns,) * 2 if y is None else (rows, columns)

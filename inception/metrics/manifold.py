@@ -1,7 +1,8 @@
 """Precision and recall, density and coverage: who lies in whose balls around the pictures of a set.
 
-A picture's ball reaches to its k-th neighbour of its own set. Distances are squared, float64, and made a block of rows
-at a time, of 256 MB, never all pairs.
+A picture's ball reaches to its k-th neighbour of its own set. Squared distances are made a tile of 2048 x 2048 at a
+time, never all pairs: with float32 products, and again from the differences in float64 where those cannot decide. So
+a count does not depend on rounding: a copy is at no distance, and the edge of a ball is where it is.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import numpy as np
 from inception import arguments
 from inception.metrics.measured import Array, blocks, pair
 
-_COLUMNS = 4096
-_BYTES = 1 << 28  # of a block of distances
+_TILE = 2048
+_PAIRS = 4096  # whose differences are taken at once
+_SPARE = 8  # neighbours beyond the k-th whose order float32 may have mixed up
+_LARGEST = 1e15  # whose square float32 holds
 _COMPARE: dict[str, Callable[..., Array]] = {"<=": np.less_equal, "<": np.less}
 
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Shares of n1 generated and n2 reference pictures inside the other set's balls."""
+    """Shares of the generated and of the reference pictures that are inside the other set's balls."""
 
     precision: float
     recall: float
@@ -48,12 +51,12 @@ def precision_recall(x: Any, y: Any, *, k: int = 3, compare: str = "<=") -> Prec
     Raises:
         ValueError: on arrays that are not two sets of one width, finite, of more than k rows.
     """
-    x, y, inside = _checked(x, y, k, compare)
+    x, y = _checked(x, y, k, compare)
     radii_x, radii_y = _radii(x, k), _radii(y, k)
     found, recalled = np.zeros(len(x), bool), np.zeros(len(y), bool)
-    for part, distances in _distances(x, y):
-        found[part] = inside(distances, radii_y).any(axis=1)
-        recalled |= inside(distances, radii_x[part, None]).any(axis=0)
+    for tile in _tiles(x, y):
+        found[tile.here] |= tile.inside(radii_y[None, tile.there], compare).any(axis=1)
+        recalled[tile.there] |= tile.inside(radii_x[tile.here, None], compare).any(axis=0)
     return PrecisionRecall(float(found.mean()), float(recalled.mean()))
 
 
@@ -64,53 +67,100 @@ def density_coverage(x: Any, y: Any, *, k: int = 5, compare: str = "<") -> Densi
         x: features of generated pictures, [n1, d].
         y: features of the reference, [n2, d].
         k: the neighbour that a ball reaches to.
-        compare: "<" as prdc does (then a set beside its exact copy scores less than 1), or "<=".
+        compare: "<" as prdc does (then sets of copies alone score 0), or "<=".
 
     Raises:
         ValueError: as `precision_recall`.
     """
-    x, y, inside = _checked(x, y, k, compare)
-    radii, count, nearest = _radii(y, k), 0, np.full(len(y), np.inf)
-    for _, distances in _distances(x, y):
-        count += int(np.count_nonzero(inside(distances, radii)))
-        np.minimum(nearest, distances.min(axis=0), out=nearest)
-    return DensityCoverage(count / (k * len(x)), float(inside(nearest, radii).mean()))
+    x, y = _checked(x, y, k, compare)
+    radii, count, covered = _radii(y, k), 0, np.zeros(len(y), bool)
+    for tile in _tiles(x, y):
+        inside = tile.inside(radii[None, tile.there], compare)
+        count += int(np.count_nonzero(inside))
+        covered[tile.there] |= inside.any(axis=0)
+    return DensityCoverage(count / (k * len(x)), float(covered.mean()))
 
 
-def _checked(x: Any, y: Any, k: int, compare: str) -> tuple[Array, Array, Callable[..., Array]]:
+@dataclass(frozen=True)
+class _Tile:
+    """Squared distances, float32, of rows `here` of x to rows `there` of y, and what rounding may add to each."""
+
+    x: Array
+    y: Array
+    here: slice
+    there: slice
+    distances: Array
+    rounding: Array
+
+    def inside(self, radii: Array, compare: str) -> Array:
+        """Which of the pairs are within the squared radii."""
+        inside = _COMPARE[compare](self.distances, radii.astype(np.float32))
+        close = np.abs(self.distances - radii.astype(np.float32)) <= self.rounding
+        if close.any():
+            rows, columns = np.nonzero(close)
+            exact = _exact(self.x[self.here], rows, self.y[self.there], columns)
+            inside[rows, columns] = _COMPARE[compare](exact, np.broadcast_to(radii, inside.shape)[rows, columns])
+        return inside
+
+
+def _checked(x: Any, y: Any, k: int, compare: str) -> tuple[Array, Array]:
     if compare not in _COMPARE:
         raise ValueError(f"compare is {compare!r}; expected '<=' or '<'.")
-    return (*pair(x, y, arguments.count("k", k) + 1), _COMPARE[compare])
+    x, y = pair(x, y, arguments.count("k", k) + 1)
+    largest = max(abs(float(end)) for rows in (x, y) for end in (rows.min(), rows.max()))
+    if largest > _LARGEST:
+        raise ValueError(f"A feature is as large as {largest:g}; expected at most {_LARGEST:g}: scale both sets.")
+    return x, y
 
 
 def _radii(rows: Array, k: int) -> Array:
     """The squared distance to the k-th neighbour, itself not counted."""
-    radii = np.empty(len(rows))
-    for part, distances in _distances(rows, rows):
-        np.fill_diagonal(distances[:, part], 0)
-        distances.partition(k, axis=1)
-        radii[part] = distances[:, k]
-    return radii
+    kept = min(k + _SPARE, len(rows) - 1)  # and itself
+    values, neighbours = np.full((len(rows), kept + 1), np.float32(np.inf)), np.zeros((len(rows), kept + 1), int)
+    for tile in _tiles(rows):
+        sides = [(tile.here, tile.there, tile.distances)]
+        if tile.here != tile.there:
+            sides.append((tile.there, tile.here, np.ascontiguousarray(tile.distances.T)))
+        for part, others, side in sides:
+            found = np.argpartition(side, min(kept, side.shape[1] - 1), axis=1)[:, : kept + 1]
+            nearer = np.concatenate([values[part], np.take_along_axis(side, found, axis=1)], axis=1)
+            order = np.argpartition(nearer, kept, axis=1)[:, : kept + 1]
+            values[part] = np.take_along_axis(nearer, order, axis=1)
+            candidates = np.concatenate([neighbours[part], found + others.start], axis=1)
+            neighbours[part] = np.take_along_axis(candidates, order, axis=1)
+    exact = _exact(rows, np.repeat(np.arange(len(rows)), kept + 1), rows, neighbours.ravel())
+    return np.partition(exact.reshape(neighbours.shape), k, axis=1)[:, k]
 
 
-def _distances(x: Array, y: Array) -> Iterator[tuple[slice, Array]]:
-    """Squared distances of some rows of x to all of y, and which rows they are.
+def _exact(x: Array, rows: Array, y: Array, columns: Array) -> Array:
+    """Squared distances of x[rows[i]] to y[columns[i]], float64."""
+    values = np.empty(len(rows))
+    for part, of_x in blocks(rows, _PAIRS):
+        difference = x[of_x].astype(np.float64) - y[columns[part]]
+        values[part] = np.einsum("ij,ij->i", difference, difference)
+    return values
 
-    |a|² + |b|² - 2 a·b about the mean of y, which takes the large part of the norms away. What rounding cannot tell
-    from 0 is 0, so that a copy is at no distance from its original.
+
+def _tiles(x: Array, y: Array | None = None) -> Iterator[_Tile]:
+    """All pairs of x and y; or of x itself, without the tiles below the diagonal, which are those above it.
+
+    |a|² + |b|² - 2 a·b about a mean, which takes the large part of the norms away.
     """
-    middle = y.mean(axis=0, dtype=np.float64)
-    rounding = 4 * np.finfo(np.float64).eps * len(middle) ** 0.5
-    for part, a in blocks(x, max(1, min(_COLUMNS // 4, _BYTES // (8 * len(y))))):
-        a = a - middle
+    other = x if y is None else y
+    middle = other.mean(axis=0, dtype=np.float64)
+    rounding = np.float32(4 * np.finfo(np.float32).eps * len(middle) ** 0.5)
+    for here, a in blocks(x, _TILE):
+        a = (a - middle).astype(np.float32)
         squares = np.einsum("ij,ij->i", a, a)[:, None]
-        distances = np.empty((len(a), len(y)))
-        for there, b in blocks(y, _COLUMNS):
-            b = b - middle
-            norms = squares + np.einsum("ij,ij->i", b, b)
-            product = a @ b.T
-            product *= -2
-            product += norms
-            product[product < rounding * norms] = 0
-            distances[:, there] = product
-        yield part, distances
+        for there, b in blocks(other, _TILE):
+            if y is None and there.start < here.start:
+                continue
+            b = (b - middle).astype(np.float32)
+            others = np.einsum("ij,ij->i", b, b)
+            distances = a @ b.T
+            distances *= -2
+            distances += squares
+            distances += others
+            if y is None and here == there:
+                np.fill_diagonal(distances, -np.inf)  # itself is the nearest, whatever rounding says
+            yield _Tile(x, other, here, there, distances, rounding * (squares + others))
