@@ -22,7 +22,7 @@ from inception.files.errors import ResourceLimit, UnsupportedFeature
 from inception.files.regular import RegularFile, shard_in
 from inception.files.tensor import Shape, Stored, allocate, damaged
 
-_LARGEST_JSON = 4 << 20  # an InceptionV3's has 200 KB
+_LARGEST_JSON = 4 << 20  # that of 200 layers has 200 KB
 _MOST_SHARDS = 1000
 _DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1", "uint16": "<u2"}
 _QUANTIZED = ("uint8", "uint16", "float16")

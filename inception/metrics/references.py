@@ -85,8 +85,10 @@ REFERENCES: tuple[Reference, ...] = (
         name: f"{name}.npz"
         for name in ("cifar10-32x32", "ffhq-64x64", "afhqv2-64x64", "imagenet-64x64", "imagenet-64x64-baseline")
     }),
-    *_all("edm", _EDM2, {"edm2-imagenet-512": "img512.pkl", "edm2-imagenet-64": "img64.pkl"},
-          "num_images", "fid", "fd_dinov2"),
+    *_all("edm", _EDM2, {
+        "edm2-imagenet-512": "img512.pkl",
+        "edm2-imagenet-64": "img64.pkl",
+    }, "num_images", "fid", "fd_dinov2"),
 )  # fmt: skip
 
 

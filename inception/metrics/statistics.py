@@ -41,6 +41,10 @@ class Made:
     tap: str | None = None
     version: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("protocol", "picture"):  # as a file would give them back, tuples as lists
+            object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name))))
+
 
 @dataclass(frozen=True)
 class Statistics:

@@ -239,8 +239,7 @@ def _moments(mean: Any, covariance: Any, where: str) -> tuple[np.ndarray, np.nda
     """Both in float64, or one sentence on why they cannot be moments."""
     _check_shapes(mean, covariance, where)
     mean, covariance = (np.ascontiguousarray(each, np.float64) for each in (mean, covariance))
-    problems: Iterable[tuple[bool, str]] = _problems(mean, covariance)
-    for wrong, sentence in problems:
+    for wrong, sentence in _problems(mean, covariance):
         if wrong:
             raise CorruptFile(f"{where}: {sentence}; fetch the file again, or make the statistics anew.")
     return mean, covariance

@@ -10,7 +10,8 @@ What is kept: three slices under the largest number, 64 bits or more, so that th
 the sums is below float64's own. What is promised: the same bits for the same rows at the same
 places, on one machine with one build of NumPy and number of threads; another BLAS may
 multiply a block in another order. Memory is 3 * 8 * d * (d + 1) / 2 bytes (50 MB for 2048),
-twice that while a block is added, and two blocks of rows a shard that waits for a neighbour.
+four times that while a block is added, and at most two
+blocks of rows for each shard that waits for a neighbour.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from inception.files.tensorflow import wire
 from inception.files.tensorflow.tensor_bundle import unreadable
 
 SIDE_FILE = ".sha256"  # beside a graph that we wrote, in the words of sha256sum
-_MOST_STRUCTURE = 3 << 20  # bytes that are not numbers; InceptionV3 has under one megabyte
+_MOST_STRUCTURE = 3 << 20  # bytes that are not numbers; a network of 100 convolutions has under one megabyte
 _ENTRY = 32  # what an input or attribute is counted as, beside its bytes
 _MOST_NODES = 1 << 16
 _MOST_ATTRIBUTES = 64

@@ -18,7 +18,7 @@ from inception.files.tensor import damaged
 from inception.files.tensorflow import wire
 
 NAME = "_CHECKPOINTABLE_OBJECT_GRAPH"
-LARGEST = 8 << 20  # bytes; that of an InceptionV3 in a SavedModel, optimizer included, has 300 KB
+LARGEST = 8 << 20  # bytes; that of 300 layers in a SavedModel, optimizer included, has 300 KB
 LARGEST_METADATA = 16 << 20
 _LARGEST_MODEL = 128 << 20  # a saved_model.pb, whose functions may hold constants
 _MOST_CHILDREN = 1 << 18

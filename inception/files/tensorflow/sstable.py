@@ -124,7 +124,7 @@ def _walk(file: _File, at_most: int, values: bool = True) -> Iterator[tuple[byte
             before = key
             at_most -= len(key) + (len(content) if values else 0) + _ENTRY
             if at_most < 0:
-                raise ResourceLimit(f"{file.name}: lists more than any checkpoint of an InceptionV3 does; refused")
+                raise ResourceLimit(f"{file.name}: lists more than a checkpoint of a network does; refused")
             yield key, content, place
 
 

@@ -11,6 +11,7 @@ import pickle
 import pickletools
 import struct
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from inception.files.errors import ResourceLimit, UnsafeFile
@@ -25,34 +26,26 @@ _WEIGHTS = ("weights", "save model.state_dict() alone, in torch")
 
 
 class Built:
-    """An object of a pickle that takes a state after it was made; only such ones do."""
+    """An object of a pickle that takes a state after it was made, as only such ones do: here, its attributes."""
+
+    attributes: Mapping[Any, Any] = MappingProxyType({})
 
     def build(self, state: Any) -> bool:
         """Takes the state; False for one that is not of the kind."""
-        raise NotImplementedError
-
-
-class Record(Built):
-    """An object of a class that is unknown here: its attributes, and nothing that it could do."""
-
-    attributes: Mapping[Any, Any]
-
-    def __init__(self, *_: Any) -> None:
-        self.attributes = {}
-
-    def build(self, state: Any) -> bool:
-        """Takes the attributes."""
         if isinstance(state, dict):
             self.attributes = state
         return isinstance(state, dict)
 
 
-class State(dict[Any, Any], Record):
+class State(dict[Any, Any], Built):
     """An `OrderedDict` of a pickle, with the attributes it was given."""
 
-    def __init__(self, *pairs: Any) -> None:
-        super().__init__(*pairs)
-        self.attributes = {}
+
+class Record(Built):
+    """An object of a class that is unknown here: its attributes, and nothing that it could do."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
 
 
 class Unpickler:
@@ -61,8 +54,8 @@ class Unpickler:
     Attributes:
         allowed: {"collections.OrderedDict": what stands for it}; a function there is one that the pickle may call.
         persistent: makes the object of a persistent id.
-        records: objects of a TorchScript program's own classes become `Record`s.
         expected: what the file should hold, and the advice where it holds more.
+        records: objects of a TorchScript program's own classes become `Record`s.
 
     Raises:
         UnsafeFile: For any other global or instruction.
@@ -84,8 +77,8 @@ class Unpickler:
         self._allowed = allowed
         self._persistent = persistent
         self._where = where
-        self._records = records
         self._what, self._advice = expected
+        self._records = records
 
     def load(self) -> Any:
         """The object of the pickle at `position`."""

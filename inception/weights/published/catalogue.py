@@ -267,6 +267,14 @@ FILES: tuple[Published, ...] = (
         variant=GOOGLE_2015,
         picture=pictures.GOOGLE_2015,  # the network's own; pytorch-fid brings pictures to it in another way
     ),
+    Published(
+        id="nvidia-2015-12-05",
+        family="NVIDIA",
+        file="inception-2015-12-05.pt",
+        url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+        variant=dataclasses.replace(GOOGLE_2015, gamma=False),
+        picture=pictures.GOOGLE_2015,  # what its `layers` take; the program brings pictures to them itself
+    ),
 )
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -40,6 +40,7 @@ def test_what_the_files_are():
     classes = {known.id: (known.variant.num_classes, known.variant.background) for known in FILES}
     assert classes["slim-2016-08-28"] == classes["adv-2017-08-18"] == classes["timm-tf"] == (1001, True)
     assert classes["graph-2015-12-05"] == classes["pytorch-fid-6726825d"] == (1008, True)
+    assert classes["nvidia-2015-12-05"] == (1008, True)
     assert classes["keras-v0.5"] == classes["torchvision-0cc3c7bd"] == classes["timm-gluon"] == (1000, False)
     assert classes["keras-v0.5-notop"][0] == 0
     assert find("slim-2016-08-28").archive == "inception_v3_2016_08_28.tar.gz"
