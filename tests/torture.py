@@ -196,7 +196,8 @@ def damaged(content: bytes, kind: str, place: int) -> bytes:
 
 
 def names_and_shapes(weights: Weights) -> str:
-    return digest(repr([(n, a.shape) for n, a in weights.arrays.items()]).encode())
+    """Of all but gammas: a frozen graph without any has ones in their place, and other numbers there are a gamma."""
+    return digest(repr([(n, a.shape) for n, a in weights.arrays.items() if not n.endswith("/gamma")]).encode())
 
 
 def digest(data: bytes) -> str:

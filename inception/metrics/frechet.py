@@ -243,4 +243,4 @@ def _root(covariance: Array) -> Array:
             f"A covariance has an eigenvalue of {values[0]:g} beside {values[-1]:g}; expected none below 0."
         )
     kept = values > rounding * values[-1]
-    return np.linalg.qr((vectors[:, kept] * np.sqrt(values[kept])).T, mode="r")
+    return np.asarray(np.linalg.qr((vectors[:, kept] * np.sqrt(values[kept])).T, mode="r"))
