@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from inception import extras
-from inception.cli import classify, export, features, training, visualize, weights
+from inception.cli import classify, export, features, metrics, training, visualize, weights
 from inception.cli.terminal import complain
 
 __all__ = ["VERBS", "app", "main"]
@@ -28,6 +28,10 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "features": features.features,
         "finetune": training.finetune,
         "evaluate": training.evaluate,
+    },
+    "Generated images": {
+        "metrics": metrics.metrics,
+        "statistics": metrics.statistics,
     },
     "What the network sees": {
         "activations": visualize.activations,

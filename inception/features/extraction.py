@@ -18,7 +18,8 @@ from inception.features import dataset, jobs, reading, sources, task
 from inception.features.dataset import Shard
 from inception.features.jobs import Progress
 from inception.features.sources import Item, PictureSource
-from inception.features.task import Pool, Run, Task
+from inception.features.task import Compiled, Pool, Task
+from inception.networks import network_of
 from inception.pictures import Picture, Preprocess
 
 _MOST_THREADS = 8
@@ -77,6 +78,7 @@ def extract(
     workers: int | None = None,
     check: bool = False,
     progress: Progress | None = None,
+    also: Mapping[Path, str | Picture] | None = None,
 ) -> Summary:
     """Writes the features of pictures into a folder of Parquet shards (see `dataset`); run again, it goes on.
 
@@ -88,8 +90,9 @@ def extract(
         source: pictures, folders, globs, lists of paths, Parquet files (`sources.listed`).
         out: the folder; a new one, an empty one, or one with the same extraction.
         weights: whatever `networks.network_of` takes: a path or id, a folder, `Weights`, any Keras model.
-        end_points: slim's names ("PreLogits" is the 2048 pooled features, "Mixed_6e" a map);
-            for another Keras model, or for an InceptionV3's own layers, names of layers.
+        end_points: slim's names ("PreLogits" is the 2048 pooled features, "Mixed_6e" a map, and
+            "Mixed_6e:7" its first 7 channels, never pooled); for another Keras model, or for an
+            InceptionV3's own layers, names of layers.
         pool: maps [h, w, c] to [c] by "avg" or "max"; "none" keeps them.
         picture: another way of a picture than the network's own (`pictures.named`).
         engine: "openvino", "onnxruntime", "tensorflow", "auto" for the first installed, or "ray" for a
@@ -104,6 +107,8 @@ def extract(
         workers: on Ray, processes with an engine each; None for one a CPU.
         check: read every byte of finished shards, not their footers alone.
         progress: called with (done, of how many, errors) as the work goes on.
+        also: other ways of a picture, {folder: way}: features by them go into folders of their own, and each
+            picture is decoded once for all of them. The summary is of `out`.
 
     Raises:
         ValueError: for arguments that do not fit, and where `out` has features of something
@@ -114,31 +119,30 @@ def extract(
     threads, shard_rows = count_or_none("threads", threads), count_or_none("shard_rows", shard_rows)
     workers = count_or_none("workers", workers)
     listing = sources.listed(source, column)
-    folder = Path(out)
-    dataset.described(folder)  # a folder of other things is refused before a lock is put into it
+    ways = {Path(out): picture} | {Path(folder): way for folder, way in (also or {}).items()}
+    for folder in ways:
+        dataset.described(folder)  # a folder of other things is refused before a lock is put into it
+    if len(ways) > 1:
+        weights = network_of(weights, picture=picture, preprocess=preprocess)  # read once
     inner = "auto" if engine == "ray" else engine
-    asked = task.task_of(weights, end_points, pool, picture, size, inner, batch, preprocess)
-    with dataset.locked(folder), _quiet():
-        before = dataset.described(folder)
-        asked, metadata, run = _settled(asked, listing, before, shard_rows)
-        if before is not None:
-            dataset.check_same(folder, before, metadata)
-        with _safe(folder):
-            dataset.begin(folder, metadata, [item.path for item in listing.items])
-        parts = dataset.shards(len(listing.items), metadata["shard_rows"])
-        states = _states(folder, parts, metadata, listing.items, check)
-        pending = tuple(shard for shard in parts if states[shard] != "done")
-        job = jobs.Job(folder, asked, metadata, listing.items, pending, threads or _threads())
-        with _safe(folder):
+    asked = [task.task_of(weights, end_points, pool, way, size, inner, batch, preprocess) for way in ways.values()]
+    with contextlib.ExitStack() as held, _quiet():
+        begun: list[_Begun] = []
+        for folder, each in zip(ways, asked, strict=True):
+            held.enter_context(dataset.locked(folder))
+            compiled = begun[0].compiled if begun else None
+            begun.append(_begun(folder, each, listing, shard_rows, threads or _threads(), check, compiled))
+        with _safe(Path(out)):
             if engine == "ray":
                 from inception.features import ray
 
-                computed = ray.run(job, workers, progress)
+                computed, *_ = [ray.run(each.job, workers, progress) for each in begun]
             else:
-                computed = jobs.run_here(job, run, progress)
-            errors = dataset.finish(folder, parts)
+                computed = _computed(begun, progress)
+            errors, *_ = [dataset.finish(each.job.folder, each.parts) for each in begun]
+    states, metadata = begun[0].states, begun[0].job.metadata
     return Summary(
-        out=folder,
+        out=Path(out),
         pictures=len(listing.items),
         rows=len(listing.items) - len(errors),
         errors=len(errors),
@@ -151,19 +155,69 @@ def extract(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """One folder's extraction, ready to run; the engine where it had to be built."""
+
+    job: jobs.Job
+    parts: list[Shard]
+    states: dict[Shard, str]
+    compiled: Compiled | None
+
+
+def _begun(
+    folder: Path,
+    asked: Task,
+    listing: sources.Listing,
+    rows: int | None,
+    threads: int,
+    check: bool,
+    compiled: Compiled | None,
+) -> _Begun:
+    before = dataset.described(folder)
+    asked, metadata, compiled = _settled(asked, listing, before, rows, compiled)
+    if before is not None:
+        dataset.check_same(folder, before, metadata)
+    with _safe(folder):
+        dataset.begin(folder, metadata, [item.path for item in listing.items])
+    parts = dataset.shards(len(listing.items), metadata["shard_rows"])
+    states = _states(folder, parts, metadata, listing.items, check)
+    pending = tuple(shard for shard in parts if states[shard] != "done")
+    job = jobs.Job(folder, asked, metadata, listing.items, pending, threads)
+    return _Begun(job, parts, states, compiled)
+
+
+def _computed(begun: Sequence[_Begun], progress: Progress | None) -> int:
+    """Runs all together, or one after the other where their shards, engines or decoding differ."""
+    together = {(each.parts[-1], each.job.task.engine, each.job.task.picture.upright) for each in begun}
+    groups = [begun] if len(together) == 1 else [[each] for each in begun]
+    computed = []
+    for group in groups:
+        engine = group[0].job.task.engine
+        run = next((each.compiled[1] for each in group if each.compiled and each.compiled[0] == engine), None)
+        computed.append(jobs.run_here([each.job for each in group], run, progress))
+    return computed[0]
+
+
 def _threads() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MOST_THREADS)
 
 
 def _settled(
-    asked: Task, listing: sources.Listing, before: Mapping[str, Any] | None, rows: int | None
-) -> tuple[Task, dict[str, Any], Run | None]:
+    asked: Task,
+    listing: sources.Listing,
+    before: Mapping[str, Any] | None,
+    rows: int | None,
+    compiled: Compiled | None,
+) -> tuple[Task, dict[str, Any], Compiled | None]:
     """The task with its engine chosen, what is written down of it, and the engine where it had to be built.
 
     What a folder has already settles what is open here: its engine and the size of its shards.
+
+    Args:
+        compiled: the engine that was built for another way of a picture, whose network is the same.
     """
-    run = None
     if before is not None:
         found, shapes, usual = (before.get(name) for name in ("engine", "shapes", "shard_rows"))
         engine = str(found) if asked.engine == "auto" else asked.engine
@@ -172,12 +226,13 @@ def _settled(
         elif engine not in inference.ENGINES:
             engine = "auto"  # a word that `check_same` then refuses
     else:
-        engine, run = asked.compiled()
-        shapes = task.shapes_of(run, asked.picture)
+        compiled = compiled or asked.compiled()
+        engine = compiled[0]
+        shapes = task.shapes_of(compiled[1], asked.picture)
         usual = task.shard_rows(shapes)
     pictures = {"count": len(listing.items), "digest": listing.digest}
     more = {"engine": engine, "shapes": shapes, "shard_rows": rows or usual, "pictures": pictures}
-    return dataclasses.replace(asked, engine=engine), asked.metadata() | more, run
+    return dataclasses.replace(asked, engine=engine), asked.metadata() | more, compiled
 
 
 def _states(

@@ -79,8 +79,9 @@ class Worker:
         done: dict[str, list[int]] = {"pictures": [], "errors": []}
         for packed in batch["shard"]:
             place, found = json.loads(packed)
-            reads = jobs.reads_of(self._job, [Item(*item) for item in found], self._pool)
-            errors = jobs.write_shard(Shard(*place), reads, self._job, self._run)
+            shard = Shard(*place)
+            reads = jobs.reads_of([self._job], [Item(*item) for item in found], self._pool)
+            errors = jobs.write_shard(shard, reads, [dataclasses.replace(self._job, pending=(shard,))], self._run)
             done["pictures"].append(len(found))
             done["errors"].append(errors)
         return done

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from inception import images
-from inception.features.sources import Item, stored_bytes
+from inception.features.sources import Item, stored
 
 Stamp = tuple[int, int]  # bytes and nanoseconds of the last change of a file
 MISSING: Stamp = (-1, -1)
 _MOST_BYTES = 1 << 29  # of a file; an uncompressed picture of Pillow's most pixels has as many
-Tensor = Callable[[np.ndarray], np.ndarray]  # uint8 [h, w, 3] to the network's input
+Tensors = Callable[[np.ndarray], Sequence[np.ndarray]]  # uint8 [h, w, 3] to the input of each network
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Read:
 
     Attributes:
         stamp: size and time of the file as it was when it was read.
-        tensor: the network's input.
+        tensors: the input of each network that is asked.
     """
 
     path: str
@@ -34,7 +34,7 @@ class Read:
     sha256: str = ""
     width: int = 0
     height: int = 0
-    tensor: np.ndarray | None = None
+    tensors: Sequence[np.ndarray] = ()
 
 
 def stamp_of(item: Item) -> Stamp:
@@ -46,27 +46,29 @@ def stamp_of(item: Item) -> Stamp:
     return status.st_size, status.st_mtime_ns
 
 
-def read(item: Item, tensor: Tensor, upright: bool = True) -> Read:
+def read(item: Item, tensors: Tensors, upright: bool = True) -> Read:
     """An item decoded and made ready for the network. Never raises for what a file holds."""
     stamp = stamp_of(item)
     try:
         content = _content(item, stamp)
-        pixels = images.decode(content, item.path, upright=upright)
-        ready = tensor(pixels)
+        pixels = images.decode(content, item.path, upright=upright) if isinstance(content, bytes) else content
+        ready = tensors(pixels)
     except Exception as error:  # whatever a file does to a decoder, the run goes on and the errors table says so
         return Read(item.path, stamp, reason=_sentence(error))
     height, width = pixels.shape[:2]
-    return Read(item.path, stamp, "", hashlib.sha256(content).hexdigest(), width, height, ready)
+    digest = hashlib.sha256(content if isinstance(content, bytes) else content.data).hexdigest()
+    return Read(item.path, stamp, "", digest, width, height, ready)
 
 
-def _content(item: Item, stamp: Stamp) -> bytes:
+def _content(item: Item, stamp: Stamp) -> bytes | np.ndarray:
+    content: bytes | np.ndarray | None
     if item.row >= 0:
-        content = stored_bytes(item)
+        content = stored(item)
         if content is None:
             raise ValueError(f"The picture {item.path} is null.")
     else:
         content = _file(item.path, stamp)
-    if not content:
+    if not len(content):
         raise ValueError(f"The picture {item.path} is empty.")
     return content
 

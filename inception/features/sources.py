@@ -1,4 +1,4 @@
-"""Where pictures come from: folders, globs, lists and Parquet files, as one sorted list without doubles."""
+"""Where pictures come from: folders, globs, lists, Parquet files and archives, as one sorted list without doubles."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inception import extras
+from inception.features import archives
 
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 LISTS = (".txt", ".lst")
+ARCHIVES = (".zip", ".npz")
 _GLOB = "*?["
 
 
 @dataclass(frozen=True, order=True)
 class Item:
-    """One picture: a file, or a row of a Parquet file that holds its bytes.
+    """One picture: a file, or a row of a Parquet file or an archive that holds it.
 
     Attributes:
         path: what the dataset calls it.
         row: the row, -1 for a file of its own.
-        column: the Parquet column with the bytes.
+        column: the Parquet column, the ZIP file's member or the NumPy archive's array.
     """
 
     path: str
@@ -64,8 +68,9 @@ def listed(sources: PictureSource | Sequence[PictureSource], column: str | None 
     """The pictures that sources name, sorted by path, each once.
 
     A source is a picture, a folder (with all below it), a glob (`**` goes down folders), a
-    text file (.txt, .lst) with a path a line, or a Parquet file with a column of paths or of
-    encoded pictures; `column` names it where it is not plain. Paths in lists are taken as on
+    text file (.txt, .lst) with a path a line, a Parquet file with a column of paths or of
+    encoded pictures (`column` names it where it is not plain), a ZIP file of pictures, or a
+    NumPy archive whose `arr_0` is uint8 [n, height, width, 3]. Paths in lists are taken as on
     the command line: from the current folder. Raises ValueError for a source that is not
     there, has no pictures, or whose column cannot be told.
     """
@@ -96,6 +101,10 @@ def _pictures(source: str, column: str | None) -> Iterator[Item | None]:
         yield from (Item(path) for path in _lines(source))
     elif source.lower().endswith(".parquet") and os.path.isfile(source):
         yield from _rows(source, column)
+    elif source.lower().endswith(ARCHIVES) and os.path.isfile(source):
+        is_zip = source.lower().endswith(".zip")
+        for place in archives.members(source, ENDINGS) if is_zip else archives.rows(source):
+            yield Item(place[0], source, *place[1:]) if place else None
     elif os.path.lexists(source):
         yield Item(source)
     elif any(mark in source for mark in _GLOB):
@@ -187,12 +196,16 @@ _BATCH = 1 << 22  # bytes of pictures read at a time
 _WAITING = 64  # rows passed and not yet asked for: threads ask nearly in order
 
 
-def stored_bytes(item: Item) -> bytes | None:
-    """The encoded picture in a row of a Parquet file; None where that is null.
+def stored(item: Item) -> bytes | np.ndarray | None:
+    """The encoded picture, or the pixels, in a row of a Parquet file or an archive; None where a row is null.
 
-    Cheap for rows asked for once and nearly in their order; any other row is found by
+    Of Parquet, cheap for rows asked for once and nearly in their order; any other row is found by
     reading its row group again from its start.
     """
+    if item.file.lower().endswith(".npz"):
+        return archives.pixels(item.file, item.row)
+    if item.file.lower().endswith(".zip"):
+        return archives.encoded(item.file, item.column)
     with _reading:
         return _cursor(item.file, item.column).value(item.row)
 

@@ -23,6 +23,7 @@ from inception.weights import Weights
 
 Pool = Literal["avg", "max", "none"]
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # a batch of the network's input -> {end point: [n, ...]}
+Compiled = tuple[str, Run]  # name of the engine, the engine
 POOLS = ("avg", "max", "none")
 BATCH = 8
 _SHARD_ROWS = 512
@@ -52,31 +53,44 @@ class Task:
         """How a picture becomes the network's input."""
         return self.network.picture
 
-    def compiled(self) -> tuple[str, Run]:
+    def compiled(self) -> Compiled:
         """(name of the engine, the engine): batches of up to `batch` images; a smaller one is filled up and cut."""
         if not self.layers:
             network = inference.compile_inference(
                 self.network,
-                end_points=self.end_points,
+                end_points=_whole(self.end_points),
                 engine=self.engine,  # type: ignore[arg-type]
                 batch=self.batch,
                 image_size=self.picture.sides,
             )
-            return network.engine, lambda batch: _pooled(network.prepared(batch), self.pool)
-        run = _keras(self.network.model, self.end_points, self.batch)
-        return "keras", lambda batch: _pooled(run(batch), self.pool)
+            return network.engine, lambda batch: self._rows(network.prepared(batch))
+        run = _keras(self.network.model, _whole(self.end_points), self.batch)
+        return "keras", lambda batch: self._rows(run(batch))
+
+    def _rows(self, results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Maps [n, h, w, c] to [n, c] by their mean or maximum, or cut to their first channels; heads [n, c] stay."""
+        rows = {}
+        for name in self.end_points:
+            whole, _, channels = name.partition(":")
+            array = results[whole]
+            if channels:
+                array = array[..., : int(channels)]
+            elif array.ndim == 4 and self.pool != "none":
+                array = array.mean((1, 2)) if self.pool == "avg" else array.max((1, 2))
+            rows[name] = array
+        return rows
 
     def metadata(self) -> dict[str, Any]:
         """What the features depend on, but for the pictures; values of JSON."""
         if not self.layers:
             weights = self.network.inception
-            digest, network = _digest(weights.arrays), dataclasses.asdict(weights.variant)
+            known, network = digest(weights.arrays), dataclasses.asdict(weights.variant)
         else:
             model: Any = self.network.model
-            digest, network = _model_digest(model), {"keras_model": model.name}
+            known, network = _model_digest(model), {"keras_model": model.name}
         fields = {
             "inception": inception.__version__,
-            "weights": digest,
+            "weights": known,
             "network": network,
             "end_points": self.end_points,
             "pool": self.pool,
@@ -105,15 +119,16 @@ def task_of(
         raise ValueError(f"Unknown engine {engine!r}; expected auto, {', '.join(inference.ENGINES)}, ray.")
     batch = count_or_none("batch", batch)
     network = network_of(weights, picture=picture, size=size, preprocess=preprocess)
-    layers = _layers_asked(network, end_points)
+    whole = _whole(end_points)
+    layers = _layers_asked(network, whole)
     if layers:
         from inception.builders.keras import check_finite
 
-        _check_layers(network.model, end_points)
+        _check_layers(network.model, whole)
         check_finite(network.model)
     else:
-        _check_inception(network.inception, end_points)
-        plans.check_size(network.inception.variant, end_points, network.picture.sides)
+        _check_inception(network.inception, whole)
+        plans.check_size(network.inception.variant, whole, network.picture.sides)
         network = dataclasses.replace(network, loaded=network.inception, model=None)
     return Task(network, tuple(end_points), pool, engine, batch or BATCH, layers)
 
@@ -123,7 +138,17 @@ def _layers_asked(network: Network, end_points: Sequence[str]) -> bool:
     if network.model is None:
         return False
     slim_names = {*END_POINTS, "AuxLogits", "PreLogits", "Logits", "Predictions"}
-    return not slim_names.issuperset(end_points) or network.weights is None
+    rows = {name.partition("/")[0] for name in end_points}  # no layer of Keras's has a slash in its name
+    return not slim_names.issuperset(rows) or network.weights is None
+
+
+def _whole(end_points: Sequence[str]) -> tuple[str, ...]:
+    """The end points without the number of channels that is kept of them. ValueError for what is no number."""
+    for name in end_points:
+        _, colon, channels = name.partition(":")
+        if colon and not (channels.isascii() and channels.isdigit() and int(channels)):
+            raise ValueError(f"End point {name!r} keeps {channels!r} channels; expected a number, as Mixed_6e:7.")
+    return tuple(name.partition(":")[0] for name in end_points)
 
 
 def shard_rows(shapes: Mapping[str, Sequence[int]]) -> int:
@@ -171,17 +196,8 @@ def _keras(model: Any, end_points: Sequence[str], size: int) -> Run:
     return run
 
 
-def _pooled(results: dict[str, np.ndarray], pool: Pool) -> dict[str, np.ndarray]:
-    """Maps [n, h, w, c] to [n, c] by their mean or maximum; heads [n, c] stay."""
-    if pool == "none":
-        return results
-    return {
-        name: array if array.ndim != 4 else array.mean((1, 2)) if pool == "avg" else array.max((1, 2))
-        for name, array in results.items()
-    }
-
-
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over canonical names, shapes and values: of a network, whatever file it came in."""
     whole = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name], "<f4")
@@ -195,7 +211,7 @@ def _model_digest(model: Any) -> str:
     import keras
 
     values = {f"{i} {w.path}": keras.ops.convert_to_numpy(w) for i, w in enumerate(model.weights)}
-    return hashlib.sha256((model.to_json() + _digest(values)).encode()).hexdigest()
+    return hashlib.sha256((model.to_json() + digest(values)).encode()).hexdigest()
 
 
 def _name_of(function: Callable[..., Any] | None) -> str | None:

@@ -58,13 +58,13 @@ class Archive:
         ResourceLimit: For an archive that unpacks to far more than weights can be.
     """
 
-    def __init__(self, path: str | os.PathLike[str], largest: int = LARGEST) -> None:
+    def __init__(self, path: str | os.PathLike[str], largest: int = LARGEST, most_members: int = _MOST_MEMBERS) -> None:
         self._file = RegularFile(path)
         self._largest = largest  # bytes of a member that is read whole
         self.name = self._file.name
         count, start, size = _directory(self._file)
-        if count > _MOST_MEMBERS:
-            raise ResourceLimit(f"{self.name}: holds {count} members; expected {_MOST_MEMBERS} at most")
+        if count > most_members:
+            raise ResourceLimit(f"{self.name}: holds {count} members; expected {most_members} at most")
         self.members: Mapping[str, Member] = _members(self._file, count, start, size)
         total = sum(member.size for member in self.members.values())
         if total > max(_MOST_BYTES, 4 * self._file.size):
@@ -83,6 +83,13 @@ class Archive:
             if len(found) >= size:
                 break
         return found[:size]
+
+    def part(self, name: str, start: int, size: int) -> np.ndarray:
+        """Bytes out of a member that is stored as it is, NOT checked; `UnsupportedFeature` for a compressed one."""
+        member = self.members[name]
+        if member.deflated:
+            raise UnsupportedFeature(f"{self.name}: {name} is compressed; expected it stored, as numpy.savez does")
+        return self._file.octets(member.start + start, size)
 
     def octets(self, name: str) -> np.ndarray:
         """A member whole and checked, as fresh uint8; `ResourceLimit` when it is larger than any tensor."""

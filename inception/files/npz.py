@@ -9,7 +9,7 @@ import functools
 import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,8 +41,28 @@ def listed(archive: Archive) -> dict[str, Stored]:
     return {member.removesuffix(".npy"): _stored(archive, member) for member in archive.members}
 
 
+def rows(archive: Archive, name: str) -> Callable[[int], np.ndarray]:
+    """A function of a number that reads that row alone of an array, however many there are.
+
+    An array that is compressed is read whole the first time, if it is no larger than the archive's `largest`.
+    """
+    member = f"{name}.npy"
+    start, shape, fortran, dtype = _described(archive, member)
+    if fortran or not shape:
+        raise UnsupportedFeature(f"{archive.name}: {member} is not stored row by row; save it with numpy.savez")
+    if archive.members[member].deflated:
+        return _values(archive, member, start, shape, False, dtype).__getitem__
+    size = math.prod(shape[1:]) * dtype.itemsize
+    return lambda row: archive.part(member, start + row * size, size).view(dtype).reshape(shape[1:])
+
+
 def _stored(archive: Archive, member: str) -> Stored:
-    """An array by its header, which must explain the member's size to the byte."""
+    start, shape, fortran, dtype = _described(archive, member)
+    return Stored(shape, dtype, functools.partial(_values, archive, member, start, shape, fortran, dtype))
+
+
+def _described(archive: Archive, member: str) -> tuple[int, tuple[int, ...], bool, np.dtype]:
+    """(first byte of the values, shape, ...) by an array's header, which must explain its size to the byte."""
     where, size = f"{archive.name}: {member}", archive.members[member].size
     start = io.BytesIO(archive.head(member, 2 * _LONGEST_HEADER))
     shape, fortran, dtype = _header(start, where)
@@ -52,7 +72,7 @@ def _stored(archive: Archive, member: str) -> Stored:
         raise UnsupportedFeature(f"{where}: is a {dtype} array of {len(shape)} dimensions; expected plain numbers")
     if not inert_json.is_shape(list(shape)) or start.tell() + math.prod(shape) * dtype.itemsize != size:
         raise damaged(where, f"{shape} of {dtype} do not make a member of {size} bytes")
-    return Stored(shape, dtype, functools.partial(_values, archive, member, start.tell(), shape, fortran, dtype))
+    return start.tell(), shape, fortran, dtype
 
 
 def _header(start: io.BytesIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -98,7 +98,7 @@ class _Graph(plans.Interpreter[str]):
 
     def result(self, name: str, value: str, batch: int | str) -> Any:
         """An output under the end point's own name: maps channels-last, vectors as they are."""
-        is_map = name in END_POINTS
+        is_map = name.partition("/")[0] in END_POINTS
         self._node("Transpose", name, value, perm=_TO_LAST) if is_map else self._node("Identity", name, value)
         shape = [batch, None, None, None] if is_map else [batch, None]
         return self._onnx.helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, shape)

@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
-from inception import pictures
+from inception import architecture, pictures
 from inception.architecture import AUX_END_POINT, END_POINTS, Borders, Concat, Conv, Ops, Padding, Pool, fold, walk
 from inception.brief import one_line
 from inception.pictures import Picture
@@ -142,6 +142,11 @@ def available(variant: Variant) -> tuple[str, ...]:
     return (*END_POINTS, *aux, "PreLogits", *(("Logits", "Predictions") if variant.num_classes else ()))
 
 
+def units(variant: Variant) -> tuple[str, ...]:
+    """The scopes of the base's convolutions, batch norm and ReLU included: end points too, beside the rows."""
+    return tuple(place.path for place in architecture.convolutions(architecture.Table(variant.table().base)))
+
+
 def plan(
     weights: Weights,
     end_points: Sequence[str] = ("Predictions",),
@@ -153,8 +158,8 @@ def plan(
 ) -> Plan:
     """The operations that compute `end_points` of a network, and no others.
 
-    Base rows are maps [n, h, w, c]; PreLogits (averaged over the whole last map), AuxLogits,
-    Logits and Predictions are [n, c]. Raises ValueError for an end point that the network
+    Base rows and `units` are maps [n, h, w, c]; PreLogits (averaged over the whole last map),
+    AuxLogits, Logits and Predictions are [n, c]. Raises ValueError for an end point that the network
     does not have, for an image size that is too small for those asked for, and for weights
     that are not finite in what is computed, unless `allow_nan`.
     """
@@ -190,7 +195,7 @@ def check_end_points(weights: Weights, end_points: Sequence[str]) -> None:
         raise ValueError(f"end_points is {end_points!r}; expected a sequence of different names, as ('PreLogits',).")
     known = available(weights.variant)
     for name in end_points:
-        if name in known:
+        if name in known or name in units(weights.variant):
             continue
         where = weights.source.path
         if name in ("Predictions", "Logits"):
@@ -205,7 +210,8 @@ def check_size(variant: Variant, end_points: Sequence[str], image_size: tuple[in
     rows = variant.table()
     if "AuxLogits" not in end_points:
         rows = dataclasses.replace(rows, aux_logits=())
-    last = [END_POINTS.index(name) for name in end_points if name in END_POINTS]
+    maps = [name.partition("/")[0] for name in end_points]
+    last = [END_POINTS.index(name) for name in maps if name in END_POINTS]
     if len(last) == len(end_points):
         rows = dataclasses.replace(rows, base=rows.base[: max(last) + 1], logits=())
     places = {place.path for place in walk(rows, *image_size, channels=variant.channels)}

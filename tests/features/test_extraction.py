@@ -15,7 +15,7 @@ from made import random_weights, with_nan
 from PIL import Image
 
 import inception
-from inception import features
+from inception import features, images
 from inception import pictures as ways
 from inception.features import dataset, task
 from inception.files import atomic
@@ -399,3 +399,38 @@ def test_folders_that_are_none(folder, extract, tmp_path):
         extract(folder, tmp_path / "file")
     with pytest.raises(ValueError, match="holds no features"):
         features.load(tmp_path / "nowhere")
+
+
+def test_several_ways_of_a_picture_share_one_decoding(extract, folder, tmp_path, monkeypatch):
+    """Files bit for bit those of separate runs, also where one folder is further on than the other."""
+    for name, way in (("a", "slim"), ("b", "whole,size=75")):
+        extract(folder, tmp_path / name, picture=way)
+    decoded, decode = [], images.decode
+    monkeypatch.setattr(images, "decode", lambda *given, **more: decoded.append(given[1]) or decode(*given, **more))
+    also = {tmp_path / "d": "whole,size=75"}
+    summary = extract(folder, tmp_path / "c", picture="slim", also=also)
+    assert (summary.pictures, summary.computed, summary.errors, len(decoded)) == (30, 30, 1, 30)
+    (tmp_path / "d" / "part-00001.parquet").unlink()
+    (tmp_path / "c" / "part-00002.parquet").unlink()
+    assert extract(folder, tmp_path / "c", picture="slim", also=also).computed == 16 and len(decoded) == 46
+    for one, other in (("a", "c"), ("b", "d")):
+        for part in (tmp_path / one).iterdir():
+            assert part.read_bytes() == (tmp_path / other / part.name).read_bytes(), part
+    with pytest.raises(ValueError, match="different way of a picture"):
+        extract(folder, tmp_path / "c", picture="slim", also={tmp_path / "d": "unit"})
+
+
+def test_a_unit_and_the_first_channels_of_a_map_are_end_points(extract, folder, tmp_path):
+    ends = ("Mixed_6d/Branch_0/Conv2d_0a_1x1:2", "Mixed_6d", "Mixed_6d/Branch_0/Conv2d_0a_1x1")
+    with pytest.raises(ValueError, match="sequence of different names"):
+        extract(folder, tmp_path / "x", end_points=ends)
+    kept = {}
+    for engine in ("onnxruntime", "tensorflow", "openvino"):
+        extract(folder, tmp_path / engine, end_points=ends[:2], pool="none", engine=engine)
+        kept[engine] = features.load(tmp_path / engine).arrays
+        assert kept[engine][ends[0]].shape == (29, 3, 3, 2)
+        np.testing.assert_array_equal(kept[engine][ends[0]], kept[engine]["Mixed_6d"][..., :2])  # its first branch
+        np.testing.assert_allclose(kept[engine][ends[0]], kept["onnxruntime"][ends[0]], rtol=1e-4, atol=1e-5)
+    for wrong in ("Mixed_6d:x", "Mixed_6d:0", "Mixed_6d/Branch_0:2", "AuxLogits/Conv2d_1b_1x1"):
+        with pytest.raises(ValueError, match=r"expected a number|Unknown end point"):
+            extract(folder, tmp_path / "x", end_points=[wrong])

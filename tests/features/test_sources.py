@@ -1,6 +1,7 @@
 """What sources name: folders, globs, lists, Parquet files; sorted, each picture once."""
 
 import os
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inception.features import sources
-from inception.features.sources import Item, listed, stored_bytes
+from inception.features.sources import Item, listed, stored
 
 
 @pytest.fixture
@@ -58,8 +59,8 @@ def test_parquet_with_pictures_is_read_row_by_row(tree, kind):
     pq.write_table(pa.table({"image": pa.array(cells, kind), "path": ["p"] * 25}), "p.parquet", row_group_size=4)
     items = listed("p.parquet").items
     assert [item.path for item in items][:2] == ["p.parquet#00", "p.parquet#01"]
-    assert [stored_bytes(item) for item in items] == values
-    assert [stored_bytes(items[i]) for i in (24, 0, 9, 9)] == [b"24", b"0", b"9", b"9"]
+    assert [stored(item) for item in items] == values
+    assert [stored(items[i]) for i in (24, 0, 9, 9)] == [b"24", b"0", b"9", b"9"]
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_a_row_group_is_never_held_whole(group):
     before, most = pa.total_allocated_bytes(), 0
     items = listed("one.parquet").items
     for i in nearly_in_order(400):
-        assert stored_bytes(items[i]) == group[i]
+        assert stored(items[i]) == group[i]
         most = max(most, pa.total_allocated_bytes() - before)
     assert 1e6 < most < 12e6
 
@@ -105,7 +106,7 @@ def test_a_row_is_read_once(group, size, monkeypatch):
     items = listed("p.parquet").items
     monkeypatch.setattr(sources, "_parquet", Counted)
     for i in nearly_in_order(400) if size > 1 else range(400):
-        assert stored_bytes(items[i]) == group[i]
+        assert stored(items[i]) == group[i]
     assert sum(read) == 400
 
 
@@ -115,11 +116,11 @@ def test_damage_costs_the_rows_behind_it_in_its_group(group, tree):
     content[len(content) // 4 : len(content) // 3] = bytes(len(content) // 3 - len(content) // 4)  # the head of a page
     (tree / "two.parquet").write_bytes(content)
     items = listed("two.parquet").items
-    assert [stored_bytes(item) for item in items[:60]] == group[:60]
+    assert [stored(item) for item in items[:60]] == group[:60]
     for i in (199, 150, 199):
         with pytest.raises(ValueError, match=r"two.parquet cannot be read from row \d+ on \("):
-            stored_bytes(items[i])
-    assert [stored_bytes(item) for item in items[200:]] == group[200:]
+            stored(items[i])
+    assert [stored(item) for item in items[200:]] == group[200:]
 
 
 def test_the_digest_is_of_the_paths_in_their_order(tree):
@@ -166,3 +167,31 @@ def test_a_column_that_is_not_there(tree):
         listed("p.parquet", column="image")
     with pytest.raises(ValueError, match="no column 'n'"):
         listed("p.parquet", column="n")
+
+
+def test_archives_are_pictures_each(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 3), np.uint8)
+    for name, save in (("a.npz", np.savez), ("b.npz", np.savez_compressed)):
+        save(tmp_path / name, arr_0=pixels, arr_1=np.arange(12))
+        items = listed(tmp_path / name).items
+        assert [item.path for item in items[:2]] == [f"{tmp_path / name}#00", f"{tmp_path / name}#01"]
+        np.testing.assert_array_equal([stored(item) for item in items[::-1]], pixels[::-1])
+    with zipfile.ZipFile(tmp_path / "c.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("d/", "d/x.png", "y.JPG", "read.me"):
+            archive.writestr(name, name.encode())
+    listing = listed(tmp_path / "c.zip")
+    assert [stored(item) for item in listing.items] == [b"d/x.png", b"y.JPG"] and listing.passed_over == 1
+
+
+def test_archives_without_pictures_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", labels=np.arange(3))
+    np.savez(tmp_path / "b.npz", arr_0=np.zeros((2, 4, 4, 3)))
+    np.savez(tmp_path / "c.npz", arr_0=np.zeros((2, 40, 40, 3), np.uint8))
+    damaged = bytearray((tmp_path / "c.npz").read_bytes())
+    damaged[300] ^= 1
+    (tmp_path / "c.npz").write_bytes(damaged)
+    (tmp_path / "d.zip").write_bytes(b"PK\3\4 and no more")
+    for name, reason in (("a", "holds labels; expected arr_0"), ("b", "float64 of shape"), ("c", "checksum is wrong"),
+                         ("d", "without its end")):  # fmt: skip
+        with pytest.raises(ValueError, match=reason):
+            listed(tmp_path / (f"{name}.zip" if name == "d" else f"{name}.npz"))

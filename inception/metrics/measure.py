@@ -1,0 +1,397 @@
+"""Every metric of generated pictures under every protocol: a row each, from whatever the two sides are."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import inception
+from inception.features import task
+from inception.metrics import protocols as known
+from inception.metrics import statistics, taps
+from inception.metrics.frechet import fid, fid_infinity, frechet_distance, mifid
+from inception.metrics.inception_score import IMPROVED_GAN, inception_score
+from inception.metrics.kernel import kid
+from inception.metrics.manifold import density_coverage, precision_recall
+from inception.metrics.measured import Measured
+from inception.metrics.protocols import FEATURES, SPATIAL, Balls, Protocol
+from inception.metrics.sides import Side, check_fits, extracted, side_of, with_folder
+from inception.metrics.statistics import Made, Statistics
+from inception.networks import Network
+from inception.pictures import Picture
+
+FEW = 10_000  # pictures of a side, below which FID's bias is worth a warning
+_GROUPS = 10  # of the jackknife
+_OURS = Balls(3, "<=", None)
+
+Progress = Callable[[str, int, int], None]  # which side, pictures done, of how many
+
+
+class FewPictures(UserWarning):
+    """A metric of so few pictures that its bias is large; the text says how large it was found to be."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number and all that it depends on.
+
+    Attributes:
+        metric: "fid", ..., or "not FID" and so on where the network is not the one of 2015.
+        error: a standard error, or the deviation that the tool prints; None where there is none.
+        n_generated, n_reference: pictures; None where a file of statistics does not say, or nothing is compared.
+        weights: which network, and the first digits of the digest of its arrays.
+        picture: the way of a picture, as `pictures.named` reads it.
+    """
+
+    metric: str
+    protocol: str
+    value: float
+    error: float | None
+    n_generated: int | None
+    n_reference: int | None
+    weights: str
+    picture: str
+    version: str = inception.__version__
+
+    def json(self) -> dict[str, Any]:
+        """The fields as values of JSON."""
+        return dataclasses.asdict(self)
+
+
+def measure(
+    generated: Any,
+    reference: Any,
+    *,
+    protocols: str | Sequence[str] = known.DEFAULT,
+    metrics: str | Sequence[str] = "fid",
+    weights: Any = None,
+    work: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[Row]:
+    """The metrics of generated pictures against a reference, a row a protocol and a number.
+
+    The network runs once for each way of a picture that the protocols have, on each side. A
+    metric that a tool does not have is computed on its features as this package defines it:
+    KID over all pairs, precision and recall as the original, the Inception Score in ten splits.
+
+    Args:
+        generated: pictures (whatever `features.extract` takes), a folder of features, an array [n, d] or a file of
+            such, or a file of statistics.
+        reference: likewise.
+        protocols: names, in a sequence or with commas, or "all".
+        metrics: of `METRICS`.
+        weights: whatever holds a network; None for the published one of 2015. Another network is labelled "not FID".
+        work: a folder for the features, where the same call goes on after a stop; None for one that goes again.
+        progress: called as features are computed.
+        options: more of `features.extract`: engine, batch, threads, workers, column, shard_rows.
+
+    Returns:
+        Rows in the order of protocols, then metrics. What cannot be computed under one protocol is a warning where
+        others can.
+
+    Raises:
+        ValueError: For unknown names, sides that do not fit the protocol or each other, and when no number is left.
+        CheckpointError: Where the weights are not here: what to fetch, where to put it, its digest.
+    """
+    names = [name.strip() for name in (metrics.split(",") if isinstance(metrics, str) else metrics)]
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"Unknown metric {name!r}; expected some of {', '.join(METRICS)}.")
+    asked = known.named(protocols if isinstance(protocols, str) else ",".join(protocols))
+    ends = (FEATURES, SPATIAL) if "sfid" in names else (FEATURES,)
+    sides = side_of(generated), side_of(reference)
+    rows: list[Row] = []
+    failures: list[ValueError] = []
+    with _folder(work) as folder:
+        run = _Run(sides, folder, weights, asked, ends, options, progress)
+        for protocol in asked:
+            try:
+                pair = run.pair(protocol)
+            except ValueError as error:
+                if len(asked) == 1:
+                    raise
+                failures.append(error)
+                continue
+            for name in names:
+                try:
+                    rows += _rows(name, pair)
+                except ValueError as error:
+                    failures.append(ValueError(f"{name}, {protocol.name}: {error}"))
+    if not rows:
+        raise failures[0]
+    for failure in failures:
+        warnings.warn(str(failure), stacklevel=2)
+    return rows
+
+
+def statistics_of(
+    source: Any,
+    protocol: str,
+    *,
+    weights: Any = None,
+    work: str | os.PathLike[str] | None = None,
+    spatial: bool = True,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Statistics]:
+    """{"fid": of the pooled features, "spatial": sFID's} of one side under one protocol, for `statistics_files.write`.
+
+    Args:
+        spatial: sFID's too.
+
+    Raises:
+        ValueError: As `measure`.
+    """
+    [asked] = known.named(protocol)
+    side = side_of(source)
+    with _folder(work) as folder:
+        ends = (FEATURES, SPATIAL) if spatial else (FEATURES,)
+        [ready] = _Run((side,), folder, weights, (asked,), ends, options, progress).ready(asked)
+    made = dataclasses.replace(ready.made, protocol=asked.json())
+    parts = {"fid": (FEATURES, ready.rows(FEATURES))}
+    if SPATIAL in ready.arrays:
+        parts["spatial"] = (SPATIAL, taps.spatial(ready.rows(SPATIAL)))
+    return {
+        part: statistics.of_arrays(rows, ddof=asked.ddof, made=dataclasses.replace(made, tap=tap), source=side.name)
+        for part, (tap, rows) in parts.items()
+    }
+
+
+@contextlib.contextmanager
+def _folder(work: str | os.PathLike[str] | None) -> Iterator[Path]:
+    if work is not None:
+        yield Path(work)
+        return
+    with tempfile.TemporaryDirectory(prefix="inception-metrics-") as temporary:
+        yield Path(temporary)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Both sides ready for one protocol."""
+
+    protocol: Protocol
+    x: Side
+    y: Side
+    network: Callable[[], Network]
+    label: str
+    is_fid: bool
+
+
+class _Run:
+    """The features of the sides: pictures are decoded once a side, and the network runs once a way of a picture."""
+
+    def __init__(
+        self,
+        sides: tuple[Side, ...],
+        folder: Path,
+        weights: Any,
+        asked: Sequence[Protocol],
+        end_points: tuple[str, ...],
+        options: dict[str, Any],
+        progress: Progress | None,
+    ) -> None:
+        self._sides = sides
+        self._folder = folder
+        self._weights = weights
+        self._pictures = list(dict.fromkeys(each.picture for each in asked))
+        self._end_points = end_points
+        self._options = options
+        self._progress = progress
+        self._extracted: set[str] = set()
+        self._held: tuple[Picture | None, tuple[Side, ...]] = (None, ())
+
+    @functools.cached_property
+    def network(self) -> Network:
+        return taps.network(self._weights)
+
+    def ready(self, protocol: Protocol) -> tuple[Side, ...]:
+        """The sides with their features under a protocol."""
+        for side in self._sides:
+            check_fits(side, protocol)
+        if self._held[0] != protocol.picture:
+            self._held = protocol.picture, tuple(self._of(side, protocol.picture) for side in self._sides)
+        return self._held[1]
+
+    def _of(self, side: Side, picture: Picture) -> Side:
+        if side.pictures is None:
+            return side
+        outs = {self._folder / self._name(side, each): each for each in self._pictures}
+        if side.name not in self._extracted:
+            options = dict(self._options)
+            if self._progress is not None:
+                show = self._progress
+                options["progress"] = lambda done, total, _: show(side.name, done, total)
+            extracted(side, outs, self.network, end_points=self._end_points, **options)
+            self._extracted.add(side.name)
+        return with_folder(side, next(out for out, each in outs.items() if each == picture))
+
+    def _name(self, side: Side, picture: Picture) -> str:
+        said = f"{os.path.abspath(side.pictures or '')}\0{picture}\0{self._end_points}\0{self._digest}"
+        return f"{picture.resize}-{hashlib.sha256(os.fsencode(said)).hexdigest()[:12]}"
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        return task.digest(self.network.inception.arrays)
+
+    def pair(self, protocol: Protocol) -> _Pair:
+        """Both sides, which are refused where they are of two networks."""
+        x, y = self.ready(protocol)
+        digests = {side.made.weights for side in (x, y) if side.made.weights}
+        if len(digests) > 1:
+            raise ValueError(
+                f"{x.name} has features of the weights {str(x.made.weights)[:12]} and {y.name} of "
+                f"{str(y.made.weights)[:12]}; compare those of one network."
+            )
+        variants = [side.network for side in (x, y) if side.network is not None]
+        foreign = any("" in side.arrays and not side.statistics for side in (x, y))
+        is_fid = not foreign and all(map(taps.is_2015, variants))
+        return _Pair(protocol, x, y, lambda: self.network, self._label(digests), is_fid)
+
+    def _label(self, digests: set[str]) -> str:
+        if not digests:
+            return "unknown"
+        [digest] = digests
+        here = "network" in self.__dict__
+        name = (self.network.published or os.path.basename(self.network.name)) if here else "features"
+        return f"{name} sha256:{digest[:12]}"
+
+
+# --- The metrics -----------------------------------------------------------------------
+
+
+def _rows(metric: str, pair: _Pair) -> list[Row]:
+    values = METRICS[metric](pair)
+    name = {"is": "IS"}.get(metric, metric.upper() if metric != "sfid" else "sFID")
+    n = [_count(side, metric) for side in (pair.x, pair.y)]
+    balls = pair.protocol.balls or _OURS
+    if metric == "pr" and balls.reference and n[1]:
+        n[1] = min(n[1], balls.reference)
+    if metric == "is":
+        n[1] = None
+    rows = []
+    for label, found in values.items():
+        shown = label if pair.is_fid or label in ("precision", "recall", "density", "coverage") else f"not {name}"
+        way = str(pair.protocol.picture)
+        rows.append(Row(shown, pair.protocol.name, found.value, found.error, n[0], n[1], pair.label, way))
+    return rows
+
+
+def _count(side: Side, metric: str) -> int | None:
+    part = _part(side, "spatial" if metric == "sfid" else "fid") if metric in ("fid", "sfid") else None
+    if part is not None:
+        return part.count
+    return len(next(iter(side.arrays.values()))) if side.arrays else None
+
+
+def _part(side: Side, part: str) -> Statistics | None:
+    return side.statistics.get(part)
+
+
+def _frechet(pair: _Pair, part: str, tap: str) -> Measured:
+    """From the features where both sides have them, otherwise from the moments."""
+    ddof = pair.protocol.ddof
+    moments = [_part(side, part) for side in (pair.x, pair.y)]
+    if moments == [None, None]:
+        x, y = _features(pair, tap)
+        found = fid(x, y, ddof=ddof, groups=min(_GROUPS, min(len(x), len(y)) - 2) if min(len(x), len(y)) >= 4 else 0)
+        _note_bias(pair, part, x, y, found)
+        return found
+    a, b = (
+        each or statistics.of_arrays(_of_side(side, tap), ddof=ddof, made=_made(side, pair, tap), source=side.name)
+        for each, side in zip(moments, (pair.x, pair.y), strict=True)
+    )
+    for note in (*a.notes, *b.notes, *statistics.check_same(a, b)):
+        warnings.warn(note, stacklevel=2)
+    return Measured(frechet_distance(a.mean, a.covariance, b.mean, b.covariance))
+
+
+def _made(side: Side, pair: _Pair, tap: str) -> Made:
+    return dataclasses.replace(side.made, protocol=pair.protocol.json(), tap=tap)
+
+
+def _note_bias(pair: _Pair, part: str, x: np.ndarray, y: np.ndarray, found: Measured) -> None:
+    few = min(len(x), len(y))
+    if few >= FEW:
+        return
+    said = f"{len(x):,} generated and {len(y):,} reference pictures: of fewer than {FEW:,} the distance is too large"
+    with contextlib.suppress(ValueError):
+        bias = found.value - fid_infinity(x, y, ddof=pair.protocol.ddof).value
+        said += f", here by about {bias:.3g} of {found.value:.5g} for the generated ones"
+    warnings.warn(f"{part}, {pair.protocol.name}: {said}. Compare equal numbers.", FewPictures, stacklevel=2)
+
+
+def _of_side(side: Side, tap: str) -> np.ndarray:
+    rows = side.rows(tap)
+    return taps.spatial(rows) if tap == SPATIAL else rows
+
+
+def _features(pair: _Pair, tap: str = FEATURES) -> tuple[np.ndarray, np.ndarray]:
+    return _of_side(pair.x, tap), _of_side(pair.y, tap)
+
+
+def _fid(pair: _Pair) -> dict[str, Measured]:
+    return {"fid": _frechet(pair, "fid", FEATURES)}
+
+
+def _sfid(pair: _Pair) -> dict[str, Measured]:
+    return {"sfid": _frechet(pair, "spatial", SPATIAL)}
+
+
+def _kid(pair: _Pair) -> dict[str, Measured]:
+    return {"kid": kid(*_features(pair), pair.protocol.kid)}
+
+
+def _inception_score(pair: _Pair) -> dict[str, Measured]:
+    weights = pair.network().inception
+    digest = task.digest(weights.arrays)
+    if pair.x.made.weights != digest:
+        raise ValueError(
+            f"{pair.x.name} has features of the weights {str(pair.x.made.weights)[:12]}, and the classifier comes "
+            f"from {weights.source.path}, {digest[:12]}; give the same weights."
+        )
+    return {"is": inception_score(taps.logits(pair.x.rows(FEATURES), weights), pair.protocol.splits or IMPROVED_GAN)}
+
+
+def _precision_recall(pair: _Pair) -> dict[str, Measured]:
+    x, y = _features(pair)
+    balls = pair.protocol.balls or _OURS
+    found = precision_recall(x, y[: balls.reference], k=balls.k, compare=balls.compare)
+    return {"precision": Measured(found.precision), "recall": Measured(found.recall)}
+
+
+def _density_coverage(pair: _Pair) -> dict[str, Measured]:
+    found = density_coverage(*_features(pair))
+    return {"density": Measured(found.density), "coverage": Measured(found.coverage)}
+
+
+def _mifid(pair: _Pair) -> dict[str, Measured]:
+    return {"mifid": mifid(*_features(pair), ddof=pair.protocol.ddof)}
+
+
+def _fid_infinity(pair: _Pair) -> dict[str, Measured]:
+    return {"fid-infinity": fid_infinity(*_features(pair), ddof=pair.protocol.ddof)}
+
+
+METRICS: dict[str, Callable[[_Pair], dict[str, Measured]]] = {
+    "fid": _fid,
+    "kid": _kid,
+    "is": _inception_score,
+    "pr": _precision_recall,
+    "dc": _density_coverage,
+    "sfid": _sfid,
+    "mifid": _mifid,
+    "fid-infinity": _fid_infinity,
+}

@@ -1,0 +1,148 @@
+"""One call from pictures, folders, archives, features and statistics to rows, and the two verbs over it."""
+
+import dataclasses
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from made import noise, random_weights
+from PIL import Image
+from typer.testing import CliRunner
+
+from inception import features, metrics
+from inception.cli import app
+from inception.metrics import measure as room
+from inception.metrics import statistics_files, taps
+from inception.metrics.measure import FewPictures, measure
+from inception.metrics.protocols import FEATURES, PROTOCOLS
+from inception.variants import GOOGLE_2015
+from inception.weights.formats import save
+
+pytestmark = pytest.mark.filterwarnings("ignore::inception.metrics.measure.FewPictures")
+KEYS = ["metric", "protocol", "value", "error", "n_generated", "n_reference", "weights", "picture", "version"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two folders of 12 pictures of mixed sizes, and weights in the shape of 2015."""
+    folder = tmp_path_factory.mktemp("metrics")
+    for side, first in (("generated", 0), ("reference", 100)):
+        (folder / side / "below").mkdir(parents=True)
+        for i in range(12):
+            pixels = noise(40 + i, 60, 3, seed=first + i) // (1 + first // 50)
+            Image.fromarray(pixels).save(folder / side / ("below" if i % 2 else "") / f"{i:02}.png")
+    save(random_weights(GOOGLE_2015), folder / "w.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    def run(generated="generated", reference="reference", **options):
+        options = {"weights": place / "w.safetensors", "work": place / "work", "engine": "onnxruntime"} | options
+        return measure(place / generated, place / reference, **options)
+
+    return run
+
+
+def test_a_row_is_the_metric_of_the_features(run, place):
+    rows = run(protocols="adm,stylegan", metrics="fid,pr,is")
+    assert [(row.metric, row.protocol) for row in rows] == [
+        (metric, name) for name in ("adm", "stylegan") for metric in ("fid", "precision", "recall", "is")
+    ]
+    sides = []
+    for side in ("generated", "reference"):
+        features.extract(place / side, place / "own" / side, place / "w.safetensors",
+                         picture=PROTOCOLS["adm"].picture, engine="onnxruntime")  # fmt: skip
+        sides.append(features.load(place / "own" / side).arrays[FEATURES])
+    assert rows[0].value == metrics.fid(*sides).value and rows[0].error > 0
+    assert rows[4].value != rows[0].value  # another resize, and divided by n
+    expected = metrics.inception_score(taps.logits(sides[0], random_weights(GOOGLE_2015)), PROTOCOLS["adm"].splits)
+    assert rows[3].value == pytest.approx(expected.value, rel=1e-6) and rows[3].n_reference is None
+    assert (rows[0].n_generated, rows[0].n_reference, rows[0].picture) == (12, 12, "google_2015,upright=false")
+    assert "w.safetensors sha256:" in rows[0].weights and list(rows[0].json()) == KEYS
+
+
+def test_the_network_runs_once_a_way_of_a_picture(run, place, tmp_path):
+    rows = run(protocols="all", metrics="fid,sfid", work=tmp_path)
+    assert len(rows) == 20 and len(list(tmp_path.iterdir())) == 10  # five ways, two sides
+    by = {(row.metric, row.protocol): row.value for row in rows}
+    assert by["fid", "ttur"] == by["fid", "adm"] == by["fid", "torch-fidelity"]
+    assert by["fid", "stylegan"] < by["fid", "edm"] == by["fid", "clean-legacy-tensorflow"]
+    assert len({round(by["fid", name], 6) for name in ("adm", "pytorch-fid", "clean", "torchmetrics")}) >= 3
+
+
+def test_archives_and_arrays_and_statistics_give_what_the_pictures_give(run, place, tmp_path):
+    pixels = noise(6, 50, 50, 3)
+    (tmp_path / "folder").mkdir()
+    for i, each in enumerate(pixels):
+        Image.fromarray(each).save(tmp_path / "folder" / f"{i}.png")
+    np.savez(tmp_path / "a.npz", arr_0=pixels)
+    np.savez_compressed(tmp_path / "b.npz", arr_0=pixels)
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        for i in range(6):
+            archive.write(tmp_path / "folder" / f"{i}.png", f"sub/{i}.png")
+    options = {"protocols": "clean", "weights": place / "w.safetensors", "engine": "onnxruntime"}
+    expected = measure(tmp_path / "folder", place / "reference", **options)[0].value
+    for name in ("a.npz", "b.npz", "c.zip"):
+        assert measure(tmp_path / name, place / "reference", **options)[0].value == expected
+    parts = room.statistics_of(place / "reference", "clean", weights=options["weights"], engine="onnxruntime")
+    statistics_files.write(tmp_path / "s.npz", parts["fid"], spatial=parts["spatial"])
+    row = measure(tmp_path / "folder", tmp_path / "s.npz", **options)[0]
+    assert row.value == pytest.approx(expected, rel=1e-6) and row.n_reference == 12
+
+
+def test_what_does_not_fit_is_said(run, place, tmp_path):
+    weights = place / "w.safetensors"
+    with pytest.raises(ValueError, match="Unknown metric 'fad'; expected some of fid, kid, "):
+        run(metrics="fad")
+    features.extract(place / "generated", tmp_path / "f", weights, picture=PROTOCOLS["adm"].picture)
+    with pytest.raises(ValueError, match="the protocols that fit it: ttur, torch-fidelity, adm"):
+        measure(tmp_path / "f", place / "reference", protocols="clean", weights=weights)
+    other = random_weights(GOOGLE_2015, seed=1)
+    with pytest.raises(ValueError, match="compare those of one network"):
+        measure(tmp_path / "f", place / "reference", protocols="adm", weights=other, engine="onnxruntime")
+    parts = room.statistics_of(place / "reference", "edm", weights=weights, work=place / "work", engine="onnxruntime")
+    statistics_files.write(tmp_path / "s.npz", parts["fid"])
+    with pytest.raises(ValueError, match="compare statistics of one protocol"):
+        run(reference=tmp_path / "s.npz", protocols="stylegan")
+    with pytest.raises(ValueError, match="expected at least 1000"):
+        run(protocols="torch-fidelity", metrics="kid")
+    with pytest.warns(UserWarning, match="kid, torch-fidelity: x: 12 rows; expected at least 1000"):
+        assert [row.protocol for row in run(protocols="torch-fidelity,clean", metrics="kid")] == ["clean"]
+    with pytest.warns(FewPictures, match="12 generated and 12 reference pictures.*too large, here by about"):
+        run()
+
+
+def test_another_network_s_distance_is_not_fid(place):
+    narrow = random_weights(dataclasses.replace(GOOGLE_2015, depth_multiplier=0.1, min_depth=4))
+    options = {"metrics": "fid,pr", "engine": "onnxruntime"}
+    rows = measure(place / "generated", place / "reference", weights=narrow, **options)
+    assert [row.metric for row in rows] == ["not FID", "precision", "recall"]
+    x, y = np.random.default_rng(0).random((2, 30, 8))
+    [row] = measure(x, y)
+    assert (row.metric, row.weights, row.value) == ("not FID", "unknown", metrics.fid(x, y).value)
+
+
+def test_without_the_weights_a_sentence_says_what_to_fetch(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("INCEPTION_WEIGHTS_DIR", str(tmp_path))
+    (tmp_path / "pt_inception-2015-12-05-6726825d.pth").write_bytes(b"another file")
+    with pytest.raises(ValueError, match=r"pt_inception-2015-12-05-6726825d.pth.*its SHA-256 begins with 6726825d\."):
+        measure(place / "generated", place / "reference")
+
+
+def test_the_commands(place, tmp_path):
+    def invoke(*words):
+        options = ["--weights", place / "w.safetensors", "--engine", "onnxruntime", "--work", place / "work"]
+        return CliRunner().invoke(app, [*map(str, words), *map(str, options)], catch_exceptions=False)
+
+    said = invoke("statistics", place / "reference", tmp_path / "s.npz", "--protocol", "adm")
+    assert said.exit_code == 0 and "12 pictures, adm, fid, spatial" in said.stdout
+    said = invoke("metrics", place / "generated", tmp_path / "s.npz", "--protocol", "adm", "--metric", "fid,sfid")
+    assert said.exit_code == 0 and "google_2015,upright=false" in said.stdout and said.stdout.count("adm") == 2
+    said = invoke("metrics", place / "generated", place / "reference", "--protocol", "adm,edm", "--json")
+    rows = json.loads(said.stdout)
+    assert [list(row) for row in rows] == [KEYS, KEYS] and [row["protocol"] for row in rows] == ["adm", "edm"]
+    assert "of fewer than 10,000" in said.stderr
+    with pytest.raises(ValueError, match="is there already|exists"):
+        invoke("statistics", place / "reference", tmp_path / "s.npz")
