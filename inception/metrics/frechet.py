@@ -123,8 +123,8 @@ def fid_infinity(x: Any, y: Any, *, points: int = 15, ddof: int = 1, seed: int =
 def mifid(x: Any, y: Any, *, ddof: int = 1) -> Measured:
     """FID that punishes copies of the reference (Bai et al., arXiv:2106.03062), as torchmetrics defines it.
 
-    FID / (d + 1e-14), where d is the mean over the reference of 1 - |cosine| to the nearest generated picture, and 1
-    where that is 0.1 or more. Rows that sum to 0 count for FID alone; FID of 1e-8 or less gives 0.
+    FID / (d + 1e-14), where d is the mean over the reference of 1 minus the absolute cosine to the nearest generated
+    picture, and 1 where that is 0.1 or more. Rows that sum to 0 count for FID alone; FID of 1e-8 or less gives 0.
 
     Args:
         x: features of generated pictures, [n1, d].
