@@ -115,7 +115,7 @@ def fid_infinity(x: Any, y: Any, *, points: int = 15, ddof: int = 1, seed: int =
     reference, rng = _of_rows(y, ddof), np.random.default_rng(seed)
     values = [_distance(_of_rows(rng.choice(x, size, replace=False), ddof), reference) for size in sizes]
     design = np.stack([np.ones(points), 1 / sizes], axis=1)
-    line, *_ = np.linalg.lstsq(design, values)
+    line, *_ = np.linalg.lstsq(design, values, rcond=None)
     spread = np.sum((values - design @ line) ** 2) / (points - 2)
     return Measured(float(line[0]), math.sqrt(spread * np.linalg.inv(design.T @ design)[0, 0]))
 
