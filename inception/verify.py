@@ -20,8 +20,12 @@ from inception.weights.formats import slim_checkpoint
 Builder = Literal["keras", "slim"]
 Peer = Literal["keras", "torch"]  # keras.applications and torchvision, where they are installed
 # The formats that code of slim's writes; slim's builder runs them.
-_OF_SLIM = {slim_checkpoint.TITLE_V1, slim_checkpoint.TITLE_V2, f"{graph_families.TITLE} (slim)",
-            f"{graph_families.TITLE} (slim of 2016-03)"}  # fmt: skip
+_OF_SLIM = {
+    slim_checkpoint.TITLE_V1,
+    slim_checkpoint.TITLE_V2,
+    graph_families.SLIM_TITLE,
+    graph_families.SLIM_2016_TITLE,
+}
 
 
 @dataclass(frozen=True)

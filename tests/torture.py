@@ -33,6 +33,7 @@ from made import random_weights
 from inception import load_weights
 from inception.variants import Variant
 from inception.weights import CheckpointError, Weights
+from inception.weights.dialects import graph_families
 
 TINY = Variant(num_classes=3, depth_multiplier=0.01, min_depth=2)
 KINDS = ("flip", "bit", "cut", "zeros")
@@ -196,8 +197,11 @@ def damaged(content: bytes, kind: str, place: int) -> bytes:
 
 
 def names_and_shapes(weights: Weights) -> str:
-    """Of all but gammas: a frozen graph without any has ones in their place, and other numbers there are a gamma."""
-    return digest(repr([(n, a.shape) for n, a in weights.arrays.items() if not n.endswith("/gamma")]).encode())
+    shapes = [(n, a.shape) for n, a in weights.arrays.items()]
+    if weights.source.format.startswith(graph_families.TITLE):
+        # A graph without gammas has ones in their place; other numbers there are a gamma.
+        shapes = [(n, shape) for n, shape in shapes if not n.endswith("/gamma")]
+    return digest(repr(shapes).encode())
 
 
 def digest(data: bytes) -> str:

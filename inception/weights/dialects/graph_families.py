@@ -20,6 +20,7 @@ from inception.weights.dialects.slim import network_scope
 from inception.weights.plan import AS_IS, MATRIX, Claim
 
 TITLE = "frozen TensorFlow graph"
+SLIM_TITLE, SLIM_2016_TITLE = f"{TITLE} (slim)", f"{TITLE} (slim of 2016-03)"
 LOGITS = f"{SCOPE}/Logits/Conv2d_1c_1x1"
 # The two places whose convolution tells a pool: one average for its border, and the last.
 POOLED = ("Mixed_5b/Branch_3/Conv2d_0b_1x1", "Mixed_7c/Branch_3/Conv2d_0b_1x1")
@@ -111,7 +112,7 @@ def _slim(graph: Graph) -> Family | None:
     if not claims:
         return None
     like, picture = written(graph.string(VARIANT), graph.path, "slim")
-    return Family(f"{TITLE} (slim)", like or SLIM, picture, claims)
+    return Family(SLIM_TITLE, like or SLIM, picture, claims)
 
 
 def _older_slim(graph: Graph) -> Family | None:
@@ -119,7 +120,7 @@ def _older_slim(graph: Graph) -> Family | None:
         return None
     own = {n: s.shape for n, s in graph.constants.items() if slim_2016_03.inside(n) and _OF_SLIM.fullmatch(n)}
     named = {claim.stored: claim for claim in slim_2016_03.claims(own)}
-    return Family(f"{TITLE} (slim of 2016-03)", SLIM, "slim", tuple(named.get(n, Claim(n, n)) for n in own))
+    return Family(SLIM_2016_TITLE, SLIM, "slim", tuple(named.get(n, Claim(n, n)) for n in own))
 
 
 def _with_new_classifier(graph: Graph, family: Family) -> Family:

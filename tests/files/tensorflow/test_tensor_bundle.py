@@ -10,68 +10,30 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_saver
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow.core.protobuf import tensor_bundle_pb2  # type: ignore[import-untyped]
+from tensorflow_saver import (
+    fingerprint,
+    load_with_tensorflow,
+    restore_with_tensorflow,
+    save_with_tensorflow,
+    values,
+)
 
 from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
 from inception.files.tensorflow import tensor_bundle
 from inception.files.tensorflow.sstable import masked_crc, write_table
 
-tf = pytest.importorskip("tensorflow")
-tf1 = tf.compat.v1
-
-from tensorflow.core.protobuf import saver_pb2, tensor_bundle_pb2  # type: ignore[import-untyped]  # noqa: E402
-
-EMA = "InceptionV3/Conv2d_1a_3x3/weights/ExponentialMovingAverage"
-
 
 def sample() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(3)
-    odd_bits = rng.integers(0, 1 << 32, (5, 2), np.uint32).view(np.float32)
-    odd_bits[0] = np.nan, -np.inf
     return {
-        "InceptionV3/Conv2d_1a_3x3/weights": rng.standard_normal((3, 3, 3, 4), np.float32),
-        "InceptionV3/Conv2d_1a_3x3/BatchNorm/beta": odd_bits,
-        EMA: rng.standard_normal((3, 3, 3, 4), np.float32),
-        "beta1_power": np.asarray(0.9, np.float32),
-        "double": rng.standard_normal(3),
-        "empty": np.zeros((0, 3), np.float32),
-        "global_step": np.asarray(-(1 << 40) - 7, np.int64),
-        "half": rng.standard_normal((2, 2)).astype(np.float16),
+        **tensorflow_saver.sample(),
+        "half": np.random.default_rng(4).standard_normal((2, 2)).astype(np.float16),
         "ints": np.asarray([1, -1, 2**31 - 1], np.int32),
     }
-
-
-def values(tensors) -> dict[str, np.ndarray]:
-    return {name: tensor.read() for name, tensor in tensors.items()}
-
-
-def fingerprint(arrays) -> dict[str, tuple]:
-    return {name: (a.shape, np.dtype(a.dtype), np.asarray(a).tobytes()) for name, a in arrays.items()}
-
-
-def save_with_tensorflow(prefix, arrays, version=saver_pb2.SaverDef.V2):
-    with tf.Graph().as_default(), tf1.Session() as session:
-        for name, array in arrays.items():
-            tf1.get_variable(name, initializer=tf.constant(array), use_resource=False)
-        session.run(tf1.global_variables_initializer())
-        saver = tf1.train.Saver(write_version=version)
-        saver.save(session, str(prefix), write_meta_graph=False, write_state=False)
-
-
-def restore_with_tensorflow(prefix, arrays) -> dict[str, np.ndarray]:
-    with tf.Graph().as_default(), tf1.Session() as session:
-        variables = {
-            name: tf1.get_variable(name, initializer=tf.zeros(a.shape, a.dtype), use_resource=False)
-            for name, a in arrays.items()
-        }
-        tf1.train.Saver().restore(session, str(prefix))
-        return {name: np.asarray(value) for name, value in session.run(variables).items()}
-
-
-def load_with_tensorflow(prefix) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(prefix))
-    return {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
 
 
 # ---- round trips
@@ -412,7 +374,7 @@ numbers = st.one_of(st.integers(-2, 20), st.integers(-(1 << 63), (1 << 63) - 1))
     st.one_of(st.just(0), numbers),
     st.one_of(st.none(), numbers),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_any_entry_is_read_or_refused(tmp_path_factory, sides, dtype, shard, offset, size):
     prefix = tmp_path_factory.getbasetemp() / "fuzz"
     if size is None:

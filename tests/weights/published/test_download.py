@@ -278,6 +278,7 @@ def test_an_endless_answer_fills_no_disk_and_an_endless_redirect_no_memory(site,
     site.asked.clear()
     assert attempt(row(site.address, CONTENT), tmp_path) is None
     assert site.asked == ["/a/weights.h5", "/there"] and site.endless < 16 << 20
+    wait_until(lambda: site.sent == len(CONTENT))
 
 
 def test_another_host_may_be_redirected_to(site, a_file, tmp_path):
