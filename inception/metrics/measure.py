@@ -185,7 +185,7 @@ class _Pair:
     protocol: Protocol
     x: Side
     y: Side
-    network: Callable[[], Network]
+    run: _Run
     label: str
     is_fid: bool
 
@@ -239,11 +239,11 @@ class _Run:
         return with_folder(side, next(out for out, each in outs.items() if each == picture))
 
     def _name(self, side: Side, picture: Picture) -> str:
-        said = f"{os.path.abspath(side.pictures or '')}\0{picture}\0{self._end_points}\0{self._digest}"
+        said = f"{os.path.abspath(side.pictures or '')}\0{picture}\0{self._end_points}\0{self.digest}"
         return f"{picture.resize}-{hashlib.sha256(os.fsencode(said)).hexdigest()[:12]}"
 
     @functools.cached_property
-    def _digest(self) -> str:
+    def digest(self) -> str:
         return task.digest(self.network.inception.arrays)
 
     def pair(self, protocol: Protocol) -> _Pair:
@@ -258,7 +258,7 @@ class _Run:
         variants = [side.network for side in (x, y) if side.network is not None]
         foreign = any("" in side.arrays and not side.statistics for side in (x, y))
         is_fid = not foreign and all(map(taps.is_2015, variants))
-        return _Pair(protocol, x, y, lambda: self.network, self._label(digests), is_fid)
+        return _Pair(protocol, x, y, self, self._label(digests), is_fid)
 
     def _label(self, digests: set[str]) -> str:
         if not digests:
@@ -290,20 +290,16 @@ def _rows(metric: str, pair: _Pair) -> list[Row]:
 
 
 def _count(side: Side, metric: str) -> int | None:
-    part = _part(side, "spatial" if metric == "sfid" else "fid") if metric in ("fid", "sfid") else None
+    part = side.statistics.get("spatial" if metric == "sfid" else "fid") if metric in ("fid", "sfid") else None
     if part is not None:
         return part.count
     return len(next(iter(side.arrays.values()))) if side.arrays else None
 
 
-def _part(side: Side, part: str) -> Statistics | None:
-    return side.statistics.get(part)
-
-
 def _frechet(pair: _Pair, part: str, tap: str) -> Measured:
     """From the features where both sides have them, otherwise from the moments."""
     ddof = pair.protocol.ddof
-    moments = [_part(side, part) for side in (pair.x, pair.y)]
+    moments = [side.statistics.get(part) for side in (pair.x, pair.y)]
     if moments == [None, None]:
         x, y = _features(pair, tap)
         found = fid(x, y, ddof=ddof, groups=min(_GROUPS, min(len(x), len(y)) - 2) if min(len(x), len(y)) >= 4 else 0)
@@ -355,8 +351,7 @@ def _kid(pair: _Pair) -> dict[str, Measured]:
 
 
 def _inception_score(pair: _Pair) -> dict[str, Measured]:
-    weights = pair.network().inception
-    digest = task.digest(weights.arrays)
+    weights, digest = pair.run.network.inception, pair.run.digest
     if pair.x.made.weights != digest:
         raise ValueError(
             f"{pair.x.name} has features of the weights {str(pair.x.made.weights)[:12]}, and the classifier comes "

@@ -62,7 +62,7 @@ def side_of(source: str | os.PathLike[str] | np.ndarray) -> Side:
     where = os.fspath(source)
     ending = Path(where).suffix.lower()
     if (Path(where) / dataset.EXTRACTION).exists():
-        return _folder(where)
+        return _folder(where, where)
     if os.path.isfile(where) and ending in _STATISTICS:
         if ending == ".npz" and (array := _only_array(where)) is not None:
             return Side(where, {}, {"": array})
@@ -74,11 +74,13 @@ def side_of(source: str | os.PathLike[str] | np.ndarray) -> Side:
     return Side(where, {}, {}, pictures=where)
 
 
-def _folder(where: str) -> Side:
+def _folder(where: str, name: str) -> Side:
     loaded = features.load(where)
+    if loaded.errors and not loaded.paths:
+        raise ValueError(f"{name}: no picture could be read, the first because: {loaded.errors[0][1]}")
     said = loaded.metadata
     made = Made(None, said["weights"], said["picture"], None, said["inception"])
-    return Side(where, {}, loaded.arrays, made, said["network"])
+    return Side(name, {}, loaded.arrays, made, said["network"])
 
 
 def _only_array(path: str) -> np.ndarray | None:
@@ -126,4 +128,4 @@ def extracted(side: Side, outs: Mapping[Path, Picture], network: Any, **more: An
 
 def with_folder(side: Side, folder: Path) -> Side:
     """The side with the features of its pictures."""
-    return replace(_folder(os.fspath(folder)), name=side.name, statistics=side.statistics)
+    return replace(_folder(os.fspath(folder), side.name), statistics=side.statistics)

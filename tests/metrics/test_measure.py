@@ -114,6 +114,15 @@ def test_what_does_not_fit_is_said(run, place, tmp_path):
         run()
 
 
+def test_a_side_without_a_readable_picture_says_why(run, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"none")
+    with pytest.raises(
+        ValueError, match=r"broken: no picture could be read, the first because: .*a\.png is no pic"
+    ):
+        run(reference=tmp_path / "broken")
+
+
 def test_another_network_s_distance_is_not_fid(place):
     narrow = random_weights(dataclasses.replace(GOOGLE_2015, depth_multiplier=0.1, min_depth=4))
     options = {"metrics": "fid,pr", "engine": "onnxruntime"}
