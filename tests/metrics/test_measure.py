@@ -118,7 +118,7 @@ def test_a_side_without_a_readable_picture_says_why(run, tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"none")
     with pytest.raises(
-        ValueError, match=r"broken: no picture could be read, the first because: .*a\.png is no pic"
+        ValueError, match=r"broken: no picture could be read, the first because: .*a\.png is no picture"
     ):
         run(reference=tmp_path / "broken")
 
