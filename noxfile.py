@@ -30,7 +30,8 @@ def tests(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
     """The whole suite on the oldest TensorFlow we claim."""
-    beside = ("numpy<2", "onnx<1.18", "pyarrow<20")  # later ones want a newer NumPy or ml_dtypes than it has
+    # Later ones want a newer NumPy, ml_dtypes or protobuf than it has.
+    beside = ("numpy<2", "onnx<1.18", "pyarrow<20", "nncf<2.18")
     session.install("--editable", ".[test]", "tensorflow==2.16.1", "tf_keras==2.16.0", *beside)
     session.run(*PYTEST, *session.posargs, env=QUIET)
 
