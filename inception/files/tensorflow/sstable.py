@@ -54,7 +54,7 @@ class _Place(NamedTuple):
     stop: int
 
 
-class Table:
+class SSTable:
     """A table file, checked from end to end when opened; values are fetched one at a time.
 
     Raises:
@@ -77,7 +77,7 @@ class Table:
 
 
 def read_table(source: str | os.PathLike[str] | bytes, at_most: int = LARGEST) -> dict[bytes, bytes]:
-    """All of a table, given as a path or as its bytes. Raises what `Table` does.
+    """All of a table, given as a path or as its bytes. Raises what `SSTable` does.
 
     `at_most` bounds the bytes of keys and values together, and a little for each.
     """

@@ -17,7 +17,7 @@ from inception.files.atomic import replacing
 from inception.files.errors import UnsupportedFeature
 from inception.files.tensor import Shape, Stored, allocate, check_written, damaged, octets
 from inception.files.tensorflow import wire
-from inception.files.tensorflow.sstable import Table, write_table
+from inception.files.tensorflow.sstable import SSTable, write_table
 from inception.files.tensorflow.tensor_bundle import type_code, unreadable, writable
 
 _Path = str | os.PathLike[str]
@@ -34,7 +34,7 @@ def read(path: _Path) -> dict[str, Stored]:
     Strings and other types that no weight has are listed too; reading one raises
     `UnsupportedFeature`.
     """
-    table = Table(path)
+    table = SSTable(path)
     content = table.get(_LIST)
     if content is None:
         raise damaged(table.name, "has no list of its tensors")
@@ -50,7 +50,7 @@ def read(path: _Path) -> dict[str, Stored]:
     return found
 
 
-def _stored(table: Table, name: str, tensor: wire.Message) -> Stored:
+def _stored(table: SSTable, name: str, tensor: wire.Message) -> Stored:
     sides = wire.shape(tensor.message(2))
     code = tensor.integer(3)
     kind = wire.dtype(code, tensor.where)
@@ -64,7 +64,7 @@ def _stored(table: Table, name: str, tensor: wire.Message) -> Stored:
     return Stored(sides, kind, functools.partial(_values, table, name, sides, kind, tensor.where))
 
 
-def _values(table: Table, name: str, sides: Shape, kind: np.dtype, where: str) -> np.ndarray:
+def _values(table: SSTable, name: str, sides: Shape, kind: np.dtype, where: str) -> np.ndarray:
     content = table.get(_key(name, len(sides)))
     if content is None:
         raise damaged(where, "is listed, and its values are not in the file")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from inception.files.errors import CheckpointError, CorruptFile, ResourceLimit, UnsafeFile, UnsupportedFeature
 from inception.files.regular import RegularFile
 from inception.files.tensorflow import wire
-from inception.files.tensorflow.sstable import Table, masked_crc, read_table, write_table
+from inception.files.tensorflow.sstable import SSTable, masked_crc, read_table, write_table
 
 FOOTER_END = bytes.fromhex("57fb808b247547db")
 
@@ -70,7 +70,7 @@ def test_many_blocks_and_single_values(tmp_path):
     path = tmp_path / "table"
     path.write_bytes(written(content))
     assert read_table(path) == content
-    table = Table(path)
+    table = SSTable(path)
     for key in rng.choice(sorted(content), 50):
         assert table.get(key) == content[key]
     assert table.get(b"key/00000x") is None
@@ -127,7 +127,7 @@ def test_forged_tables_are_refused(name, tmp_path):
     content, expected = FORGERIES[name]
     path = tmp_path / "forged.ckpt"
     path.write_bytes(content)
-    for refuse in (lambda: read_table(content), lambda: Table(path)):
+    for refuse in (lambda: read_table(content), lambda: SSTable(path)):
         with pytest.raises(expected):
             refuse()
     with pytest.raises(expected, match=r"forged\.ckpt"):
@@ -144,7 +144,7 @@ def test_keys_that_would_grow_quadratically_are_refused(tmp_path):
     path = tmp_path / "table"
     path.write_bytes(content)
     with pytest.raises(ResourceLimit, match="lists more"):
-        Table(path)
+        SSTable(path)
 
 
 def test_a_block_that_goes_on_and_on_is_refused():
