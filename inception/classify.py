@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from inception.brief import one_line
+from inception.inference import Inference, compile_inference
 from inception.labels import Label
 from inception.networks import Network, network_of, scores_of
 from inception.pictures import ImageLike, Picture, Preprocess
@@ -26,7 +27,7 @@ class Classifier:
     """A network that gives class probabilities, ready to run.
 
     Attributes:
-        model: inputs [n, height, width, 3] to probabilities [n, classes].
+        model: inputs [n, height, width, 3] to probabilities [n, classes]: weights compiled, or the Keras model given.
         labels: its classes.
         network: what it was made of, with the way of a picture to its input.
 
@@ -34,19 +35,22 @@ class Classifier:
         ValueError: For weights that are not finite.
     """
 
-    model: keras.Model
+    model: keras.Model | Inference
     labels: tuple[Label, ...]
     network: Network
 
     __repr__ = one_line
 
     def __post_init__(self) -> None:
-        from inception.builders.keras import check_finite
+        if not isinstance(self.model, Inference):  # which are checked
+            from inception.builders.keras import check_finite
 
-        check_finite(self.model)
+            check_finite(self.model)
 
     def scores(self, inputs: np.ndarray) -> np.ndarray:
         """Prepared pictures [n, height, width, 3] to probabilities [n, classes], in inference mode."""
+        if isinstance(self.model, Inference):
+            return self.model.prepared(inputs)["Predictions"]
         return np.asarray(self.model(inputs, training=False))
 
 
@@ -104,7 +108,10 @@ def classifier_of(
     network = network_of(source, picture=picture, size=size, labels=names_file, preprocess=preprocess)
     if network.labels is None:
         raise CheckpointError(f"{network.name} has no classifier; give weights with top.")
-    model = network.built()
+    if network.model is None:
+        run = compile_inference(network, image_size=network.picture.sides)
+        return Classifier(run, network.labels, network)
+    model = network.model
     if len(model.outputs) > 1:  # an auxiliary head
         import keras
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import Way, network, out, working
+from inception.cli.terminal import Way, network, out, quietly, working
 from inception.files.errors import LONGEST_NAME, safe
 
 
@@ -26,12 +26,11 @@ def classify(
 ) -> None:
     """Names what pictures show: the best classes of each, with bars."""
     from inception import labels as names
-    from inception import quiet
     from inception.classify import classifier_of, classify_with
 
     loaded = network(weights, picture=picture, labels=labels)
     with working(f"classifying {len(pictures)} pictures"):
-        quiet.import_tensorflow()
+        quietly(loaded)
         classifier = classifier_of(loaded)
         scores = classify_with(classifier, pictures)
     for path, row in zip(pictures, scores, strict=True):

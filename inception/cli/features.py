@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import Way, complain, network, noted, out, working
+from inception.cli.terminal import Way, complain, network, noted, out, quietly, working
 
 if TYPE_CHECKING:
     from inception.features import Summary
@@ -35,14 +35,13 @@ def features(
     check: Annotated[bool, typer.Option("--check", help="Read every byte of what is there already.")] = False,
 ) -> None:
     """Extracts features of pictures into a Parquet dataset; stopped anywhere, the same command goes on."""
-    from inception import extras, features, inference, quiet
+    from inception import extras, features
     from inception.features import dataset
 
     extras.load("pyarrow")
     dataset.described(target)  # a folder of other things is said before weights are fetched
     loaded = network(weights, picture=picture, size=size)
-    if "tensorflow" in (engine, inference.preferred() if engine == "auto" else None):
-        quiet.import_tensorflow()
+    quietly(loaded, engine)
     options: dict[str, Any] = {"end_points": endpoint.split(","), "pool": pool, "engine": engine}
     options |= {"batch": batch, "threads": threads, "workers": workers}
     options |= {"column": column, "shard_rows": shard_rows, "check": check}

@@ -82,15 +82,23 @@ def load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) 
 def network(path: str, **arguments: Any) -> Network:
     """The network at a path or id, "imagenet" being Keras's own file; arguments as those of `network_of`."""
     from inception import quiet
-    from inception.networks import network_of, trained_folder
+    from inception.networks import description, network_of, trained_folder
     from inception.weights import published
 
-    if trained_folder(path):  # which may have to be built
+    if (folder := trained_folder(path)) and description(folder)["end_point"] != "PreLogits":  # to be built
         quiet.import_tensorflow()
     known = None if os.path.exists(path) else published.find(path)
     place = fetched(known) if known else path
     with noted(), working(f"reading {path}"):
         return network_of(place, **arguments)
+
+
+def quietly(loaded: Network, engine: str = "auto") -> None:
+    """Imports TensorFlow without its lines where it is what the network runs on; nowhere else."""
+    from inception import inference, quiet
+
+    if loaded.model is not None or "tensorflow" in (engine, inference.preferred() if engine == "auto" else ""):
+        quiet.import_tensorflow()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import Force, Way, err, network, noted, out, working
+from inception.cli.terminal import Force, Way, err, network, noted, out, quietly, working
 from inception.files.errors import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
@@ -123,7 +123,6 @@ def evaluate(
     force: Force = False,
 ) -> None:
     """Says how often a classifier is right: top-1, top-5, and each class."""
-    from inception import quiet
     from inception.files import atomic
     from inception.training import evaluate as run
     from inception.training import folders
@@ -134,7 +133,7 @@ def evaluate(
         sources = [*formats.files_of(weights), *([labels] if labels else [])]
         atomic.check_target(errors, force, sources)
     loaded = network(weights, picture=picture, size=size, labels=labels)
-    quiet.import_tensorflow()
+    quietly(loaded)
     with working(f"classifying the pictures of {folder}", "pictures") as move:
         result = run(folder, loaded, batch=batch_size, progress=move)
     out.print(_summary(result))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import Force, Way, err, network, out, working
+from inception.cli.terminal import Force, Way, err, network, out, quietly, working
 from inception.files.errors import LONGEST_NAME, safe
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def gradcam(
     """Draws where in a picture the evidence for a class lies."""
     began = time.perf_counter()
     _checked(image, output, force)
-    loaded = _taken(weights, picture, labels)
+    loaded = _taken(weights, picture, labels, built=point != "Mixed_7c")
     table = _labels(loaded)
     from inception.visualize import gradcam as run
 
@@ -183,13 +183,11 @@ def report(
 # --- Shared ----------------------------------------------------------------------------
 
 
-def _taken(path: str, picture: str | None, labels: Path | None = None) -> Network:
-    """The network, TensorFlow ready for it."""
-    from inception import quiet
-
+def _taken(path: str, picture: str | None, labels: Path | None = None, built: bool = True) -> Network:
+    """The network, TensorFlow ready for it. built: it runs as a Keras model."""
     loaded = network(path, picture=picture, labels=labels)
     with working("building the network"):
-        quiet.import_tensorflow()
+        quietly(loaded, "tensorflow" if built else "auto")
     return loaded
 
 

@@ -8,6 +8,7 @@ One plan (`plan`), three engines (`engines`).
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
@@ -29,13 +30,14 @@ from inception.weights import Weights
 class Inference:
     """A compiled network. Call it with images; `engine`, `end_points`, `plan` and `settings` say what it is.
 
+    The plan is without its operations: their arrays are the engine's, and would lie in memory twice.
     `agreement` is that of an int8 network with the float32 one (see `int8`), otherwise None.
     """
 
     def __init__(
         self, plan: Plan, engine: str, settings: Settings, run: Runner, agreement: Agreement | None = None
     ) -> None:
-        self.plan = plan
+        self.plan = dataclasses.replace(plan, operations=())
         self.engine = engine
         self.settings = settings
         self.agreement = agreement
@@ -161,6 +163,7 @@ def compile_inference(
     plan = plans.plan(weights, end_points, image_size=settings.image_size, allow_nan=allow_nan)
     if precision == "int8":
         return _quantized(weights, plan, settings, calibration)
+    del weights  # of a path: as large as the plan, and nobody's any more
     name = engine if engine != "auto" else engines.preferred() if precision == "float32" else "openvino"
     return Inference(plan, name, settings, engines.compiled(name, plan, settings))
 

@@ -1,9 +1,9 @@
-"""The engines that run a plan: OpenVINO and ONNX Runtime take it as ONNX, TensorFlow as a frozen graph."""
+"""The engines that run a plan: OpenVINO, ONNX Runtime, and TensorFlow with a frozen graph."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 # The packages that each engine needs. `auto` takes the first that is installed; TensorFlow always is.
 ENGINES: dict[str, tuple[str, ...]] = {
-    "openvino": ("openvino", "onnx"),
+    "openvino": ("openvino",),
     "onnxruntime": ("onnxruntime", "onnx"),
     "tensorflow": (),
 }
@@ -59,31 +59,37 @@ def _onnxruntime(plan: Plan, settings: Settings) -> Runner:
     extras.load("onnxruntime")
     from inception.inference import onnx
 
-    model = onnx.model_of(plan, batch=settings.batch, image_size=settings.image_size)
-    return onnxruntime_runner(model, plan.end_points, settings)
+    arrays: dict[str, np.ndarray] = {}
+    model = onnx.model_of(plan, batch=settings.batch, image_size=settings.image_size, outside=arrays)
+    return onnxruntime_runner(model, plan.end_points, settings, arrays)
 
 
-def onnxruntime_runner(model: Any, end_points: Sequence[str], settings: Settings = DEFAULTS) -> Runner:
-    """An `onnx.ModelProto` in ONNX Runtime, on the processor."""
+def onnxruntime_runner(
+    model: Any,
+    end_points: Sequence[str],
+    settings: Settings = DEFAULTS,
+    outside: Mapping[str, np.ndarray] | None = None,
+) -> Runner:
+    """An `onnx.ModelProto` in ONNX Runtime, on the processor. outside: arrays that the model only names."""
     runtime = extras.load("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = settings.threads or 0
     options.log_severity_level = 3
+    values = {name: runtime.OrtValue.ortvalue_from_numpy(array) for name, array in (outside or {}).items()}
+    options.add_external_initializers(list(values), list(values.values()))
     session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(list(end_points), {plans.IMAGES: images})
+
+    def run(images: np.ndarray, _alive: Any = values) -> list[np.ndarray]:  # the session does not keep them
+        return session.run(list(end_points), {plans.IMAGES: images})
+
+    return run
 
 
 def _openvino(plan: Plan, settings: Settings) -> Runner:
-    return openvino_runner(openvino_model(plan, settings), plan.end_points, settings)
+    extras.load("openvino")
+    from inception.inference import openvino
 
-
-def openvino_model(plan: Plan, settings: Settings) -> Any:
-    """The plan as an `openvino.Model`."""
-    openvino = extras.load("openvino")
-    from inception.inference import onnx
-
-    model = onnx.model_of(plan, batch=settings.batch, image_size=settings.image_size)
-    return openvino.Core().read_model(model.SerializeToString())
+    return openvino_runner(openvino.model_of(plan, settings.batch, settings.image_size), plan.end_points, settings)
 
 
 def openvino_runner(model: Any, end_points: Sequence[str], settings: Settings = DEFAULTS) -> Runner:

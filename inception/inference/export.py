@@ -333,8 +333,9 @@ def _read_tflite(made: Path) -> Files:
 
 
 def _write_openvino(task: _Task, made: Path) -> None:
-    openvino = extras.load("openvino")
-    _save_openvino(openvino.Core().read_model(_onnx_model(task, task.plan).SerializeToString()), task, made)
+    from inception.inference.openvino import model_of
+
+    _save_openvino(model_of(task.plan, task.batch, task.image_size), task, made)
 
 
 def _save_openvino(model: Any, task: _Task, made: Path) -> None:

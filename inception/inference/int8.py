@@ -84,9 +84,11 @@ def quantized(
         ValueError: For fewer than ten.
     """
     openvino = extras.load("openvino")
+    from inception.inference.openvino import model_of
+
     calibration, held_out = parts(images)
     full = measuring(weights, plan)
-    model = engines.openvino_model(full, settings)
+    model = model_of(full, settings.batch, settings.image_size)
     float32 = _named(full, engines.openvino_runner(model, full.end_points))
     model = quantize(model, calibration)
     int8 = _named(full, engines.openvino_runner(model, full.end_points, Settings("int8")))

@@ -31,6 +31,7 @@ def model_of(
     batch: int | None = None,
     image_size: tuple[int, int] | None = None,
     labels: Sequence[Label] | None = None,
+    outside: dict[str, np.ndarray] | None = None,
 ) -> Any:
     """The `onnx.ModelProto` of a plan.
 
@@ -38,6 +39,7 @@ def model_of(
         plan: what to compute. Where it takes pixels, `images` is uint8, otherwise float32.
         batch, image_size: fixed sizes of the input; unknown ones are left to the caller of the model.
         labels: the names of the classes, for the metadata.
+        outside: takes the arrays, by the names that the model then has in their places; None leaves them in the model.
 
     The metadata are `inception_variant` (the `Variant` and the `Picture` as JSON), `preprocessing` (JSON: what to
     do to pixels 0..255 before the model gets them) and, where given, `labels` (a JSON list).
@@ -47,7 +49,7 @@ def model_of(
     sizes = (batch or "batch", *(image_size or ("height", "width")))
     kind = onnx.TensorProto.UINT8 if plan.pixels else onnx.TensorProto.FLOAT
     images = onnx.helper.make_tensor_value_info(plans.IMAGES, kind, [*sizes, plan.variant.channels])
-    graph = _Graph(onnx)
+    graph = _Graph(onnx, outside)
     values = plans.run(graph, plan, graph.first(plan))
     outputs = [graph.result(name, value, sizes[0]) for name, value in values.items()]
     model = onnx.helper.make_model(
@@ -78,17 +80,26 @@ def metadata(plan: Plan, labels: Sequence[Label] | None = None) -> dict[str, str
 class _Graph(plans.Interpreter[str]):
     """The operations as ONNX nodes; values are tensor names, maps channels-first."""
 
-    def __init__(self, onnx: Any) -> None:
+    def __init__(self, onnx: Any, outside: dict[str, np.ndarray] | None) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self._onnx = onnx
+        self._outside = outside
 
     def _node(self, kind: str, output: str, *inputs: str, **attributes: Any) -> str:
         self.nodes.append(self._onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
     def _constant(self, name: str, array: np.ndarray) -> str:
-        self.constants.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        array = np.ascontiguousarray(array)
+        if self._outside is None:
+            self.constants.append(self._onnx.numpy_helper.from_array(array, name))
+            return name
+        self._outside[name] = array
+        tensor = self._onnx.TensorProto(name=name, dims=array.shape, data_type=self._onnx.TensorProto.FLOAT)
+        tensor.data_location = self._onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="memory")
+        self.constants.append(tensor)
         return name
 
     def first(self, plan: Plan) -> str:

@@ -267,12 +267,12 @@ class _Writer(Ops[str]):
         scale, offset = self._batch_norm(path)
         if not self._rewrites.fold:
             return self._unfolded(node, x, path, kernel, scale, offset)
-        wide, bias = kernel.astype(np.float64) * scale, offset
         before = self._made.get(x)
         if isinstance(before, Scale) and node.padding == "VALID":  # the pixels' scaling, exact without a border
             by, plus = pixel_scaling(self._weights.picture, self._weights.variant.channels)
-            wide, bias, x = wide * by[:, None], bias + np.einsum("hwio,i->o", wide, plus), before.input
-        folded, bias = wide.astype(np.float32), bias.astype(np.float32)
+            offset = offset + np.einsum("hwio,i->o", kernel * scale, plus)
+            scale, x = by[:, None] * scale, before.input
+        folded, bias = _scaled(kernel, scale), offset.astype(np.float32)
         pool = self._movable(before, node)
         if pool is None:
             return self._add(Convolve(path, x, folded, bias, True, node.stride, node.padding))
@@ -332,6 +332,13 @@ class _Writer(Ops[str]):
     def _dense(self, output: str, x: str, path: str) -> str:
         kernel = self._array(path, "weights")
         return self._add(Dense(output, x, kernel.reshape(kernel.shape[-2:]), self._array(path, "biases")))
+
+
+def _scaled(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """kernel * scale, rounded once: HWIO, and OIHW in memory, as ONNX and OpenVINO take it without another copy."""
+    folded = kernel.transpose(3, 2, 0, 1).astype(np.float32, order="C")
+    each = np.atleast_2d(scale).T[..., None, None]
+    return np.multiply(folded, each, out=folded, dtype=np.float64, casting="same_kind").transpose(2, 3, 1, 0)
 
 
 def pixel_scaling(picture: Picture, channels: int) -> tuple[np.ndarray, np.ndarray]:

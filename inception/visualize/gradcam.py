@@ -19,14 +19,17 @@ from PIL import Image, ImageDraw
 
 from inception.brief import one_line
 from inception.files.errors import safe
+from inception.inference import compile_inference
 from inception.labels import Label
-from inception.networks import network_of
+from inception.networks import Network, network_of
 from inception.pictures import ImageLike, Picture, Preprocess
+from inception.variants import SCOPE
 from inception.visualize import model_points, pictures
 from inception.visualize.activations import network_input
 from inception.visualize.gradient import gradient
 from inception.visualize.pictures import FAINT, HEAT, INK, PAPER
 
+LAST = "Mixed_7c"  # the end point whose mean the classifier takes
 _LONGEST = 60  # characters of a class name
 _STRENGTH = 0.65  # how much of a colour at the heat 1 covers the picture
 
@@ -111,9 +114,11 @@ def of_classes(
     preprocess: Preprocess | Literal["none"] | None = None,
 ) -> list[GradCam]:
     """`gradcam` for several classes of one picture, in one pass."""
+    network = network_of(model, picture=picture, size=size, preprocess=preprocess)
+    if network.model is None and network.labels is not None and point in (None, LAST):
+        return _at_the_last_maps(network, network.picture.read(image), labels)
     import keras
 
-    network = network_of(model, picture=picture, size=size, preprocess=preprocess)
     model = network.built()
     opened = model_points.open_model(model)
     classes = _classes(model, opened)
@@ -124,9 +129,7 @@ def of_classes(
     window = network.picture.window(*photo.shape[:2])
     arrays = model_points.values(opened, {"maps": tensor, "outputs": opened.outputs[0]}, inputs)
     outputs = arrays["outputs"][0]
-    wanted = np.asarray([int(outputs.argmax())] if labels is None else labels, np.int64)
-    if not wanted.size or wanted.min() < 0 or wanted.max() >= classes:
-        raise ValueError(f"The class is {wanted.tolist()}; the model {model.name} has the classes 0 to {classes - 1}.")
+    wanted = _wanted(outputs, labels, f"the model {model.name}")
     head = _head(opened, tensor, name)
 
     def logits(maps: Any, images: Any, of: Any) -> Any:
@@ -136,6 +139,26 @@ def of_classes(
     maps, images = (np.repeat(array, len(wanted), axis=0) for array in (arrays["maps"], inputs))
     _, slopes = gradient(logits, compiled=False)(maps, images, wanted)
     return [_heat(m, s, photo, window, int(c), outputs, name) for m, s, c in zip(maps, slopes, wanted, strict=True)]
+
+
+def _at_the_last_maps(network: Network, photo: np.ndarray, labels: Sequence[int] | None) -> list[GradCam]:
+    """From the inference engine: a logit is a weighted mean of these maps, so its slope is the classifier's kernel."""
+    window = network.picture.window(*photo.shape[:2])
+    run = compile_inference(network, end_points=(LAST, "Predictions"), image_size=network.picture.sides)
+    maps, outputs = (array[0] for array in run.prepared(network.input(photo)[None]).values())
+    kernel = network.inception.arrays[f"{SCOPE}/Logits/Conv2d_1c_1x1/weights"][0, 0] / np.prod(maps.shape[:2])
+    wanted = _wanted(outputs, labels, network.name)
+    return [
+        _heat(maps, np.broadcast_to(kernel[:, c], maps.shape), photo, window, int(c), outputs, LAST) for c in wanted
+    ]
+
+
+def _wanted(outputs: np.ndarray, labels: Sequence[int] | None, name: str) -> np.ndarray:
+    """The classes asked for, or the best one. ValueError for one that is not there."""
+    wanted = np.asarray([int(outputs.argmax())] if labels is None else labels, np.int64)
+    if not wanted.size or wanted.min() < 0 or wanted.max() >= len(outputs):
+        raise ValueError(f"The class is {wanted.tolist()}; {name} has the classes 0 to {len(outputs) - 1}.")
+    return wanted
 
 
 def _classes(model: Any, opened: model_points.Points) -> int:

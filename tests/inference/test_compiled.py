@@ -218,7 +218,8 @@ def test_threads(engine):
     ("there", "chosen"),
     [
         ({"openvino", "onnxruntime", "onnx"}, "openvino"),
-        ({"openvino", "onnxruntime"}, "tensorflow"),
+        ({"openvino"}, "openvino"),
+        ({"onnxruntime"}, "tensorflow"),
         ({"onnxruntime", "onnx"}, "onnxruntime"),
         ({"onnx"}, "tensorflow"),
         (set(), "tensorflow"),
@@ -245,7 +246,7 @@ def test_auto_asks_no_distribution_for_its_name(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("engine", "package"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime"), ("openvino", "onnx")]
+    ("engine", "package"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime"), ("onnxruntime", "onnx")]
 )
 def test_a_missing_extra_is_named(engine, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
@@ -259,7 +260,6 @@ def test_a_missing_extra_is_named(engine, package, monkeypatch):
 
 def test_bfloat16_is_near_where_the_processor_has_it():
     openvino = pytest.importorskip("openvino")
-    pytest.importorskip("onnx")
     weights = random_weights(NARROW_NOTOP)
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(ValueError, match="This processor has no bfloat16"):
@@ -272,7 +272,7 @@ def test_bfloat16_is_near_where_the_processor_has_it():
 
 @pytest.fixture(scope="module")
 def int8():
-    for package in ("nncf", "onnx", "openvino"):
+    for package in ("nncf", "openvino"):
         pytest.importorskip(package)
     return compile_inference(random_weights(NARROW_AUX), precision="int8", calibration=floats(20, 107), batch=2)
 

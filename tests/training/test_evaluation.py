@@ -135,7 +135,7 @@ def test_scores_that_are_not_finite_are_not_right(digits, monkeypatch):
 def test_weights_that_are_not_finite_are_refused(digits, tmp_path):
     shutil.copytree(digits / "0", tmp_path / "class 0")
     for run in (lambda w: evaluate(tmp_path, w, size=75), lambda w: classify.classify([digits / "0"], w)):
-        with pytest.raises(ValueError, match="has weights that are not finite .* in conv2d_"):
+        with pytest.raises(ValueError, match="has weights that are not finite .* for Mixed_5b/Branch_0/Conv2d_0a_1x1;"):
             run(with_nan())
 
 
