@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 # module: the extra of ours that brings it
@@ -27,12 +30,25 @@ def load(module: str) -> Any:
     """The module (dots allowed). MissingPackage that names the extra to install when it is not there."""
     package = module.partition(".")[0]
     try:
-        return importlib.import_module(module)
+        with _untold() if package == "openvino" else contextlib.nullcontext():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
         message = f"The package {package} is not installed; pip install 'inception-v3[{EXTRAS[package]}]' brings it."
         raise MissingPackage(message, name=package) from error
+
+
+@contextlib.contextmanager
+def _untold() -> Iterator[None]:
+    """No openvino_telemetry: by it OpenVINO's import tells Google of itself, and the process's end waits for that."""
+    module = "openvino_telemetry"
+    hidden = sys.modules.setdefault(module, None) is None  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if hidden:
+            sys.modules.pop(module, None)
 
 
 def installed(module: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import glob
 import importlib
@@ -10,6 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -81,10 +83,13 @@ def _read(place: str, moving_averages: bool, exclude: Sequence[str]) -> Weights:
     options = {"moving_averages": moving_averages, "exclude": exclude} if moving_averages or exclude else {}
     if options and module.__name__ != f"{__package__}.slim_checkpoint":
         raise CheckpointError(f"{place} is no TensorFlow checkpoint: it has no moving averages, nor scopes to exclude.")
-    known = published.recognise(place)
-    if known is not None:
-        catalogue.refuse_unread(known, place)
-    weights: Weights = module.read(place, **options)
+    with ThreadPoolExecutor(1) as beside:  # the digest takes as long as the reading
+        digest = beside.submit(contextvars.copy_context().run, published.recognise, place)
+        try:
+            weights: Weights = module.read(place, **options)
+        finally:
+            if (known := digest.result()) is not None:
+                catalogue.refuse_unread(known, place)
     if known is not None:
         source = dataclasses.replace(weights.source, integrity="digest", published=known.id)
         variant = known.variant_of(weights.variant)
