@@ -17,7 +17,7 @@ from inception.weights import CheckpointError, Weights
 from inception.weights.dialects import graph_families
 from inception.weights.formats import slim_checkpoint
 
-Builder = Literal["keras", "slim"]
+Builder = Literal["keras", "slim", "none"]  # none: the inference engine runs the weights' plan
 Peer = Literal["keras", "torch"]  # keras.applications and torchvision, where they are installed
 # The formats that code of slim's writes; slim's builder runs them.
 _OF_SLIM = {
@@ -59,7 +59,7 @@ def own_builder(weights: Weights) -> Builder:
 def end_points(weights: Weights, pixels: np.ndarray, builder: Builder) -> dict[str, np.ndarray]:
     """The end points of a picture (0..255, [h, w, 3]) under slim's names, no batch axis; pooled ones are vectors."""
     batch = np.asarray(weights.picture.scaled(pixels))[None]
-    run = _slim_end_points if builder == "slim" else keras_end_points
+    run = {"slim": _slim_end_points, "keras": keras_end_points, "none": _compiled_end_points}[builder]
     return _of_one_picture(weights, run(weights, batch))
 
 
@@ -90,6 +90,13 @@ def _slim_end_points(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarra
     from inception.builders.slim import evaluate, inception_v3_of
 
     return evaluate(lambda inputs: inception_v3_of(weights.variant, inputs), weights.arrays, batch)
+
+
+def _compiled_end_points(weights: Weights, batch: np.ndarray) -> dict[str, np.ndarray]:
+    from inception.inference import compile_inference, plan
+
+    sides, points = batch.shape[1:3], plan.available(weights.variant)
+    return compile_inference(weights, end_points=points, image_size=sides, allow_nan=True).prepared(batch)
 
 
 def peer_end_points(weights: Weights, pixels: np.ndarray, peer: Peer) -> dict[str, np.ndarray]:

@@ -1,8 +1,11 @@
 """The house's rules about imports: arrows run one way, no circle, what is private stays so, what is light too."""
 
 import ast
+import dataclasses
 import graphlib
 import importlib
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +28,7 @@ RANKS = {
     "weights": 8,
     "labels": 9, "builders": 9,
     "networks": 10,
-    "verify": 11,
-    "inference": 12, "classify": 12,
+    "verify": 12, "inference": 12, "classify": 12,
     "features": 13,
     "metrics": 14, "training": 14, "visualize": 14,
     "cli": 15,
@@ -141,7 +143,7 @@ def test_import_inception_is_light():
     assert not loaded_by("import inception; inception.Variant; inception.load_weights") & HEAVY
 
 
-def test_inspect_and_convert_need_no_tensorflow(sample, tmp_path):
+def test_inspect_and_convert_need_nothing_heavy(sample, tmp_path):
     code = (
         "from typer.testing import CliRunner; from inception.cli import app; run = CliRunner().invoke\n"
         f"assert run(app, ['inspect', {str(sample)!r}]).exit_code == 0\n"
@@ -149,6 +151,44 @@ def test_inspect_and_convert_need_no_tensorflow(sample, tmp_path):
         f"assert run(app, ['inspect', {str(tmp_path / 'x.ckpt')!r}]).exit_code == 0"
     )
     assert not loaded_by(code) & (HEAVY - {"h5py", "filelock"})
+
+
+TENSORFLOW = {"tensorflow", "keras", "tf_keras", "openvino_telemetry"}  # and what OpenVINO would tell Google by
+VERBS = {
+    "classify": "classify {digit} --weights {sample}",
+    "classify as fine-tuned": "classify {digit} --weights {trained}",
+    "evaluate": "evaluate {digits} --weights {trained}",
+    "gradcam": "gradcam {digit} -o {new}.png --weights {sample}",
+    "features": "features {digits} {new} --weights {sample}",
+    "metrics": "metrics {digits} {digits} --weights {sample}",
+    "statistics": "statistics {digits} {new}.npz --weights {sample}",
+    "inspect": "inspect {sample}",
+    "convert": "convert {sample} {new}.ckpt",
+    "verify": "verify {sample} {trained} --builder none",
+    "published": "published",
+}
+
+
+@pytest.mark.parametrize(("verb", "without"), [*((verb, ()) for verb in VERBS), ("classify", ("openvino",))])
+def test_verbs_that_leave_tensorflow_alone(verb, without, sample, repository, tmp_path):
+    for package in {"openvino", "onnxruntime", "onnx", "pyarrow"} - {*without}:
+        pytest.importorskip(package)
+    digit = repository / "checkpoints" / "sample-digits" / "digit-3.png"
+    shutil.copytree(digit.parent, tmp_path / "digits" / "3")
+    (tmp_path / "trained").mkdir()
+    weights = inception.load_weights(sample)
+    weights.save(tmp_path / "trained" / "model.keras")
+    said = {"network": "InceptionV3", "end_point": "PreLogits", "picture": weights.picture.json()}
+    said |= {"variant": dataclasses.asdict(weights.variant), "classes": [str(i) for i in range(10)]}
+    (tmp_path / "trained" / "model.json").write_text(json.dumps(said))
+    places = {"digit": digit, "sample": sample} | {name: tmp_path / name for name in ("digits", "trained", "new")}
+    words = [word.format(**places) for word in VERBS[verb].split()]
+    code = (
+        f"sys.modules.update(dict.fromkeys({without}))\n"
+        "from typer.testing import CliRunner; from inception.cli import app\n"
+        f"done = CliRunner().invoke(app, {words}); assert done.exit_code == 0, done.output"
+    )
+    assert not loaded_by(code) & TENSORFLOW
 
 
 def test_every_public_name_is_there_and_unknown_ones_are_not():

@@ -14,6 +14,7 @@ from inception.variants import TORCHVISION
 from inception.weights import CheckpointError, Weights
 
 BOTH = ("keras", "slim")
+EACH = [BOTH, ("keras", "none")]  # "none": the inference engine
 
 
 @pytest.mark.parametrize(
@@ -27,9 +28,10 @@ def test_each_format_has_its_own_builder(name, builder, tmp_path):
 
 
 @pytest.mark.parametrize(("variant", "size"), first(1, [(NARROW_AUX, 107), (NARROW, 75), (NARROW_NOTOP, 150)]))
-def test_the_builders_agree_at_every_end_point(variant, size):
+@pytest.mark.parametrize("builders", EACH)
+def test_the_builders_agree_at_every_end_point(variant, size, builders):
     weights = random_weights(variant)
-    rows = verify.compare(weights, weights, images.test_picture(size), BOTH)
+    rows = verify.compare(weights, weights, images.test_picture(size), builders)
     heads = ["AuxLogits"] * variant.aux_logits + ["PreLogits"] + ["Logits", "Predictions"] * bool(variant.num_classes)
     assert [row.end_point for row in rows] == [*architecture.END_POINTS, *heads]
     assert max(row.relative for row in rows) < 1e-5

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import Force, Way, WeightFile, load, network, noted, out, working
+from inception.cli.terminal import Force, Way, WeightFile, load, network, noted, out, quietly, working
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
@@ -91,6 +91,9 @@ def verify(
     a: WeightFile,
     b: Annotated[str, typer.Argument(help="The file to compare it with; none with --against.")] = "",
     against: Annotated[str, typer.Option(help="Instead of a file: keras or torch, the peer's own network.")] = "",
+    builder: Annotated[
+        str, typer.Option(help="own, each file's own; keras; slim; or none: the inference engine, without TensorFlow.")
+    ] = "own",
     image: Annotated[Path | None, typer.Option(help="A picture; one made here where none is given.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Its size in pixels; what the weights were made for.")] = None,
     picture: Way = None,
@@ -99,29 +102,34 @@ def verify(
     ] = None,
 ) -> None:
     """Runs one picture through two weight files, each in its own builder, and compares every end point."""
-    from inception import images, quiet
+    from inception import images
     from inception import verify as verification
 
     if bool(b) == bool(against) or against not in ("", "keras", "torch"):
         raise ValueError("verify takes a second file, or --against keras, or --against torch; give one of them.")
+    if builder not in ("own", "keras", "slim", "none"):
+        raise ValueError(f"--builder is {builder}; expected own, keras, slim or none.")
     if tolerance is None:
         tolerance = 1e-4 if against == "torch" else 1e-5
     if not 0 <= tolerance < float("inf"):
         raise ValueError(f"--tolerance is {tolerance:g}; expected a number from 0 (no difference at all) up.")
-    first = network(a, picture=picture, size=size).inception
+    loaded = network(a, picture=picture, size=size)
+    first = loaded.inception
     second = network(b).inception if b else verification.as_peer_runs(first, against)  # type: ignore[arg-type]
     pixels = first.picture.resized(image or images.test_picture(299))
-    builder = verification.own_builder(first)
-    other = f"{against}'s own network" if against else f"{verification.own_builder(second)} builder"
-    with working(f"running the {builder} builder and the {other} at {pixels.shape[1]} x {pixels.shape[0]}"):
-        quiet.import_tensorflow()
+    builders: list[Any] = [verification.own_builder(w) if builder == "own" else builder for w in (first, second)]
+    names = ["inference engine" if name == "none" else f"{name} builder" for name in builders]
+    if against:
+        names[1] = f"{against}'s own network"
+    with working(f"running the {names[0]} and the {names[1]} at {pixels.shape[1]} x {pixels.shape[0]}"):
+        quietly(loaded, "auto" if builder == "none" and against != "keras" else "tensorflow")
         if against:
             theirs = verification.peer_end_points(first, pixels, against)  # type: ignore[arg-type]
-            rows = verification.differences(verification.end_points(first, pixels, builder), theirs)
+            rows = verification.differences(verification.end_points(first, pixels, builders[0]), theirs)
         else:
-            rows = verification.compare(first, second, pixels)
-    out.print(f"a: {a} ({builder} builder)")
-    out.print(f"b: {b or a} ({other})")
+            rows = verification.compare(first, second, pixels, (builders[0], builders[1]))
+    out.print(f"a: {a} ({names[0]})")
+    out.print(f"b: {b or a} ({names[1]})")
     _verdict(rows, tolerance, verification.reasons(first, second))
 
 

@@ -211,6 +211,27 @@ def test_threads(engine):
         assert_close(found, keras_end_points(weights, floats()), ["Predictions"])
 
 
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"], indirect=True)
+def test_engines_get_the_plan_s_own_arrays(engine):
+    """A network of 83 MB would lie in memory twice."""
+    plan = plans.plan(random_weights(), ("Predictions",))
+    if engine == "openvino":
+        from inception.inference.openvino import model_of
+
+        model = model_of(plan)
+        arrays = [each.data for each in model.get_ops() if each.get_type_name() == "Constant"]
+    else:
+        from inception.inference.onnx import model_of
+
+        outside = {}
+        model = model_of(plan, outside=outside)
+        arrays = list(outside.values())
+        assert len(model.SerializeToString()) < 100_000
+    kernels = [each.kernel for each in plan.operations if isinstance(each, plans.Convolve | plans.Dense)]
+    assert len(kernels) == 95 and all(any(np.shares_memory(kernel, array) for array in arrays) for kernel in kernels)
+    assert compile_inference(random_weights(), engine=engine).plan.operations == ()
+
+
 # --- The choice of an engine -----------------------------------------------------------
 
 

@@ -176,6 +176,23 @@ def test_heads_with_and_without_softmax_give_the_same_map(classifier):
     assert one.outputs.sum() == pytest.approx(1, abs=1e-5) and gradcam(classifier, PHOTO).label == one.outputs.argmax()
 
 
+def test_weights_give_the_map_of_their_model(classifier):
+    """The inference engine's maps and the classifier's kernel, against Keras's maps and gradient."""
+    weights = random_weights(NARROW)
+    for label in (1, None):
+        cam, expected = (gradcam(each, PHOTO, label, size=107) for each in (weights, classifier))
+        assert (cam.label, cam.point) == (expected.label, "Mixed_7c") and not cam.empty
+        np.testing.assert_allclose(cam.maps, expected.maps, rtol=0, atol=1e-5 * expected.maps.max())
+        np.testing.assert_allclose(cam.heat, expected.heat, atol=1e-5)
+        np.testing.assert_allclose(cam.outputs, expected.outputs, atol=1e-6)
+    with pytest.raises(ValueError, match="classes 0 to 6"):
+        gradcam(weights, PHOTO, 7)
+    name = "InceptionV3/Logits/Conv2d_1c_1x1/weights"
+    dead = dataclasses.replace(weights, arrays={**weights.arrays, name: weights.arrays[name] * 0})
+    with pytest.raises(ValueError, match="gradient of class 2 at Mixed_7c is zero everywhere"):
+        gradcam(dead, PHOTO, 2)
+
+
 def test_any_end_point_and_a_branch_beside_which_others_run(classifier):
     sizes = {"Conv2d_1a_3x3": 53, "Mixed_6a": 5, "activation_94": 2}
     maps = {}

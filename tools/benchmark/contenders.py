@@ -39,6 +39,20 @@ def load(path: str) -> Any:
     return weights.step("drop-aux") if weights.variant.aux_logits else weights
 
 
+def random_weights(variant: Any) -> Any:
+    """Weights by chance, as the tests have them."""
+    from made import random_weights as made
+
+    return made(variant)
+
+
+def write_onnx(path: str, target: str) -> None:
+    """A weight file as the ONNX file that `inception export` writes, not proven."""
+    from inception.inference import onnx, plan
+
+    Path(target).write_bytes(onnx.model_of(plan.plan(load(path))).SerializeToString())
+
+
 # --- Peers -----------------------------------------------------------------------------
 
 
@@ -196,7 +210,8 @@ def _tensorflow_threads(threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
-def _there(*packages: str) -> bool:
+def there(*packages: str) -> bool:
+    """Whether packages can be imported."""
     return all(importlib.util.find_spec(package) for package in packages)
 
 
@@ -214,7 +229,7 @@ def everybody(path: str) -> dict[str, tuple[Contender, bool]]:
         "ours: onnxruntime": (partial(ours, engine="onnxruntime"), False, ("onnxruntime", "onnx")),
         "ours: openvino": (partial(ours, engine="openvino"), False, ("openvino", "onnx")),
     }
-    return {name: (partial(make, path), peer) for name, (make, peer, needs) in known.items() if _there(*needs)}
+    return {name: (partial(make, path), peer) for name, (make, peer, needs) in known.items() if there(*needs)}
 
 
 # --- Training --------------------------------------------------------------------------

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmark import contenders
 from benchmark.tables import Section
-from benchmark.workers import Contender, Times, Worker, interleave
+from benchmark.workers import Contender, Times, Worker, interleave, processes
 
 Log = Callable[[str], None]
 
@@ -282,23 +280,85 @@ _STEPS: dict[str, str] = {
 def building(setup: Setup) -> Section:
     """What a process of its own needs, from its start to its end: time and peak memory."""
     top = bool(contenders.load(setup.weights).variant.num_classes)
-    seconds: dict[str, list[float]] = {name: [] for name in _STEPS}
-    peaks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(3):
-            for name, code in _STEPS.items():
-                out = f"PATH, OUT, TOP = {setup.weights!r}, {folder + '/out.ckpt'!r}, {top}"
-                tail = "print('PEAK', open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
-                start = time.perf_counter()
-                run = subprocess.run(
-                    [sys.executable, "-W", "ignore", "-c", f"{out}\n{code}\n{tail}"],
-                    capture_output=True, text=True, check=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-                )  # fmt: skip
-                seconds[name].append(time.perf_counter() - start)
-                peaks[name] = int(run.stdout.split("PEAK ")[1]) / 1024
-    rows = [(name, f"{statistics.median(seconds[name]):.2f} s", f"{peaks[name]:.0f} MB") for name in _STEPS]
+        given = f"PATH, OUT, TOP = {setup.weights!r}, {folder + '/out.ckpt'!r}, {top}"
+        runs = processes({name: f"{given}\n{code}" for name, code in _STEPS.items()}, 3)
+    rows = [(n, f"{statistics.median(p.seconds for p in r):.2f} s", f"{r[0].peak:.0f} MB") for n, r in runs.items()]
     text = "Each in a process of its own, start and imports included; the median of three."
-    return Section("building", "Building, loading, converting", text, ("", "time", "peak memory"), rows, seconds)
+    data = {name: [each.seconds for each in run] for name, run in runs.items()}
+    return Section("building", "Building, loading, converting", text, ("", "time", "peak memory"), rows, data)
+
+
+# --- The first answer ------------------------------------------------------------------
+
+# {name: (packages, script)}: one photograph to class scores, each as short as its library lets it be.
+_SCRIPTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "inception classify": (
+        (),
+        "import sys; sys.argv = ['inception', 'classify', PHOTO, '--weights', H5]\n"
+        "from inception.cli import main; main()",
+    ),
+    "compile_inference": ((), "import inception; inception.compile_inference(H5)([PHOTO])"),
+    "compile_inference, onnxruntime": (
+        ("onnxruntime", "onnx"),
+        "import inception; inception.compile_inference(H5, engine='onnxruntime')([PHOTO])",
+    ),
+    "keras.applications": (
+        ("keras",),
+        "import keras; from keras.applications import inception_v3\n"
+        "model = inception_v3.InceptionV3(weights=None); model.load_weights(H5)\n"
+        "photo = keras.utils.img_to_array(keras.utils.load_img(PHOTO, target_size=(299, 299)))\n"
+        "model.predict(inception_v3.preprocess_input(photo[None]), verbose=0)",
+    ),
+    "torchvision": (
+        ("torchvision",),
+        "import torch, torchvision; from PIL import Image; from torchvision.transforms import functional as way\n"
+        "model = torchvision.models.inception_v3(weights=None, init_weights=False).eval()\n"
+        "model.load_state_dict(torch.load(TORCH))\n"
+        "photo = way.to_tensor(Image.open(PHOTO).resize((299, 299)))[None] * 2 - 1\n"
+        "with torch.inference_mode(): model(photo)",
+    ),
+    "ONNX Runtime, on an ONNX file": (
+        ("onnxruntime", "onnx"),
+        "import numpy, onnxruntime; from PIL import Image\n"
+        "session = onnxruntime.InferenceSession(ONNX, providers=['CPUExecutionProvider'])\n"
+        "photo = numpy.asarray(Image.open(PHOTO).resize((299, 299)), 'f4') / 127.5 - 1\n"
+        "session.run(None, {'images': photo[None]})",
+    ),
+}
+
+
+def first(setup: Setup) -> Section:
+    """One photograph, from the process's start to the scores: the time that a user waits for the first answer."""
+    from inception import images as photographs_made
+    from inception.variants import KERAS, TORCHVISION
+
+    scripts = {name: code for name, (needs, code) in _SCRIPTS.items() if contenders.there(*needs)}
+    with tempfile.TemporaryDirectory() as folder:
+        places = {name: f"{folder}/x.{ending}" for name, ending in
+                  {"H5": "h5", "TORCH": "pth", "ONNX": "onnx", "PHOTO": "png"}.items()}  # fmt: skip
+        contenders.random_weights(KERAS).save(places["H5"])
+        Image.fromarray(photographs_made.test_picture(600)).save(places["PHOTO"])
+        if "torchvision" in scripts:
+            contenders.random_weights(TORCHVISION).save(places["TORCH"])
+        if contenders.there("onnx"):
+            contenders.write_onnx(places["H5"], places["ONNX"])
+        given = "\n".join(f"{name} = {place!r}" for name, place in places.items())
+        runs = processes({name: f"{given}\n{code}" for name, code in scripts.items()}, 7)
+    least = {name: [min(each.seconds for each in run), min(each.cpu for each in run)] for name, run in runs.items()}
+    rows = [
+        (name, f"{wall:.2f} s", f"{cpu:.2f} s", f"{max(each.peak for each in runs[name]):.0f} MB")
+        for name, (wall, cpu) in least.items()
+    ]
+    ours, peer = least["inception classify"], least["keras.applications"]
+    text = (
+        "A photograph to class scores in a process of its own, start and imports included; random weights of the full "
+        "network. In turn, the least of seven. `inception classify` takes "
+        f"1/{peer[0] / ours[0]:.1f} of the time of the keras.applications script, 1/{peer[1] / ours[1]:.1f} of its "
+        "processor time."
+    )
+    data = {name: [[each.seconds, each.cpu, each.peak] for each in run] for name, run in runs.items()}
+    return Section("first", "The first answer", text, ("", "time", "processor", "peak memory"), rows, data)
 
 
 # --- Training --------------------------------------------------------------------------
@@ -352,6 +412,7 @@ SECTIONS: dict[str, Callable[[Setup], Section]] = {
     "precisions": precisions,
     "exports": exports,
     "building": building,
+    "first": first,
     "training": training,
     "sizes": sizes,
 }

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -117,6 +120,36 @@ def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
                 pipe.send((None, peak_memory()))
         except Exception as error:  # the parent tells which contender it was
             pipe.send((f"{type(error).__name__}: {error}", None))
+
+
+# --- Whole processes -------------------------------------------------------------------
+
+_PEAK = "open('/proc/self/status').read().split('VmHWM:')[1].split()[0]"
+_HEAD = f"import atexit; atexit.register(lambda: print('PEAK', {_PEAK}))"
+
+
+@dataclass(frozen=True)
+class Process:
+    """What one process needed from its start to its end; cpu: seconds of all its threads and children; peak: MB."""
+
+    seconds: float
+    cpu: float
+    peak: float
+
+
+def processes(scripts: Mapping[str, str], rounds: int) -> dict[str, list[Process]]:
+    """Each script in a Python process of its own, in turn. Compiled files are written, as of an installed package."""
+    env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": ""}
+    runs: dict[str, list[Process]] = {name: [] for name in scripts}
+    for _ in range(rounds):
+        for name, code in scripts.items():
+            before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            command = [sys.executable, "-W", "ignore", "-c", f"{_HEAD}\n{code}"]
+            run = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+            seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            runs[name].append(Process(seconds, cpu, int(run.stdout.split("PEAK ")[1]) / 1024))
+    return runs
 
 
 def peak_memory() -> float:
