@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import threading
 
 import pytest
 from made import NARROW, random_weights
@@ -73,8 +74,12 @@ pytestmark = [
 
 def test_a_file_replaced_after_its_digest_was_taken_is_refused(two, monkeypatch):
     path, other = two
-    recognise = published.recognise
-    monkeypatch.setattr(published, "recognise", lambda place: (recognise(place), os.replace(other, path))[0])
+    recognise, module, replaced = published.recognise, formats.recognise(os.fspath(path)), threading.Event()
+    read = module.read
+    monkeypatch.setattr(
+        published, "recognise", lambda place: (recognise(place), os.replace(other, path), replaced.set())[0]
+    )
+    monkeypatch.setattr(module, "read", lambda place: read(place) if replaced.wait(60) else None)
     with pytest.raises(CorruptFile, match="was changed while it was being read"):
         load_weights(path)
     monkeypatch.undo()
