@@ -344,7 +344,7 @@ def first(setup: Setup) -> Section:
         if contenders.there("onnx"):
             contenders.write_onnx(places["H5"], places["ONNX"])
         given = "\n".join(f"{name} = {place!r}" for name, place in places.items())
-        runs = processes({name: f"{given}\n{code}" for name, code in scripts.items()}, 7)
+        runs = processes({name: f"{given}\n{code}" for name, code in scripts.items()}, 5)
     least = {name: [min(each.seconds for each in run), min(each.cpu for each in run)] for name, run in runs.items()}
     rows = [
         (name, f"{wall:.2f} s", f"{cpu:.2f} s", f"{max(each.peak for each in runs[name]):.0f} MB")
@@ -353,7 +353,7 @@ def first(setup: Setup) -> Section:
     ours, peer = least["inception classify"], least["keras.applications"]
     text = (
         "A photograph to class scores in a process of its own, start and imports included; random weights of the full "
-        "network. In turn, the least of seven. `inception classify` takes "
+        "network. In turn, the least of five. `inception classify` takes "
         f"1/{peer[0] / ours[0]:.1f} of the time of the keras.applications script, 1/{peer[1] / ours[1]:.1f} of its "
         "processor time."
     )
