@@ -30,7 +30,7 @@ def load(module: str) -> Any:
     """The module (dots allowed). MissingPackage that names the extra to install when it is not there."""
     package = module.partition(".")[0]
     try:
-        with _untold() if package == "openvino" else contextlib.nullcontext():
+        with _untold() if package in ("openvino", "nncf") else contextlib.nullcontext():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != package:
@@ -41,7 +41,7 @@ def load(module: str) -> Any:
 
 @contextlib.contextmanager
 def _untold() -> Iterator[None]:
-    """No openvino_telemetry: by it OpenVINO's import tells Google of itself, and the process's end waits for that."""
+    """No openvino_telemetry: by it OpenVINO and NNCF tell Google of their use, and the process's end waits for that."""
     module = "openvino_telemetry"
     hidden = sys.modules.setdefault(module, None) is None  # type: ignore[arg-type]
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import inception
-from inception import moved
+from inception import extras, moved
 
 PACKAGE = Path(inception.__file__).parent
 # A module may import from rooms of a lower rank, and from its own. The longest name that fits says the room.
@@ -153,7 +153,13 @@ def test_inspect_and_convert_need_nothing_heavy(sample, tmp_path):
     assert not loaded_by(code) & (HEAVY - {"h5py", "filelock"})
 
 
-TENSORFLOW = {"tensorflow", "keras", "tf_keras", "openvino_telemetry"}  # and what OpenVINO would tell Google by
+def test_openvino_and_nncf_tell_nobody_of_their_use():
+    if not all(map(extras.installed, ("openvino", "nncf", "openvino_telemetry"))):
+        pytest.skip("one of them is not installed")
+    assert "openvino_telemetry" not in loaded_by("from inception import extras; extras.load('nncf')")
+
+
+TENSORFLOW = {"tensorflow", "keras", "tf_keras", "openvino_telemetry"}
 VERBS = {
     "classify": "classify {digit} --weights {sample}",
     "classify as fine-tuned": "classify {digit} --weights {trained}",
