@@ -1,22 +1,28 @@
 """Feature extraction killed, torn and fed with damaged pictures; what comes out must be what an undisturbed run gives.
 
 usage: python tests/torture_features.py [--extractions N] [--kills N] [--tails N] [--mutations N] [--long N]
+                                        [--commands N] [--ray N]
 
 kills: every extraction is killed (SIGKILL) many times, half of them at random moments, half
 inside the writing of a shard, and each time the same command follows. tails: the last shard
 is cut, or its end zeroed, at a random place. mutations: damaged pictures. long: memory over
-many pictures. The network is tiny: it is the bookkeeping that is tortured.
+many pictures. commands: `inception metrics` and `inception statistics` killed so often at random
+moments in 1, 3 and 7 shards, and (ray) on Ray with a worker killed. The network is tiny: it is
+the bookkeeping that is tortured.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import hashlib
 import os
 import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +39,9 @@ from inception import features, images
 from inception.features import dataset
 from inception.files import atomic
 from inception.pictures import KERAS
+from inception.variants import GOOGLE_2015
 from inception.weights import Weights
+from inception.weights.formats import save
 
 ENGINE = "onnxruntime"
 
@@ -267,6 +275,92 @@ def torture_long(place: Path, count: int) -> int:
     return int(growth > 50) + again.computed
 
 
+# --- Commands --------------------------------------------------------------------------
+
+COMMANDS = {
+    "metrics": ["generated", "reference", "--metric", "fid,kid,pr,sfid", "--json"],
+    "statistics": ["generated", "out.npz", "--force"],
+}
+
+
+def two_sides(place: Path, count: int) -> Path:
+    """Two folders of pictures, and a network that is narrow in all but its table."""
+    for name, side in (("generated", 30), ("reference", 40)):
+        pictures(place / name, count, side)
+    narrow = dataclasses.replace(GOOGLE_2015, depth_multiplier=0.02, min_depth=3)
+    save(random_weights(narrow), place / "w.safetensors")
+    return place
+
+
+def command(place: Path, verb: str, work: str, *more: object, engine: str = ENGINE, **options: Any) -> Any:
+    words = [*COMMANDS[verb], "--weights", "w.safetensors", "--engine", engine, "--work", work, *map(str, more)]
+    whole = [sys.executable, "-m", "inception.cli", verb, *words]
+    return subprocess.Popen(whole, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def outcome(place: Path, verb: str, child: Any) -> bytes:
+    """What a command that may end wrote."""
+    said, complained = child.communicate()
+    if child.returncode:
+        raise RuntimeError(complained.decode())
+    return (place / "out.npz").read_bytes() if verb == "statistics" else said
+
+
+def killed_command(place: Path, verb: str, rows: int, kills: int, seconds: float, chance: random.Random) -> bytes:
+    """What the command wrote in the end."""
+    work, options = f"work-{verb}-{rows}", ["--shard-rows", rows]
+    for _ in range(kills):
+        child = command(place, verb, work, *options)
+        time.sleep(chance.uniform(0, seconds))
+        child.kill()
+        child.communicate()
+    return outcome(place, verb, command(place, verb, work, *options))
+
+
+def workers_of(process: int) -> list[int]:
+    """The processes of a driver of Ray's that hold one of our actors, by the title that Ray gives them."""
+    parents, titled = {}, []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if (entry / "cmdline").read_bytes().startswith(b"ray::MapWorker(MapBatches(Worker))"):
+                titled.append(int(entry.name))
+
+    def descends(child: int) -> bool:
+        return child == process or (child in parents and descends(parents[child]))
+
+    return sorted(filter(descends, titled))
+
+
+def torture_commands(place: Path, kills: int) -> int:
+    count, chance, bad = 210, random.Random(0), 0
+    two_sides(place, count)
+    for verb in COMMANDS:
+        started = time.perf_counter()
+        truth = outcome(place, verb, command(place, verb, f"whole-{verb}"))
+        seconds = time.perf_counter() - started
+        same = [killed_command(place, verb, count // n, kills, seconds, chance) == truth for n in (1, 3, 7)]
+        bad += same.count(False)
+        print(f"commands: {verb}, {seconds:.1f} s, {kills} kills in each of 1, 3 and 7 shards: {same}", flush=True)
+    return bad
+
+
+def torture_ray(place: Path, count: int) -> int:
+    two_sides(place, count)
+    truth = outcome(place, "metrics", command(place, "metrics", "whole", engine="auto"))  # Ray's workers choose alike
+    options = ["--shard-rows", 2, "--workers", 2]
+    child, dead = command(place, "metrics", "work", *options, engine="ray"), []
+    while child.poll() is None and not dead:
+        if (place / "work").exists() and len(list((place / "work").glob("*/part-*"))) > 1:
+            dead = workers_of(child.pid)[:1]
+            for worker in dead:
+                os.kill(worker, signal.SIGKILL)
+        time.sleep(0.01)
+    same = outcome(place, "metrics", child) == truth
+    print(f"ray: {count} pictures a side, {len(dead)} worker killed: {same}", flush=True)
+    return int(not same) + int(not dead)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--extractions", type=int, default=10)
@@ -274,6 +368,8 @@ def main() -> None:
     parser.add_argument("--tails", type=int, default=500)
     parser.add_argument("--mutations", type=int, default=1000)
     parser.add_argument("--long", type=int, default=20000)
+    parser.add_argument("--commands", type=int, default=20, help="kills of each")
+    parser.add_argument("--ray", type=int, default=200, help="pictures of each side")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     parts = {
@@ -281,6 +377,8 @@ def main() -> None:
         "tails": lambda place: torture_tails(place, given.tails) if given.tails else 0,
         "mutations": lambda place: torture_mutations(place, given.mutations) if given.mutations else 0,
         "long": lambda place: torture_long(place, given.long) if given.long else 0,
+        "commands": lambda place: torture_commands(place, given.commands) if given.commands else 0,
+        "ray": lambda place: torture_ray(place, given.ray) if given.ray else 0,
     }
     bad, started = 0, time.perf_counter()
     for name, part in parts.items():

@@ -13,6 +13,13 @@ from inception.cli.terminal import Way, complain, network, noted, out, quietly, 
 if TYPE_CHECKING:
     from inception.features import Summary
 
+Engine = Annotated[str, typer.Option(help="openvino, onnxruntime, tensorflow; auto: the first installed; or ray.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Images in each run of the engine.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads that decode; one a core.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="On Ray: processes with an engine; one a CPU.")]
+Column = Annotated[str | None, typer.Option(help="A Parquet source's column of paths or pictures.")]
+ShardRows = Annotated[int | None, typer.Option(min=1, help="Pictures in a file of the dataset.")]
+
 
 def features(
     source: Annotated[
@@ -23,15 +30,13 @@ def features(
     endpoint: Annotated[str, typer.Option(help="End points by slim's names, with commas.")] = "PreLogits",
     pool: Annotated[str, typer.Option(help="What becomes of maps: avg, max, or none to keep them.")] = "avg",
     picture: Way = None,
-    engine: Annotated[
-        str, typer.Option(help="openvino, onnxruntime, tensorflow; auto: the first installed; or ray.")
-    ] = "auto",
+    engine: Engine = "auto",
     size: Annotated[int | None, typer.Option(min=1, help="Side of the images; the weights' own.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images in each run of the engine.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads that decode; one a core.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="On Ray: processes with an engine; one a CPU.")] = None,
-    column: Annotated[str | None, typer.Option(help="A Parquet source's column of paths or pictures.")] = None,
-    shard_rows: Annotated[int | None, typer.Option(min=1, help="Pictures in a file of the dataset.")] = None,
+    batch: Batch = None,
+    threads: Threads = None,
+    workers: Workers = None,
+    column: Column = None,
+    shard_rows: ShardRows = None,
     check: Annotated[bool, typer.Option("--check", help="Read every byte of what is there already.")] = False,
 ) -> None:
     """Extracts features of pictures into a Parquet dataset; stopped anywhere, the same command goes on."""

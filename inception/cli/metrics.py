@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import Force, noted, out, working
+from inception.cli.features import Batch, Column, Engine, ShardRows, Threads, Workers
+from inception.cli.terminal import Force, complain, noted, out, working
 
 if TYPE_CHECKING:
     from inception.metrics.measure import Row
@@ -20,9 +21,6 @@ Weights = Annotated[
     str | None, typer.Option(help="Whatever holds a network; the published one of 2015, which FID is defined by.")
 ]
 Work = Annotated[Path | None, typer.Option(help="A folder for the features, where the same command goes on.")]
-Engine = Annotated[str, typer.Option(help="openvino, onnxruntime, tensorflow, ray; auto: the first installed.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Images in each run of the engine.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads that decode; one a core.")]
 
 
 def metrics(
@@ -37,13 +35,17 @@ def metrics(
     engine: Engine = "auto",
     batch: Batch = None,
     threads: Threads = None,
+    workers: Workers = None,
+    column: Column = None,
+    shard_rows: ShardRows = None,
     as_json: Annotated[bool, typer.Option("--json", help="A list of rows as JSON, and nothing else.")] = False,
 ) -> None:
     """Measures generated pictures against a reference: FID and its relatives, a row a protocol and a number."""
     from inception.metrics import measure
 
-    options: dict[str, Any] = {"engine": engine, "batch": batch, "threads": threads}
-    with _bar() as progress:
+    options: dict[str, Any] = {"engine": engine, "batch": batch, "threads": threads, "workers": workers}
+    options |= {"column": column, "shard_rows": shard_rows}
+    with _bar(work) as progress:
         rows = measure.measure(
             generated, reference, protocols=protocol, metrics=metric, weights=weights, work=work,
             progress=progress, **options,
@@ -63,6 +65,9 @@ def statistics(
     engine: Engine = "auto",
     batch: Batch = None,
     threads: Threads = None,
+    workers: Workers = None,
+    column: Column = None,
+    shard_rows: ShardRows = None,
     force: Force = False,
 ) -> None:
     """Writes mean and covariance of pictures' features, and what they are of, for later comparisons."""
@@ -72,21 +77,27 @@ def statistics(
     check_target(target, force)
     if target.suffix != ".npz":
         raise ValueError(f"{target}: statistics are written as .npz; give a name that ends so.")
-    options: dict[str, Any] = {"engine": engine, "batch": batch, "threads": threads}
-    with _bar() as progress:
+    options: dict[str, Any] = {"engine": engine, "batch": batch, "threads": threads, "workers": workers}
+    options |= {"column": column, "shard_rows": shard_rows}
+    with _bar(work) as progress:
         parts = measure.statistics_of(source, protocol, weights=weights, work=work, progress=progress, **options)
     statistics_files.write(target, parts["fid"], spatial=parts.get("spatial"), overwrite=force)
     out.print(f"{target}: {parts['fid'].count:,} pictures, {protocol}, {', '.join(parts)}")
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
+def _bar(work: Path | None) -> Iterator[Callable[[str, int, int], None]]:
     from inception import inference, quiet
 
     if inference.preferred() == "tensorflow":
         quiet.import_tensorflow()
-    with noted(), working("features", "images") as move:
-        yield lambda side, done, total: move(done, total, side)
+    try:
+        with noted(), working("features", "images") as move:
+            yield lambda side, done, total: move(done, total, side)
+    except KeyboardInterrupt:
+        complain(f"stopped; the same command goes on with what is in {work}." if work else
+                 "stopped; with --work DIR the same command would go on.")  # fmt: skip
+        raise typer.Exit(130) from None
 
 
 def _table(rows: list[Row]) -> Any:

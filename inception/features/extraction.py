@@ -129,7 +129,8 @@ def extract(
     with contextlib.ExitStack() as held, _quiet():
         begun: list[_Begun] = []
         for folder, each in zip(ways, asked, strict=True):
-            held.enter_context(dataset.locked(folder))
+            with _safe(folder):
+                held.enter_context(dataset.locked(folder))
             compiled = begun[0].compiled if begun else None
             begun.append(_begun(folder, each, listing, shard_rows, threads or _threads(), check, compiled))
         with _safe(Path(out)):

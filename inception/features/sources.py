@@ -141,7 +141,7 @@ def _lines(path: str) -> Iterator[str]:
 
 def _rows(path: str, column: str | None) -> Iterator[Item]:
     _cursor.cache_clear()  # the file may be another one than the last time
-    with _parquet(path) as file:
+    with parquet_file(path) as file:
         name, holds_bytes = _column(path, file.schema_arrow, column)
         if holds_bytes:
             width = len(str(max(file.metadata.num_rows - 1, 0)))
@@ -151,11 +151,13 @@ def _rows(path: str, column: str | None) -> Iterator[Item]:
             yield from (Item(value) for value in batch.column(0).to_pylist() if value)
 
 
-def _parquet(path: str) -> Any:
+def parquet_file(path: str) -> Any:
+    """The Parquet file, opened, whose pages' checksums are compared where it has them. ValueError for none."""
     extras.load("pyarrow")
     parquet = extras.load("pyarrow.parquet")
     try:
-        return parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)  # or it holds a row group whole
+        # Buffered, or it holds a row group whole.
+        return parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no Parquet file that can be read ({error}).") from error
 
@@ -214,7 +216,7 @@ class _Cursor:
     """A place in a column of a Parquet file, which goes forward by few rows and reads each row group once."""
 
     def __init__(self, path: str, column: str) -> None:
-        self._path, self._column, self._file = path, column, _parquet(path)
+        self._path, self._column, self._file = path, column, parquet_file(path)
         groups = range(self._file.metadata.num_row_groups)
         rows = (self._file.metadata.row_group(group).num_rows for group in groups)
         self._starts = list(itertools.accumulate(rows, initial=0))

@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ from inception.metrics.kernel import kid
 from inception.metrics.manifold import density_coverage, precision_recall
 from inception.metrics.measured import Measured
 from inception.metrics.protocols import FEATURES, SPATIAL, Balls, Protocol
-from inception.metrics.sides import Side, check_fits, extracted, side_of, with_folder
+from inception.metrics.sides import Side, check_fits, check_pictures, extracted, side_of, with_folder
 from inception.metrics.statistics import Made, Statistics
 from inception.networks import Network
 from inception.pictures import Picture
 
+_OF_MOMENTS = {"fid": "fid", "sfid": "spatial"}  # metrics that a part of a file of statistics is enough for
 FEW = 10_000  # pictures of a side, below which FID's bias is worth a warning
 _GROUPS = 10  # of the jackknife
 _OURS = Balls(3, "<=", None)
@@ -47,7 +48,8 @@ class Row:
     """One number and all that it depends on.
 
     Attributes:
-        metric: "fid", ..., or "not FID" and so on where the network is not the one of 2015.
+        metric: "fid", ...; "not FID" and so on where the network is not the one of 2015, and "unproven FID" where its
+            table is that one's, and its weights are none that are known as published.
         error: a standard error, or the deviation that the tool prints; None where there is none.
         n_generated, n_reference: pictures; None where a file of statistics does not say, or nothing is compared.
         weights: which network, and the first digits of the digest of its arrays.
@@ -92,7 +94,7 @@ def measure(
         reference: likewise.
         protocols: names, in a sequence or with commas, or "all".
         metrics: of `METRICS`.
-        weights: whatever holds a network; None for the published one of 2015. Another network is labelled "not FID".
+        weights: whatever holds a network; None for the published one of 2015, whose distance alone is called FID.
         work: a folder for the features, where the same call goes on after a stop; None for one that goes again.
         progress: called as features are computed.
         options: more of `features.extract`: engine, batch, threads, workers, column, shard_rows.
@@ -115,7 +117,7 @@ def measure(
     rows: list[Row] = []
     failures: list[ValueError] = []
     with _folder(work) as folder:
-        run = _Run(sides, folder, weights, asked, ends, options, progress)
+        run = _Run(sides, folder, weights, asked, ends, options, progress, {_OF_MOMENTS.get(name) for name in names})
         for protocol in asked:
             try:
                 pair = run.pair(protocol)
@@ -187,7 +189,7 @@ class _Pair:
     y: Side
     run: _Run
     label: str
-    is_fid: bool
+    standing: str  # before a metric's name: "not", "unproven", or nothing
 
 
 class _Run:
@@ -202,8 +204,12 @@ class _Run:
         end_points: tuple[str, ...],
         options: dict[str, Any],
         progress: Progress | None,
+        parts: Set[str | None] = frozenset({None}),
     ) -> None:
-        self._sides = sides
+        """parts: of the statistics that the metrics are computed from; None where one takes features."""
+        self._sides = tuple(dataclasses.replace(s, pictures=None) if parts <= s.statistics.keys() else s for s in sides)
+        for side in self._sides:
+            check_pictures(side, options.get("column"))
         self._folder = folder
         self._weights = weights
         self._pictures = list(dict.fromkeys(each.picture for each in asked))
@@ -218,9 +224,10 @@ class _Run:
         return taps.network(self._weights)
 
     def ready(self, protocol: Protocol) -> tuple[Side, ...]:
-        """The sides with their features under a protocol."""
+        """The sides with their features under a protocol; what is known before the network runs is looked at before."""
         for side in self._sides:
             check_fits(side, protocol)
+        self._one_network()
         if self._held[0] != protocol.picture:
             self._held = protocol.picture, tuple(self._of(side, protocol.picture) for side in self._sides)
         return self._held[1]
@@ -246,27 +253,38 @@ class _Run:
     def digest(self) -> str:
         return task.digest(self.network.inception.arrays)
 
+    def _one_network(self) -> str | None:
+        """The digest of the network that the sides are of; None where none says. ValueError for two networks."""
+        said = {side.name: side.weights or (self.digest if side.pictures else None) for side in self._sides}
+        known = {digest for digest in said.values() if digest}
+        if len(known) > 1:
+            (one, first), (other, second) = said.items()
+            raise ValueError(
+                f"{one} has features of the weights {str(first)[:12]} and {other} of {str(second)[:12]}; "
+                "compare those of one network."
+            )
+        return next(iter(known), None)
+
     def pair(self, protocol: Protocol) -> _Pair:
         """Both sides, which are refused where they are of two networks."""
-        x, y = self.ready(protocol)
-        digests = {side.made.weights for side in (x, y) if side.made.weights}
-        if len(digests) > 1:
-            raise ValueError(
-                f"{x.name} has features of the weights {str(x.made.weights)[:12]} and {y.name} of "
-                f"{str(y.made.weights)[:12]}; compare those of one network."
-            )
-        variants = [side.network for side in (x, y) if side.network is not None]
-        foreign = any("" in side.arrays and not side.statistics for side in (x, y))
-        is_fid = not foreign and all(map(taps.is_2015, variants))
-        return _Pair(protocol, x, y, self, self._label(digests), is_fid)
+        x, y = sides = self.ready(protocol)
+        foreign = any("" in side.arrays and not side.statistics for side in sides)
+        networks = [side.network for side in sides if side.network is not None]
+        widths = {len(side.statistics["fid"].mean) for side in sides if "fid" in side.statistics}
+        digest, label, standing = self._one_network(), "unknown", ""
+        if digest is not None:
+            loaded = self.network if "network" in self.__dict__ and self.digest == digest else None
+            name = "features" if loaded is None else loaded.published or os.path.basename(loaded.name)
+            label = f"{name} sha256:{digest[:12]}"
+            standing = "" if name == taps.PUBLISHED or digest == self._published else "unproven"
+        if foreign or not all(map(taps.is_2015, networks)) or widths - {max(known.WIDTHS)}:
+            standing = "not"
+        label += ", not known as published" if standing == "unproven" else ""
+        return _Pair(protocol, x, y, self, label, standing)
 
-    def _label(self, digests: set[str]) -> str:
-        if not digests:
-            return "unknown"
-        [digest] = digests
-        here = "network" in self.__dict__
-        name = (self.network.published or os.path.basename(self.network.name)) if here else "features"
-        return f"{name} sha256:{digest[:12]}"
+    @functools.cached_property
+    def _published(self) -> str | None:
+        return taps.published_digest()
 
 
 # --- The metrics -----------------------------------------------------------------------
@@ -283,7 +301,8 @@ def _rows(metric: str, pair: _Pair) -> list[Row]:
         n[1] = None
     rows = []
     for label, found in values.items():
-        shown = label if pair.is_fid or label in ("precision", "recall", "density", "coverage") else f"not {name}"
+        named = not pair.standing or label in ("precision", "recall", "density", "coverage")
+        shown = label if named else f"{pair.standing} {name}"
         way = str(pair.protocol.picture)
         rows.append(Row(shown, pair.protocol.name, found.value, found.error, n[0], n[1], pair.label, way))
     return rows

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from inception import extras, features
-from inception.features import dataset
+from inception.features import dataset, sources
 from inception.files import npz
 from inception.files.archive import Archive
-from inception.metrics import statistics_files
-from inception.metrics.protocols import PROTOCOLS, Protocol
+from inception.files.errors import CorruptFile, ResourceLimit, reason
+from inception.metrics import statistics, statistics_files
+from inception.metrics.protocols import FEATURES, PROTOCOLS, WIDTHS, Protocol
 from inception.metrics.statistics import Made, Statistics
 from inception.pictures import Picture, from_json
 
 _STATISTICS = (".npz", ".pt", ".pth", ".pkl", ".pickle")
+_POOLED = max(WIDTHS)
+_MOST_BYTES = 1 << 30  # of features in a Parquet file that is itself smaller than a quarter of it
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class Side:
     made: Made = field(default_factory=Made)
     network: Mapping[str, Any] | None = None
     pictures: str | None = None
+
+    @property
+    def weights(self) -> str | None:
+        """The digest of the network's arrays; None where nobody said."""
+        said = [self.made.weights, *(part.made.weights for part in self.statistics.values())]
+        return next((digest for digest in said if digest), None)
 
     def rows(self, end_point: str) -> np.ndarray:
         """The features of an end point. ValueError where the side has none."""
@@ -67,7 +76,8 @@ def side_of(source: str | os.PathLike[str] | np.ndarray) -> Side:
         if ending == ".npz" and (array := _only_array(where)) is not None:
             return Side(where, {}, {"": array})
         content = statistics_files.read(where)
-        arrays = {} if content.features is None else {"": content.features.read()}
+        rows = None if content.features is None else content.features.read()
+        arrays = {} if rows is None else {FEATURES if rows.shape[1] == _POOLED else "": rows}
         return Side(where, content.parts, arrays, pictures=where if content.pictures is not None else None)
     if os.path.isfile(where) and ending == ".parquet" and (array := _column(where)) is not None:
         return Side(where, {}, {"": array})
@@ -85,29 +95,54 @@ def _folder(where: str, name: str) -> Side:
 
 def _only_array(path: str) -> np.ndarray | None:
     """The features in a NumPy archive that holds one float array [n, d] and is no file of statistics."""
-    arrays = npz.listed(Archive(path, 1 << 34))
-    flat = [stored for stored in arrays.values() if len(stored.shape) == 2 and stored.dtype.kind == "f"]
-    return flat[0].read() if len(flat) == 1 and not arrays.keys() & {"mu", "arr_0", "feats"} else None
+    arrays = npz.listed(Archive(path, statistics_files.MOST_FEATURES))
+    flat = {name: stored for name, stored in arrays.items() if len(stored.shape) == 2 and stored.dtype.kind == "f"}
+    others = arrays.keys() & {"mu", "arr_0", "feats"}
+    return next(iter(flat.values())).read() if len(flat) == 1 and others <= flat.keys() - {"feats"} else None
 
 
 def _column(path: str) -> np.ndarray | None:
     """The features in a Parquet file: its only column of lists of floats; None where it has none."""
-    parquet, types = extras.load("pyarrow.parquet"), extras.load("pyarrow.types")
-    schema = parquet.read_schema(path)
+    types, compute = extras.load("pyarrow.types"), extras.load("pyarrow.compute")
     lists = (types.is_list, types.is_fixed_size_list, types.is_large_list)
-    names = [
-        field.name for field in schema
-        if any(is_list(field.type) for is_list in lists) and types.is_floating(field.type.value_type)
-    ]  # fmt: skip
-    if not names:
-        return None
-    if len(names) > 1:
-        raise ValueError(f"{path} has several columns of features: {', '.join(names)}; leave one.")
-    return np.stack(parquet.read_table(path, columns=names)[names[0]].to_numpy())
+    with sources.parquet_file(path) as file:
+        names = [
+            field.name for field in file.schema_arrow
+            if any(is_list(field.type) for is_list in lists) and types.is_floating(field.type.value_type)
+        ]  # fmt: skip
+        if not names:
+            return None
+        if len(names) > 1:
+            raise ValueError(f"{path} has several columns of features: {', '.join(names)}; leave one.")
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+        size = 8 * sum(chunk.num_values for chunk in chunks if chunk.path_in_schema.partition(".")[0] == names[0])
+        if size > max(_MOST_BYTES, 4 * os.path.getsize(path)):
+            raise ResourceLimit(f"{path}: {size} bytes of features are said to be in it; too many for such a file.")
+        try:
+            column = file.read(columns=names)[names[0]].combine_chunks()
+        except Exception as error:  # what damage makes of pyarrow has many names
+            raise CorruptFile(f"{path}: {names[0]} cannot be read ({reason(error, path)}); write it again.") from error
+    widths = compute.unique(compute.list_value_length(column)).to_pylist()
+    if len(widths) != 1 or column.null_count:
+        raise ValueError(f"{path}: the rows of {names[0]} are not of one length; expected as many features in each.")
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), widths[0])
+
+
+def check_pictures(side: Side, column: str | None = None) -> None:
+    """ValueError for a side of fewer than two pictures, which no other side needs to be computed for."""
+    if side.pictures is not None and len(sources.listed(side.pictures, column).items) < 2:
+        raise ValueError(
+            f"{side.name} is one picture at most; expected more (a folder, a glob, a list, Parquet, .zip, .npz), "
+            "features (a folder, .npz, Parquet), or a file of statistics."
+        )
 
 
 def check_fits(side: Side, protocol: Protocol) -> None:
-    """ValueError for a folder whose pictures came to the network in another way than the protocol's."""
+    """ValueError for statistics of another protocol, and for features of pictures in another way than its."""
+    for part in side.statistics.values():
+        asked = replace(part.made, protocol=protocol.json())
+        statistics.check_same(part, replace(part, made=asked, source="what is asked"))
     if side.made.picture is None:
         return
     found = from_json(side.made.picture)

@@ -40,6 +40,7 @@ _KINDS = {"count": int | None, "ddof": int | None, "protocol": dict | None, "wei
 _UNKNOWN = "does not say its protocol, weights, way of a picture or tap"
 _ASYMMETRY = 1e-5  # of the largest variance: what float32 on a GPU leaves
 _NEGATIVE = 1e-6
+MOST_FEATURES = 1 << 34  # bytes of an array of features
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def read(path: str | os.PathLike[str]) -> Content:
     """
     file = RegularFile(path)
     if file.octets(0, min(4, file.size)).tobytes() == b"PK\3\4":
-        archive = Archive(path)
+        archive = Archive(path, MOST_FEATURES)
         if all(name.endswith(".npy") for name in archive.members):
             return _npz(archive)
     return _pickle(pickled_arrays.read(path), file.name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from inception.features import task
 from inception.networks import Network, network_of
 from inception.variants import GOOGLE_2015, SCOPE
 from inception.weights import CheckpointError, Weights, published
@@ -34,8 +35,18 @@ def network(weights: Any = None) -> Network:
 
 
 def is_2015(variant: Mapping[str, Any]) -> bool:
-    """Whether a variant, as JSON, is that of the network that FID is defined by; no other network's distance is FID."""
-    return dict(variant) == json.loads(json.dumps(dataclasses.asdict(GOOGLE_2015)))
+    """Whether a variant, as JSON, is that of the network that FID is defined by; no other network's distance is FID.
+
+    NVIDIA's container of it leaves gamma out, which is 1.
+    """
+    return dict(variant) | {"gamma": True} == json.loads(json.dumps(dataclasses.asdict(GOOGLE_2015)))
+
+
+def published_digest() -> str | None:
+    """The digest of the arrays in the published file of 2015; None where that is not on this disk."""
+    known = published.find(PUBLISHED)
+    place = known and published.cached(known)
+    return task.digest(network_of(place).inception.arrays) if place else None
 
 
 def logits(pooled: np.ndarray, weights: Weights) -> np.ndarray:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from torture_features import workers_of
 
 import inception
 from inception import features
@@ -24,17 +25,6 @@ def cluster():
     ray.shutdown()
 
 
-def worker_processes():
-    """The processes of this machine that hold one of our actors, by the title that Ray gives them."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if title.startswith(b"ray::MapWorker(MapBatches(Worker))"):
-            yield int(entry.name)
-
-
 def test_a_killed_worker_costs_no_row(cluster, folder, extract, tmp_path):
     def slowly(pixels):
         time.sleep(0.03)
@@ -44,7 +34,7 @@ def test_a_killed_worker_costs_no_row(cluster, folder, extract, tmp_path):
 
     def kill_one(done, total, errors):
         if not killed:
-            killed.extend(sorted(worker_processes())[:1])
+            killed.extend(workers_of(os.getpid())[:1])
             os.kill(killed[0], signal.SIGKILL)
 
     options = {"shard_rows": 2, "preprocess": slowly, "threads": 1}

@@ -89,7 +89,7 @@ def test_a_row_group_is_never_held_whole(group):
 @pytest.mark.parametrize("size", [400, 72, 1])
 def test_a_row_is_read_once(group, size, monkeypatch):
     pq.write_table(pa.table({"image": group}), "p.parquet", row_group_size=size)
-    read, parquet = [], sources._parquet
+    read, parquet = [], sources.parquet_file
 
     class Counted:
         def __init__(self, path):
@@ -104,7 +104,7 @@ def test_a_row_is_read_once(group, size, monkeypatch):
             return getattr(self._file, name)
 
     items = listed("p.parquet").items
-    monkeypatch.setattr(sources, "_parquet", Counted)
+    monkeypatch.setattr(sources, "parquet_file", Counted)
     for i in nearly_in_order(400) if size > 1 else range(400):
         assert stored(items[i]) == group[i]
     assert sum(read) == 400

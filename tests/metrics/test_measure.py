@@ -1,8 +1,12 @@
 """One call from pictures, folders, archives, features and statistics to rows, and the two verbs over it."""
 
 import dataclasses
+import hashlib
 import json
+import re
+import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from inception.metrics.measure import FewPictures, measure
 from inception.metrics.protocols import FEATURES, PROTOCOLS
 from inception.variants import GOOGLE_2015
 from inception.weights.formats import save
+from inception.weights.published import catalogue
 
 pytestmark = pytest.mark.filterwarnings("ignore::inception.metrics.measure.FewPictures")
 KEYS = ["metric", "protocol", "value", "error", "n_generated", "n_reference", "weights", "picture", "version"]
@@ -48,7 +53,9 @@ def run(place):
 def test_a_row_is_the_metric_of_the_features(run, place):
     rows = run(protocols="adm,stylegan", metrics="fid,pr,is")
     assert [(row.metric, row.protocol) for row in rows] == [
-        (metric, name) for name in ("adm", "stylegan") for metric in ("fid", "precision", "recall", "is")
+        (metric, name)
+        for name in ("adm", "stylegan")
+        for metric in ("unproven FID", "precision", "recall", "unproven IS")
     ]
     sides = []
     for side in ("generated", "reference"):
@@ -60,13 +67,14 @@ def test_a_row_is_the_metric_of_the_features(run, place):
     expected = metrics.inception_score(taps.logits(sides[0], random_weights(GOOGLE_2015)), PROTOCOLS["adm"].splits)
     assert rows[3].value == pytest.approx(expected.value, rel=1e-6) and rows[3].n_reference is None
     assert (rows[0].n_generated, rows[0].n_reference, rows[0].picture) == (12, 12, "google_2015,upright=false")
-    assert "w.safetensors sha256:" in rows[0].weights and list(rows[0].json()) == KEYS
+    assert rows[0].weights.startswith("w.safetensors sha256:") and rows[0].weights.endswith(", not known as published")
+    assert list(rows[0].json()) == KEYS
 
 
 def test_the_network_runs_once_a_way_of_a_picture(run, place, tmp_path):
     rows = run(protocols="all", metrics="fid,sfid", work=tmp_path)
     assert len(rows) == 20 and len(list(tmp_path.iterdir())) == 10  # five ways, two sides
-    by = {(row.metric, row.protocol): row.value for row in rows}
+    by = {(row.metric.removeprefix("unproven ").lower(), row.protocol): row.value for row in rows}
     assert by["fid", "ttur"] == by["fid", "adm"] == by["fid", "torch-fidelity"]
     assert by["fid", "stylegan"] < by["fid", "edm"] == by["fid", "clean-legacy-tensorflow"]
     assert len({round(by["fid", name], 6) for name in ("adm", "pytorch-fid", "clean", "torchmetrics")}) >= 3
@@ -116,7 +124,8 @@ def test_what_does_not_fit_is_said(run, place, tmp_path):
 
 def test_a_side_without_a_readable_picture_says_why(run, tmp_path):
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "a.png").write_bytes(b"none")
+    for name in ("a.png", "b.png"):
+        (tmp_path / "broken" / name).write_bytes(b"none")
     with pytest.raises(
         ValueError, match=r"broken: no picture could be read, the first because: .*a\.png is no picture"
     ):
@@ -131,6 +140,24 @@ def test_another_network_s_distance_is_not_fid(place):
     x, y = np.random.default_rng(0).random((2, 30, 8))
     [row] = measure(x, y)
     assert (row.metric, row.weights, row.value) == ("not FID", "unknown", metrics.fid(x, y).value)
+
+
+def test_fid_is_what_the_published_weights_give(place, tmp_path, monkeypatch):
+    """By the digest of their file, or of the arrays in any other file, while the published one is on this disk."""
+    file = shutil.copy(place / "w.safetensors", tmp_path / "pt_inception-2015-12-05-6726825d.pth")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    files = [replace(k, sha256=digest) if k.id == taps.PUBLISHED else k for k in catalogue.FILES]
+    monkeypatch.setattr(catalogue, "FILES", tuple(files))
+    monkeypatch.setenv("INCEPTION_WEIGHTS_DIR", str(tmp_path))
+    options = {"engine": "onnxruntime", "work": tmp_path / "work"}
+    other = save(random_weights(GOOGLE_2015), tmp_path / "w.npz")
+    for given, name in ((None, taps.PUBLISHED), (other, "w.npz")):
+        [row] = measure(place / "generated", place / "reference", weights=given, **options)
+        assert row.metric == "fid" and re.fullmatch(f"{name} sha256:[0-9a-f]{{12}}", row.weights)
+    [folder, other] = sorted((tmp_path / "work").iterdir())
+    assert measure(folder, other)[0].metric == "fid"
+    file.unlink()
+    assert measure(folder, other)[0].metric == "unproven FID"
 
 
 def test_without_the_weights_a_sentence_says_what_to_fetch(place, tmp_path, monkeypatch):
