@@ -116,6 +116,7 @@ def noted() -> Iterator[None]:
 def working(what: str, unit: str = "", each: float = 1) -> Iterator[Callable[..., None]]:
     """A moving line on a terminal while something takes longer than a second; nothing in a pipe.
 
+    What libraries print to stdout meanwhile (Ray, of a worker that died) goes to stderr: stdout is a command's answer.
     Yields a function of (done, of how many or None, words in place of `what`), which makes a bar of it.
 
     Args:
@@ -140,7 +141,8 @@ def working(what: str, unit: str = "", each: float = 1) -> Iterator[Callable[...
     start.daemon = True
     start.start()
     try:
-        yield move
+        with contextlib.redirect_stdout(sys.stderr):
+            yield move
     finally:
         start.cancel()
         start.join()
