@@ -246,7 +246,7 @@ class _Run:
         return with_folder(side, next(out for out, each in outs.items() if each == picture))
 
     def _name(self, side: Side, picture: Picture) -> str:
-        said = f"{os.path.abspath(side.pictures or '')}\0{picture}\0{self._end_points}\0{self.digest}"
+        said = f"{side.pictures}\0{picture}\0{self._end_points}\0{self.digest}"
         return f"{picture.resize}-{hashlib.sha256(os.fsencode(said)).hexdigest()[:12]}"
 
     @functools.cached_property

@@ -35,7 +35,7 @@ class Side:
         arrays: {end point: rows}, where they are here already; "" is the only array of some other network.
         made: what the arrays were made with.
         network: the variant that a folder's features are of, as JSON.
-        pictures: what `features.extract` takes, where there are pictures.
+        pictures: what `features.extract` takes, where there are pictures: the same from whatever folder it is called.
     """
 
     name: str
@@ -78,10 +78,10 @@ def side_of(source: str | os.PathLike[str] | np.ndarray) -> Side:
         content = statistics_files.read(where)
         rows = None if content.features is None else content.features.read()
         arrays = {} if rows is None else {FEATURES if rows.shape[1] == _POOLED else "": rows}
-        return Side(where, content.parts, arrays, pictures=where if content.pictures is not None else None)
+        return Side(where, content.parts, arrays, pictures=os.path.abspath(where) if content.pictures else None)
     if os.path.isfile(where) and ending == ".parquet" and (array := _column(where)) is not None:
         return Side(where, {}, {"": array})
-    return Side(where, {}, {}, pictures=where)
+    return Side(where, {}, {}, pictures=os.path.abspath(where))
 
 
 def _folder(where: str, name: str) -> Side:
@@ -131,7 +131,7 @@ def _column(path: str) -> np.ndarray | None:
 
 def check_pictures(side: Side, column: str | None = None) -> None:
     """ValueError for a side of fewer than two pictures, which no other side needs to be computed for."""
-    if side.pictures is not None and len(sources.listed(side.pictures, column).items) < 2:
+    if side.pictures is not None and len(sources.listed(side.name, column).items) < 2:
         raise ValueError(
             f"{side.name} is one picture at most; expected more (a folder, a glob, a list, Parquet, .zip, .npz), "
             "features (a folder, .npz, Parquet), or a file of statistics."
