@@ -184,10 +184,10 @@ def test_features_of_other_networks_on_both_sides(width, tmp_path):
     np.savez(tmp_path / "x.npz", embeddings=x)
     pq.write_table(pa.table({"id": range(40), "embedding": pa.array(y.tolist(), pa.list_(pa.float32()))}),
                    tmp_path / "y.parquet")  # fmt: skip
-    for a, b, first, second in (("x.npz", "y.parquet", x, y), ("y.parquet", "x.npz", y, x)):
+    for a, b, one, other in (("x.npz", "y.parquet", x, y), ("y.parquet", "x.npz", y, x)):
         rows = measure.measure(tmp_path / a, tmp_path / b, metrics="fid,pr,fid-infinity")
         assert [row.metric for row in rows] == ["not FID", "precision", "recall", "not FID-INFINITY"]
-        assert rows[0].value == metrics.fid(first, second).value and rows[0].weights == "unknown"
+        assert rows[0].value == metrics.fid(one, other).value and rows[0].weights == "unknown"
         assert (rows[0].n_generated, rows[0].n_reference) == (40, 40)
     found = measure.statistics_of(tmp_path / "x.npz", "clean")
     statistics_files.write(tmp_path / "s.npz", found["fid"])
