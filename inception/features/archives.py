@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,7 +11,7 @@ from inception.files import npz
 from inception.files.archive import Archive
 
 PIXELS = "arr_0"  # numpy.savez's own name, under which diffusion models' samples come
-_LARGEST = 1 << 30  # bytes of compressed pixels, which are read whole
+_LARGEST = {".npz": 1 << 30, ".zip": 1 << 29}  # bytes of compressed pixels, and of a picture, that are read whole
 _MOST_MEMBERS = 10_000_000
 
 Place = tuple[str, int, str]  # what the dataset calls a picture, its row, and the member or the array that holds it
@@ -55,7 +54,7 @@ def pixels(path: str, row: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _opened(path: str) -> Archive:
-    return Archive(os.fspath(path), _LARGEST, _MOST_MEMBERS)
+    return Archive(path, _LARGEST[path[-4:].lower()], _MOST_MEMBERS)
 
 
 @functools.lru_cache(maxsize=4)

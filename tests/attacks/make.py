@@ -3,8 +3,8 @@
 usage: python tests/attacks/make.py FOLDER
 
 Nothing here is a secret weapon: each file is a few bytes that a reader of weights must
-survive. The recipes stand beside the tests of their formats; this script gathers them, so
-that all of them can be thrown at `load_weights` as a user would (`run.py`). A file per
+survive, or one of pictures or of statistics. The recipes stand beside the tests of their formats;
+this script gathers them, so that all of them can be thrown at a reader as a user would (`run.py`). A file per
 attack, in a folder of its own, and `attacks.json`: [[path, what it tries], ...].
 """
 
@@ -19,9 +19,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from features import test_archives
 from files import test_hdf5, test_npz, test_safetensors, test_tfjs
 from files.tensorflow import test_sstable, test_tensor_bundle, test_tensor_slices
 from files.torch import test_state_dict
+from metrics import statistics_made
 from torch_files import pickled, write_legacy, write_zip
 from weights.formats import (
     test_graph_def,
@@ -47,6 +49,10 @@ def attacks(canary: Path) -> Iterator[Attack]:
         yield "objects", name, objects(text)
     for name, (places, _) in test_keras_shards.HOSTILE.items():
         yield "keras shards", name, whole("x.weights.json", json.dumps({"weight_map": places}).encode())
+    for name, (file, content) in statistics_made.hostile(Path("ran")).items():
+        yield "statistics", name, whole(file, content)
+    for name, (file, content) in test_archives.HOSTILE.items():
+        yield "pictures", name, whole(file, content)
     for name, (content, _, _) in test_onnx_initializers.HOSTILE.items():
         yield "ONNX", name, lambda folder, content=content: test_onnx_initializers.hostile(folder, content)
     for name, header in test_safetensors.HEADERS.items():
@@ -116,6 +122,8 @@ def pickle_in(write: Callable[..., object], body: bytes) -> Callable[[Path], Pat
 def archives() -> Iterator[Attack]:
     for name, content in test_npz.MEMBERS.items():
         yield "npz", name, npz(content)
+        yield "statistics", f"mu: {name}", npz(content, "mu")
+        yield "pictures", f"arr_0: {name}", npz(content, "arr_0")
     for name, change in test_tfjs.CHANGES.items():
         yield "tfjs", name, lambda folder, change=change: test_tfjs.small(folder, change)
     for place in test_tfjs.ELSEWHERE:
@@ -126,10 +134,10 @@ def archives() -> Iterator[Attack]:
         yield "tfjs", f"a shard at {place!r}", elsewhere
 
 
-def npz(content: bytes) -> Callable[[Path], Path]:
+def npz(content: bytes, name: str = test_npz.FIRST) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         with zipfile.ZipFile(folder / "x.npz", "w") as archive:
-            archive.writestr(f"{test_npz.FIRST}.npy", content)
+            archive.writestr(f"{name}.npy", content)
         return folder / "x.npz"
 
     return write
