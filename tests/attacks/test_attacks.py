@@ -1,4 +1,4 @@
-"""Hundreds of hostile files against the readers of weights, statistics, pictures: no crash, no hang, nothing outside."""
+"""Hundreds of hostile files against the readers of weights, statistics and pictures: nothing crashes, hangs, grows."""
 
 import json
 import subprocess

@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -132,6 +133,22 @@ def test_pytorch_fid_and_clean_fid_read_ours(tmp_path, monkeypatch):
         assert np.array_equal(mean, MEAN) and np.array_equal(covariance, COVARIANCE)
 
 
+def test_what_pytorch_fid_and_clean_fid_write_is_read(tmp_path, monkeypatch):
+    """By their own functions, of features that no network need compute."""
+    fid_score, cleanfid = pytest.importorskip("pytorch_fid.fid_score"), pytest.importorskip("cleanfid.fid")
+    monkeypatch.setattr(fid_score, "InceptionV3", MagicMock())
+    monkeypatch.setattr(fid_score, "get_activations", lambda *_: ROWS.astype(np.float64))
+    fid_score.save_fid_stats([str(tmp_path), str(tmp_path / "x.npz")], 1, "cpu", 2048)
+    same(load(tmp_path / "x.npz"))
+    monkeypatch.setattr(cleanfid.cleanfid, "__file__", str(tmp_path / "x.py"))
+    for name, value in (("build_feature_extractor", None), ("get_folder_features", ROWS)):
+        monkeypatch.setattr(cleanfid, name, lambda *_, value=value, **__: value)
+    cleanfid.make_custom_stats("mine", str(tmp_path), device="cpu")
+    same(load(tmp_path / "stats" / "mine_clean_custom_na.npz"), mean=ROWS.mean(axis=0).astype(np.float64))
+    kept = read(tmp_path / "stats" / "mine_clean_custom_na_kid.npz").features
+    assert np.array_equal(kept.read(), ROWS)
+
+
 def test_torch_fidelitys_own_cache_is_read(tmp_path):
     torch = pytest.importorskip("torch")
     metric, utils = pytest.importorskip("torch_fidelity.metric_fid"), pytest.importorskip("torch_fidelity.utils")
@@ -140,6 +157,16 @@ def test_torch_fidelitys_own_cache_is_read(tmp_path):
     same(load(tmp_path / "x.pt"), mean=expected["mu"].astype(np.float64))
     torch.save({name: torch.from_numpy(value) for name, value in expected.items()}, tmp_path / "tensors.pt")
     same(load(tmp_path / "tensors.pt"), mean=expected["mu"].astype(np.float64))
+
+
+def test_features_may_be_larger_than_arrays_of_weights_and_moments_not(tmp_path, monkeypatch):
+    assert statistics_files.MOST_FEATURES > 4 * 50_000 * 2048
+    monkeypatch.setattr(statistics_files, "MOST_FEATURES", 100)
+    monkeypatch.setattr(statistics_files, "LARGEST", 8 * WIDTH**2 - 1)
+    with pytest.raises(CheckpointError, match="expected 100 at most"):
+        read(put(tmp_path, *FAMILIES["clean-fid kid"])).features.read()
+    with pytest.raises(CheckpointError, match=r"a covariance of \[6, 6\]"):
+        read(put(tmp_path, *FAMILIES["clean-fid"]))
 
 
 # ---- damage and attacks
