@@ -137,7 +137,7 @@ def extract(
             if engine == "ray":
                 from inception.features import ray
 
-                computed, *_ = [ray.run(each.job, workers, progress) for each in begun]
+                computed = ray.run([each.job for each in begun], workers, progress)
             else:
                 computed = _computed(begun, progress)
             errors, *_ = [dataset.finish(each.job.folder, each.parts) for each in begun]

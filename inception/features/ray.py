@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,14 +24,33 @@ from inception.features.jobs import Job, Progress
 from inception.features.sources import Item
 
 
-def run(job: Job, workers: int | None = None, progress: Progress | None = None) -> int:
-    """Computes and writes the pending shards on the cluster. Returns how many pictures that were."""
+def run(jobs: Sequence[Job], workers: int | None = None, progress: Progress | None = None) -> int:
+    """Computes and writes the pending shards of each job on the cluster. Returns how many pictures the first had."""
+    if not any(job.pending for job in jobs):
+        return 0
+    with _cluster() as ray:
+        computed, *_ = [_run(ray, job, workers, progress) for job in jobs]
+    return computed
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[Any]:
+    """Ray, connected; what is started here ends here, or it would print of its workers when an answer is printed."""
+    ray = extras.load("ray")
+    if ray.is_initialized():
+        yield ray
+        return
+    ray.init(logging_level="error", log_to_driver=False)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _run(ray: Any, job: Job, workers: int | None, progress: Progress | None) -> int:
     if not job.pending:
         return 0
-    ray = extras.load("ray")
     data = extras.load("ray.data")
-    if not ray.is_initialized():
-        ray.init(logging_level="error", log_to_driver=False)
     count = min(workers or int(ray.cluster_resources().get("CPU", 1)), len(job.pending))
     # What is shipped with every actor: the questions, not the list of a million pictures.
     shipped = ray.put(dataclasses.replace(job, items=(), pending=()))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import inception
-from inception.features import task
+from inception.features import dataset, task
 from inception.metrics import protocols as known
 from inception.metrics import statistics, taps
 from inception.metrics.frechet import fid, fid_infinity, frechet_distance, mifid
@@ -26,7 +26,7 @@ from inception.metrics.kernel import kid
 from inception.metrics.manifold import density_coverage, precision_recall
 from inception.metrics.measured import Measured
 from inception.metrics.protocols import FEATURES, SPATIAL, Balls, Protocol
-from inception.metrics.sides import Side, check_fits, check_pictures, extracted, side_of, with_folder
+from inception.metrics.sides import Side, check_fits, check_pictures, described, extracted, side_of, with_folder
 from inception.metrics.statistics import Made, Statistics
 from inception.networks import Network
 from inception.pictures import Picture
@@ -157,18 +157,23 @@ def statistics_of(
         ValueError: As `measure`.
     """
     [asked] = known.named(protocol)
-    side = side_of(source)
+    taken = {"fid": FEATURES, "spatial": SPATIAL} if spatial else {"fid": FEATURES}
+    side = (None if isinstance(source, np.ndarray) else described(os.fspath(source))) or side_of(source)
     with _folder(work) as folder:
-        ends = (FEATURES, SPATIAL) if spatial else (FEATURES,)
-        [ready] = _Run((side,), folder, weights, (asked,), ends, options, progress).ready(asked)
-    made = dataclasses.replace(ready.made, protocol=asked.json())
-    parts = {"fid": (FEATURES, ready.rows(FEATURES))}
-    if SPATIAL in ready.arrays:
-        parts["spatial"] = (SPATIAL, taps.spatial(ready.rows(SPATIAL)))
-    return {
-        part: statistics.of_arrays(rows, ddof=asked.ddof, made=dataclasses.replace(made, tap=tap), source=side.name)
-        for part, (tap, rows) in parts.items()
-    }
+        run = _Run((side,), folder, weights, (asked,), tuple(taken.values()), options, progress)
+        run.check(asked)
+        if side.pictures is None and side.network is None:
+            made = dataclasses.replace(side.made, protocol=asked.json(), tap=FEATURES)
+            rows = side.rows(FEATURES)
+            return {"fid": statistics.of_arrays(rows, ddof=asked.ddof, made=made, source=side.name)}
+        place = Path(side.name) if side.pictures is None else run.extracted(side, asked.picture)
+        held = (dataset.described(place) or {})["shapes"]
+        parts = {
+            part: statistics.of_folder(place, tap, protocol=asked.json(), ddof=asked.ddof, name=side.name)
+            for part, tap in taken.items()
+            if tap in held or part == "fid"
+        }
+    return parts
 
 
 @contextlib.contextmanager
@@ -223,18 +228,24 @@ class _Run:
     def network(self) -> Network:
         return taps.network(self._weights)
 
-    def ready(self, protocol: Protocol) -> tuple[Side, ...]:
-        """The sides with their features under a protocol; what is known before the network runs is looked at before."""
+    def check(self, protocol: Protocol) -> None:
+        """What can be known before the network runs: ValueError for sides of another protocol, or of two networks."""
         for side in self._sides:
             check_fits(side, protocol)
         self._one_network()
+
+    def ready(self, protocol: Protocol) -> tuple[Side, ...]:
+        """The sides with their features under a protocol."""
+        self.check(protocol)
         if self._held[0] != protocol.picture:
             self._held = protocol.picture, tuple(self._of(side, protocol.picture) for side in self._sides)
         return self._held[1]
 
     def _of(self, side: Side, picture: Picture) -> Side:
-        if side.pictures is None:
-            return side
+        return side if side.pictures is None else with_folder(side, self.extracted(side, picture))
+
+    def extracted(self, side: Side, picture: Picture) -> Path:
+        """The folder with the features of a side's pictures."""
         outs = {self._folder / self._name(side, each): each for each in self._pictures}
         if side.name not in self._extracted:
             options = dict(self._options)
@@ -243,7 +254,7 @@ class _Run:
                 options["progress"] = lambda done, total, _: show(side.name, done, total)
             extracted(side, outs, self.network, end_points=self._end_points, **options)
             self._extracted.add(side.name)
-        return with_folder(side, next(out for out, each in outs.items() if each == picture))
+        return next(out for out, each in outs.items() if each == picture)
 
     def _name(self, side: Side, picture: Picture) -> str:
         said = f"{side.pictures}\0{picture}\0{self._end_points}\0{self.digest}"

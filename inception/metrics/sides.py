@@ -70,8 +70,8 @@ def side_of(source: str | os.PathLike[str] | np.ndarray) -> Side:
         return Side("the array", {}, {"": source})
     where = os.fspath(source)
     ending = Path(where).suffix.lower()
-    if (Path(where) / dataset.EXTRACTION).exists():
-        return _folder(where, where)
+    if (folder := described(where)) is not None:
+        return _folder(where, folder)
     if os.path.isfile(where) and ending in _STATISTICS:
         if ending == ".npz" and (array := _only_array(where)) is not None:
             return Side(where, {}, {"": array})
@@ -84,13 +84,19 @@ def side_of(source: str | os.PathLike[str] | np.ndarray) -> Side:
     return Side(where, {}, {}, pictures=os.path.abspath(where))
 
 
-def _folder(where: str, name: str) -> Side:
+def described(where: str, name: str | None = None) -> Side | None:
+    """The side that a folder of features is, without the features. None for what is no such folder."""
+    if not (Path(where) / dataset.EXTRACTION).exists() or (said := dataset.described(where)) is None:
+        return None
+    made = Made(None, said["weights"], said["picture"], None, said["inception"])
+    return Side(name or where, {}, {}, made, said["network"])
+
+
+def _folder(where: str, side: Side) -> Side:
     loaded = features.load(where)
     if loaded.errors and not loaded.paths:
-        raise ValueError(f"{name}: no picture could be read, the first because: {loaded.errors[0][1]}")
-    said = loaded.metadata
-    made = Made(None, said["weights"], said["picture"], None, said["inception"])
-    return Side(name, {}, loaded.arrays, made, said["network"])
+        raise ValueError(f"{side.name}: no picture could be read, the first because: {loaded.errors[0][1]}")
+    return replace(side, arrays=loaded.arrays)
 
 
 def _only_array(path: str) -> np.ndarray | None:
@@ -163,4 +169,7 @@ def extracted(side: Side, outs: Mapping[Path, Picture], network: Any, **more: An
 
 def with_folder(side: Side, folder: Path) -> Side:
     """The side with the features of its pictures."""
-    return replace(_folder(os.fspath(folder), side.name), statistics=side.statistics)
+    where = os.fspath(folder)
+    made = described(where, side.name)
+    assert made is not None
+    return replace(_folder(where, made), statistics=side.statistics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from inception.features import dataset
 from inception.files import npz
 from inception.files.archive import Archive
 from inception.files.errors import safe
+from inception.files.tensor import LARGEST
 from inception.metrics.sums import Sums
 
 # What two sides of a comparison must have in common, and how a sentence calls it.
@@ -102,29 +104,37 @@ def of_folder(
     protocol: Mapping[str, Any] | None = None,
     ddof: int = 1,
     partial: bool = False,
+    name: str | None = None,
 ) -> Statistics:
-    """The statistics of a folder of features, read shard by shard.
+    """The statistics of a folder of features, read shard by shard; maps are taken flat, rows, columns, channels.
 
     Args:
         tap: which of its end points; may be left out where there is one.
         protocol: the record, as JSON, of the protocol it was extracted by.
         partial: take an extraction that is not finished as far as it is.
+        name: what sentences call it, in place of the folder's.
 
     Raises:
-        ValueError: For what is no finished folder, another tap, and features that are not a row a picture.
+        ValueError: For what is no finished folder, another tap, and a folder without a picture that could be read.
     """
-    where = os.fspath(folder)
+    where = name or os.fspath(folder)
     parts = dataset.parts(folder, partial=partial)
     said = dataset.described(folder) or {}
     shapes = said["shapes"]
-    name = tap or (next(iter(shapes)) if len(shapes) == 1 else "")
-    if name not in shapes:
-        wrong = f"{name} is none of them" if name else "say which tap"
+    tap = tap or (next(iter(shapes)) if len(shapes) == 1 else "")
+    if tap not in shapes:
+        wrong = f"{tap} is none of them" if tap else "say which tap"
         raise ValueError(f"{where} has features of {', '.join(shapes)}; {wrong}.")
-    if len(shapes[name]) != 1:
-        raise ValueError(f"{where}: {name} is {shapes[name]} a picture; expected [d], extract it pooled.")
-    sums = Sums.of(part.arrays[name] for part in parts)
-    made = Made(protocol, said["weights"], said["picture"], name, said["inception"])
+    width = math.prod(shapes[tap])
+    if 8 * width**2 > LARGEST:
+        raise ValueError(f"{where}: {tap} is {shapes[tap]} a picture, too large for a covariance; extract it pooled.")
+    sums, errors = Sums(width), []
+    for part in parts:
+        sums.add(part.arrays[tap].reshape(len(part), width))
+        errors += part.errors[:1]
+    if errors and not sums.count:
+        raise ValueError(f"{where}: no picture could be read, the first because: {errors[0][1]}")
+    made = Made(protocol, said["weights"], said["picture"], tap, said["inception"])
     return of_sums(sums, ddof=ddof, made=made, source=where)
 
 

@@ -253,6 +253,23 @@ def test_a_folder_that_is_none_of_that(extracted, tmp_path):
         statistics.of_folder(extracted / "30", "Logits")
 
 
+def test_a_folder_of_maps_and_one_without_a_picture(extracted, tmp_path, monkeypatch):
+    weights = random_weights(Variant(num_classes=5, depth_multiplier=0.02, min_depth=3))
+    options = {"size": 75, "engine": "onnxruntime", "pool": "none", "end_points": ["Mixed_7c", "Conv2d_2b_3x3"]}
+    features.extract(extracted / "pictures", tmp_path / "maps", weights, **options)
+    maps = features.load(tmp_path / "maps").arrays["Mixed_7c"]
+    found = statistics.of_folder(tmp_path / "maps", "Mixed_7c", name="generated")
+    assert np.array_equal(found.mean, statistics.of_arrays(maps.reshape(29, -1)).mean) and found.source == "generated"
+    assert maps.ndim == 4 and found.made.tap == "Mixed_7c"
+    monkeypatch.setattr(statistics, "LARGEST", 8 * found.mean.size**2)
+    with pytest.raises(ValueError, match=r"Conv2d_2b_3x3 is \[35, 35, 3\] a picture, too large"):
+        statistics.of_folder(tmp_path / "maps", "Conv2d_2b_3x3")
+    broken = extracted / "pictures" / "odd" / "11.jpg"
+    features.extract(broken, tmp_path / "none", weights, size=75, engine="onnxruntime")
+    with pytest.raises(ValueError, match=r"none: no picture could be read, the first because: .*11\.jpg"):
+        statistics.of_folder(tmp_path / "none")
+
+
 def test_features_in_npz(tmp_path):
     rows = gamma(rows=50)
     np.savez(tmp_path / "x.npz", feats=rows, labels=np.arange(50))
