@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from inception import arguments
-from inception.metrics.measured import Array, Measured, blocks, pair, samples
+from inception.metrics.measured import LARGEST, Array, Measured, blocks, pair, samples
 
 _ROWS = 1 << 14  # of a block in float64
 _EPS = float(np.finfo(np.float64).eps)
@@ -217,7 +217,7 @@ def _centred(rows: Array, mean: Array) -> Iterator[Array]:
 
 
 def _of_moments(name: str, mean: Any, covariance: Any) -> Gaussian:
-    covariance = samples(f"{name} covariance", covariance, 1).astype(np.float64)
+    covariance = samples(f"{name} covariance", covariance, 1, largest=LARGEST**2).astype(np.float64)
     (mean,) = samples(f"{name} mean", np.reshape(mean, (1, -1)), 1, covariance.shape[1]).astype(np.float64)
     if len(covariance) != len(mean):
         raise ValueError(f"{name} covariance: shape {covariance.shape}; expected ({len(mean)}, {len(mean)}).")

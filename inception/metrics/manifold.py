@@ -19,7 +19,6 @@ from inception.metrics.measured import Array, blocks, pair
 _TILE = 2048
 _PAIRS = 4096  # whose differences are taken at once
 _SPARE = 8  # neighbours beyond the k-th whose order float32 may have mixed up
-_LARGEST = 1e15  # whose square float32 holds
 _COMPARE: dict[str, Callable[..., Array]] = {"<=": np.less_equal, "<": np.less}
 
 
@@ -106,11 +105,7 @@ class _Tile:
 def _checked(x: Any, y: Any, k: int, compare: str) -> tuple[Array, Array]:
     if compare not in _COMPARE:
         raise ValueError(f"compare is {compare!r}; expected '<=' or '<'.")
-    x, y = pair(x, y, arguments.count("k", k) + 1)
-    largest = max(abs(float(end)) for rows in (x, y) for end in (rows.min(), rows.max()))
-    if largest > _LARGEST:
-        raise ValueError(f"A feature is as large as {largest:g}; expected at most {_LARGEST:g}: scale both sets.")
-    return x, y
+    return pair(x, y, arguments.count("k", k) + 1)
 
 
 def _radii(rows: Array, k: int) -> Array:

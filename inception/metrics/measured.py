@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+LARGEST = 1e15  # of features: its square is a float32
 
 
 @dataclass(frozen=True)
@@ -18,16 +20,23 @@ class Measured:
     Attributes:
         value: the metric.
         error: a standard error, or the deviation over subsets or splits that the peer prints; None where there is none.
+
+    Raises:
+        ValueError: for NaN and infinity, which are no measurement.
     """
 
     value: float
     error: float | None = None
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value) or not math.isfinite(self.error or 0):
+            raise ValueError(f"The number comes out as {self.value}: the features are too large; scale both sets.")
+
     def __float__(self) -> float:
         return self.value
 
 
-def samples(name: str, rows: Any, least: int = 2, width: int | None = None) -> Array:
+def samples(name: str, rows: Any, least: int = 2, width: int | None = None, largest: float = LARGEST) -> Array:
     """The rows as an array [n, d] of real numbers, every one finite.
 
     Args:
@@ -35,9 +44,10 @@ def samples(name: str, rows: Any, least: int = 2, width: int | None = None) -> A
         rows: what `numpy.asarray` takes.
         least: the rows that the metric needs.
         width: d, where another set gives it.
+        largest: size of a number.
 
     Raises:
-        ValueError: on other shapes and types, too few rows, NaN and infinity.
+        ValueError: on other shapes and types, too few rows, NaN and infinity, and larger numbers.
     """
     array = np.asarray(rows)
     if array.ndim != 2 or array.dtype.kind not in "fiu" or array.shape[1] == 0:
@@ -51,6 +61,8 @@ def samples(name: str, rows: Any, least: int = 2, width: int | None = None) -> A
         raise ValueError(
             f"{name}: NaN or infinity in row {int(np.argmin(np.isfinite(array).all(axis=1)))}; leave it out."
         )
+    if (size := max(abs(float(array.min())), abs(float(array.max())))) > largest:
+        raise ValueError(f"{name}: a number as large as {size:g}; expected at most {largest:g}: scale both sets.")
     return array
 
 

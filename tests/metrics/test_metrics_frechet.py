@@ -185,6 +185,8 @@ def test_what_no_gaussian_can_be_made_of():
         ((mean, np.diag([1, 1, -1]), mean, eye), "eigenvalue of -1"),
         ((mean, eye * np.nan, mean, eye), "NaN"),
         ((mean + np.inf, eye, mean, eye), "NaN or infinity"),
+        ((mean + 1e200, eye, mean, eye), r"first mean: a number as large as 1e\+200"),
+        ((mean, eye, mean, eye * 1e160), r"second covariance: a number as large as 1e\+160"),
     ):
         with pytest.raises(ValueError, match=said):
             metrics.frechet_distance(*moments_)

@@ -224,7 +224,6 @@ def test_what_balls_cannot_be_made_of():
         (lambda: metrics.precision_recall(X, Y[:3]), "y: 3 rows; expected at least 4"),
         (lambda: metrics.density_coverage(X, Y, k=0), "k is 0"),
         (lambda: metrics.precision_recall(X, Y, compare="=="), "compare is '=='"),
-        (lambda: metrics.precision_recall(X.astype(float) * 1e20, Y), "scale both sets"),
     ):
         with pytest.raises(ValueError, match=said):
             call()
@@ -241,10 +240,18 @@ def test_every_metric_checks_its_arrays(name):
         (X[:1], Y, "x: 1 rows"),
         (X, Y.astype(str), "expected real numbers"),
         (X, Y.astype(complex), "expected real numbers"),
+        (X, Y.astype(float) * 1e20, "y: a number as large as .*: scale both sets"),
     ):
         with pytest.raises(ValueError, match=said) as raised:
             getattr(metrics, name)(x, y)
         assert str(raised.value).count("\n") == 0
+
+
+def test_what_overflows_is_no_measurement():
+    with pytest.raises(ValueError, match="The number comes out as nan"), np.errstate(all="ignore"):
+        metrics.kid(X * np.float32(1e14), Y)
+    assert metrics.kid(X.astype(float) * 1e14, Y).value > 0
+    assert np.isfinite(metrics.fid(X * np.float32(1e14), Y * np.float32(1e14)).value)
 
 
 def test_any_real_type_goes():
