@@ -56,7 +56,7 @@ matrix: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet nox
 	$(BIN)/nox $(NOX)
 
-# Thousands of damaged files, killed writers and full disks; about twenty minutes.
+# Thousands of damaged files, killed writers and full disks; about half an hour.
 torture: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist loadfile -m thorough
 	PYTHONPATH=tests $(BIN)/python tests/torture.py

@@ -107,6 +107,7 @@ NPZ = {
     "narrower": {"x": ROWS[:, :9]}, "two arrays": {"a": ROWS, "b": ROWS}, "objects": {"x": np.array([{}], object)},
     "no rows": {"x": ROWS[:0]}, "no columns": {"x": ROWS[:, :0]}, "of moments": moments(),
     "of float32": moments(sigma=COVARIANCE.astype(np.float32)), "of NaN": moments(sigma=hole(COVARIANCE)),
+    "ADM's": moments(arr_0=np.zeros((3, 8, 8, 3), np.uint8)),
     "of one": {"mu": ROWS.mean(axis=0)}, "of another width": moments(mu=np.zeros(9), sigma=np.eye(9)),
     "not symmetric": moments(sigma=hole(COVARIANCE, 7)),
     "not positive": moments(sigma=np.eye(12) + 5 * (np.eye(12, k=1) + np.eye(12, k=-1))),
@@ -120,7 +121,7 @@ PARQUET = {
 }  # fmt: skip
 SIDES = {  # of what is taken None, else the sentence
     **dict.fromkeys(("x.npz", "numpy's own name.npz", "half.npz", "of moments.npz", "of float32.npz", "lists.parquet",
-                     "doubles.parquet", "fixed.parquet")),
+                     "doubles.parquet", "fixed.parquet", "ADM's.npz")),
     "NaN.npz": "y: NaN or infinity in row 3", "infinity.npz": "y: NaN or infinity in row 3",
     "null.parquet": "y: NaN or infinity in row 50", "one row.npz": "1 rows; expected at least 2",
     "narrower.npz": "y: 9 features a picture, the other set has 12", "two arrays.npz": "has a, b; expected mu",
@@ -193,6 +194,15 @@ def test_features_of_other_networks_on_both_sides(width, tmp_path):
     statistics_files.write(tmp_path / "s.npz", found["fid"])
     [row] = measure.measure(tmp_path / "y.parquet", tmp_path / "s.npz")
     assert row.metric == "not FID" and row.value == pytest.approx(metrics.fid(y, x).value, rel=1e-5)
+
+
+def test_clean_fids_features_for_kid_are_of_the_network_of_2015(tmp_path):
+    """By their name and width: other programs' statistics, too, are taken for what these programs make."""
+    for name, width in (("pool", 2048), ("clip", 512)):
+        np.savez(tmp_path / f"{name}.npz", feats=np.random.default_rng(len(name)).random((20, width), np.float32))
+    for name, metric in (("pool", "kid"), ("clip", "not KID")):
+        rows = measure.measure(tmp_path / f"{name}.npz", tmp_path / f"{name}.npz", metrics="kid")
+        assert [row.metric for row in rows] == [metric]
 
 
 def test_statistics_of_another_protocol_are_not_called_by_this_one(tmp_path, place):

@@ -1,5 +1,8 @@
 """The features of a protocol against the tools' own network with the same random weights in the shape of 2015."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from made import noise, random_weights
@@ -75,3 +78,15 @@ def test_logits_have_no_bias(weights):
     assert found.shape == (3, 1008) and found.dtype == np.float32
     kernel = weights.arrays["InceptionV3/Logits/Conv2d_1c_1x1/weights"].reshape(2048, 1008)
     np.testing.assert_allclose(found, pooled.astype(float) @ kernel, rtol=0, atol=1e-4)
+
+
+def test_the_network_of_2015_by_its_table():
+    """In NVIDIA's container its gammas, which are 1, are left out."""
+    for change, same in (
+        ({}, True),
+        ({"gamma": False}, True),
+        ({"last_pool": "avg"}, False),
+        ({"num_classes": 5}, False),
+    ):
+        variant = dataclasses.replace(GOOGLE_2015, **change)
+        assert taps.is_2015(json.loads(json.dumps(dataclasses.asdict(variant)))) == same
