@@ -18,6 +18,7 @@ import numpy as np
 
 from inception import extras
 from inception.features import archives
+from inception.files.errors import safe
 
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 LISTS = (".txt", ".lst")
@@ -155,11 +156,14 @@ def parquet_file(path: str) -> Any:
     """The Parquet file, opened, whose pages' checksums are compared where it has them. ValueError for none."""
     extras.load("pyarrow")
     parquet = extras.load("pyarrow.parquet")
-    try:
-        # Buffered, or it holds a row group whole.
-        return parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no Parquet file that can be read ({error}).") from error
+    try:  # buffered, or it holds a row group whole
+        file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+        file.schema_arrow  # noqa: B018 - made when it is asked for
+    except Exception as error:  # what damage makes of pyarrow has many names
+        raise ValueError(
+            f"{path} is no Parquet file that can be read ({safe(' '.join(str(error).split()), 300)})."
+        ) from error
+    return file
 
 
 def _column(path: str, schema: Any, wanted: str | None) -> tuple[str, bool]:
@@ -263,10 +267,8 @@ class _Cursor:
             del self._waiting[passed]
 
     def _rows_at_a_time(self) -> int:
-        group = self._file.metadata.row_group(self._group)
-        chunks = (group.column(i) for i in range(group.num_columns))
-        size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == self._column)
-        return min(max(_BATCH * group.num_rows // max(size, 1), 1), 256)
+        group = self._file.metadata.row_group(self._group)  # of its columns pyarrow dies where the footer is damaged
+        return min(max(_BATCH * group.num_rows // max(group.total_byte_size, 1), 1), 256)
 
 
 _cursor = functools.lru_cache(maxsize=4)(_Cursor)

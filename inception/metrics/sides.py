@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +25,14 @@ from inception.pictures import Picture, from_json
 _STATISTICS = (".npz", ".pt", ".pth", ".pkl", ".pickle")
 _POOLED = max(WIDTHS)
 _MOST_BYTES = 1 << 30  # of features in a Parquet file that is itself smaller than a quarter of it
+_COUNT = """
+import sys
+from pyarrow import parquet
+found = parquet.read_metadata(sys.argv[1])
+groups = [found.row_group(i) for i in range(found.num_row_groups)]
+chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+print(sum(chunk.num_values for chunk in chunks if chunk.path_in_schema.startswith(sys.argv[2] + ".")))
+"""
 
 
 @dataclass(frozen=True)
@@ -120,10 +130,7 @@ def _column(path: str) -> np.ndarray | None:
             return None
         if len(names) > 1:
             raise ValueError(f"{path} has several columns of features: {', '.join(names)}; leave one.")
-        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-        size = 8 * sum(chunk.num_values for chunk in chunks if chunk.path_in_schema.partition(".")[0] == names[0])
-        if size > max(_MOST_BYTES, 4 * os.path.getsize(path)):
+        if (size := 8 * _values(path, names[0])) > max(_MOST_BYTES, 4 * os.path.getsize(path)):
             raise ResourceLimit(f"{path}: {size} bytes of features are said to be in it; too many for such a file.")
         try:
             column = file.read(columns=names)[names[0]].combine_chunks()
@@ -133,6 +140,14 @@ def _column(path: str) -> np.ndarray | None:
     if len(widths) != 1 or column.null_count:
         raise ValueError(f"{path}: the rows of {names[0]} are not of one length; expected as many features in each.")
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), widths[0])
+
+
+def _values(path: str, name: str) -> int:
+    """How many numbers a column says it has. Asked by a child: at some damaged footers pyarrow ends the process."""
+    ended = subprocess.run([sys.executable, "-c", _COUNT, path, name], capture_output=True, check=False)
+    if ended.returncode:
+        raise CorruptFile(f"{path}: its footer cannot be read; the file is damaged, write it again.")
+    return int(ended.stdout)
 
 
 def check_pictures(side: Side, column: str | None = None) -> None:

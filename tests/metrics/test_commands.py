@@ -19,6 +19,7 @@ from torture_features import command, outcome, two_sides
 from typer.testing import CliRunner
 
 from inception.cli import app
+from inception.files.errors import CorruptFile
 from inception.metrics import measure, statistics_files
 
 ROWS = np.random.default_rng(0).random((50, 12)).astype(np.float32)
@@ -174,6 +175,12 @@ def test_each_side_is_taken_or_said(name, sides, monkeypatch):
     else:
         assert isinstance(run.exception, ValueError) and SIDES[name] in str(run.exception), run.exception
         assert "\n" not in str(run.exception) and run.stdout == ""
+
+
+def test_a_footer_that_pyarrow_dies_of(sides, monkeypatch):
+    monkeypatch.setattr("inception.metrics.sides._COUNT", "import os; os.abort()")
+    with pytest.raises(CorruptFile, match=r"lists\.parquet: its footer cannot be read"):
+        measure.measure(sides / "lists.parquet", sides / "x.npz")
 
 
 @pytest.mark.parametrize("width", [384, 512, 1024])
