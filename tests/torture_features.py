@@ -294,7 +294,7 @@ def two_sides(place: Path, count: int) -> Path:
 
 def command(place: Path, verb: str, work: str, *more: object, engine: str = ENGINE, **options: Any) -> Any:
     words = [*COMMANDS[verb], "--weights", "w.safetensors", "--engine", engine, "--work", work, *map(str, more)]
-    whole = [sys.executable, "-m", "inception.cli", verb, *words]
+    whole = [sys.executable, "-m", "inception", verb, *words]
     return subprocess.Popen(whole, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 

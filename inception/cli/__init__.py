@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+import inception
 from inception import extras
 from inception.cli import classify, export, features, metrics, training, visualize, weights
 from inception.cli.terminal import complain
@@ -44,7 +46,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
 app = typer.Typer(
     help="InceptionV3: weight files of every kind, read, converted, proven and used.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 for group, verbs in VERBS.items():
@@ -52,12 +54,27 @@ for group, verbs in VERBS.items():
         app.command(verb, rich_help_panel=group)(function)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"inception {inception.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    """Those that are no verb's."""
+
+
 def main() -> None:
     """Runs the command; a user's mistake is one sentence and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name in letters that a pipe's encoding lacks
     try:
-        app()
+        app(prog_name="inception")
     except (extras.MissingPackage, ValueError, OSError) as error:
         complain(error)
     except ModuleNotFoundError as error:

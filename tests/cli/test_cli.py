@@ -17,7 +17,7 @@ from inception import cli, load_weights
 
 def process(*arguments, code=0):
     """The command as a process of its own: what it prints to either stream."""
-    command = [sys.executable, "-m", "inception.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "inception", *map(str, arguments)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == code, run.stdout + run.stderr
     return run.stdout if code == 0 else run.stdout + run.stderr
@@ -36,6 +36,14 @@ def inception(capsys, monkeypatch):
         return said if code == 0 else said + complained
 
     return run
+
+
+def test_what_is_no_verb_s(inception):
+    from inception import __version__
+
+    assert inception("--version") == f"inception {__version__}\n"
+    assert inception("-h") == inception("--help") and "Usage: inception" in inception("convert", "-h")
+    assert "complete_bash" in inception("--show-completion", "bash")
 
 
 def test_convert_there_and_back(sample, tmp_path):

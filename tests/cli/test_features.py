@@ -15,7 +15,7 @@ from inception import features
 
 def command(*arguments):
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "200"}
-    whole = [sys.executable, "-m", "inception.cli", "features", *map(str, arguments), "--engine", "onnxruntime"]
+    whole = [sys.executable, "-m", "inception", "features", *map(str, arguments), "--engine", "onnxruntime"]
     pipe = subprocess.PIPE
     # A test run that was started in the background ignores Ctrl-C, and its children would inherit that.
     heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)

@@ -218,5 +218,5 @@ def test_the_command_takes_ids_and_says_where_the_file_is(by_id, tmp_path):
     ],
 )
 def test_what_cannot_be_had_is_one_sentence(arguments, sentence):
-    run = subprocess.run([sys.executable, "-m", "inception.cli", *arguments], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-m", "inception", *arguments], capture_output=True, text=True)
     assert run.returncode == 2 and sentence in run.stderr and len(run.stderr.strip().splitlines()) == 1
