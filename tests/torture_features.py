@@ -4,7 +4,7 @@ usage: python tests/torture_features.py [--extractions N] [--kills N] [--tails N
                                         [--commands N] [--ray N]
 
 kills: every extraction is killed (SIGKILL) many times, half of them at random moments, half
-inside the writing of a shard, and each time the same command follows. tails: the last shard
+inside the writing of a shard or a piece of one, and each time the same command follows. tails: the last shard
 is cut, or its end zeroed, at a random place. mutations: damaged pictures. long: memory over
 many pictures. commands: `inception metrics` and `inception statistics` killed so often at random
 moments in 1, 3 and 7 shards, and (ray) on Ray with a worker killed. The network is tiny: it is
@@ -36,7 +36,7 @@ from PIL import Image
 from torture import KINDS, damaged
 
 from inception import features, images
-from inception.features import dataset
+from inception.features import dataset, jobs, pieces
 from inception.files import atomic
 from inception.pictures import KERAS
 from inception.variants import GOOGLE_2015
@@ -134,19 +134,18 @@ def in_a_child(source: Path, out: Path, weights: Weights, options: dict[str, Any
 def killed(place: Path, source: Path, weights: Weights, seed: int, kills: int, counts: Counter[str]) -> bool:
     """One extraction under fire; whether its files are those of an undisturbed run."""
     chance = random.Random(seed)
-    options = {"engine": ENGINE, "size": 75, "shard_rows": chance.choice([8, 16, 24]), "batch": chance.choice([4, 8])}
+    options = {"engine": ENGINE, "size": 75, "shard_rows": chance.choice([8, 24, 512]), "batch": chance.choice([4, 8])}
     whole, out = place / "whole", place / "out"
     started = time.perf_counter()
     features.extract(str(source), whole, weights, **options)
     seconds = time.perf_counter() - started
-    done = 0
     for i in range(kills):
         inside = chance.randrange(1, 40) if i % 2 else 0
         status = in_a_child(source, out, weights, options, chance.uniform(0, 0.05 + 2 * seconds / kills), inside)
-        done += status == -signal.SIGKILL
         counts["inside a write" if inside else "anywhere"] += status == -signal.SIGKILL
         counts["finished before the kill"] += status == 0
         counts["failed"] += status not in (0, -signal.SIGKILL)
+        counts["pieces seen"] += (out / pieces.PIECES).exists()
         counts["temporary files seen"] += any(".tmp-" in name for name in os.listdir(out)) if out.exists() else 0
     features.extract(str(source), out, weights, **options)
     same = bytes_of(out) == bytes_of(whole) and rows_equal(out, whole)
@@ -163,6 +162,7 @@ def rows_equal(a: Path, b: Path) -> bool:
 
 def torture_kills(place: Path, extractions: int, kills: int) -> int:
     source, weights = pictures(place / "pictures", 1200), random_weights(TINY)
+    jobs.SECONDS = 0.05  # the network is tiny, and its pieces are
     counts: Counter[str] = Counter()
     bad = sum(not killed(place, source, weights, seed, kills, counts) for seed in range(extractions))
     print(

@@ -42,6 +42,7 @@ def features(
     """Extracts features of pictures into a Parquet dataset; stopped anywhere, the same command goes on."""
     from inception import extras, features
     from inception.features import dataset
+    from inception.features.pieces import PIECES
 
     extras.load("pyarrow")
     dataset.described(target)  # a folder of other things is said before weights are fetched
@@ -59,7 +60,8 @@ def features(
             summary = features.extract(source, target, loaded, **options, progress=progress)
     except KeyboardInterrupt:
         done, total = dataset.finished(target)
-        complain(f"stopped; {done:,} of {total:,} pictures are in {target}. The same command goes on.")
+        more = ", and a part of a shard beside them" if (target / PIECES).exists() else ""
+        complain(f"stopped; {done:,} of {total:,} pictures are in {target}{more}. The same command goes on.")
         raise typer.Exit(130) from None
     for line in _lines(summary):
         out.print(line)

@@ -4,6 +4,7 @@
     _extraction.json         what the rows are features of; another extraction is refused
     _pictures.parquet        the list of pictures, in the order of the shards
     _errors.parquet          the pictures without a row, and why
+    _pieces                  while a shard is computed: what of it is done (see `pieces`)
     _lock                    held while a process writes
 
 Readers of datasets (pyarrow, DuckDB, Spark) pass over names that begin with "_". A shard
@@ -428,13 +429,23 @@ def _complete(folder: str | os.PathLike[str], partial: bool) -> tuple[Path, dict
 
 
 def _part(place: Path, shard: Shard, metadata: dict[str, Any]) -> Features:
-    path = place / shard.name
-    table, found, said = _whole(path)
-    if found != metadata or (said["start"], said["stop"]) != (shard.start, shard.stop):
-        raise Damaged(_sentence(path, ValueError("it is of another extraction")))
-    arrays = {name: _values(table, name, tuple(shape), path) for name, shape in metadata["shapes"].items()}
+    table, said, arrays = read(place / shard.name, metadata)
+    if (said["start"], said["stop"]) != (shard.start, shard.stop):
+        raise Damaged(_sentence(place / shard.name, ValueError("it is of another extraction")))
     errors = [(name, reason) for name, reason in said["errors"]]
     return Features(table["path"].to_pylist(), arrays, errors, metadata, table["sha256"].to_pylist())
+
+
+def read(path: Path, metadata: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, np.ndarray]]:
+    """(rows, what it says of itself, {end point: array}) of a shard, every byte of it compared with its digest.
+
+    Raises:
+        Damaged: For a file that is torn, and one of another extraction.
+    """
+    table, extraction, said = _whole(path)
+    if extraction != metadata:
+        raise Damaged(_sentence(path, ValueError("it is of another extraction")))
+    return table, said, {name: _values(table, name, tuple(shape), path) for name, shape in metadata["shapes"].items()}
 
 
 def _values(table: Any, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:

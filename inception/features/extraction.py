@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from inception import inference
 from inception.arguments import count_or_none
-from inception.features import dataset, jobs, reading, sources, task
+from inception.features import dataset, jobs, pieces, reading, sources, task
 from inception.features.dataset import Shard
 from inception.features.jobs import Progress
 from inception.features.sources import Item, PictureSource
@@ -39,7 +39,7 @@ class Summary:
     Attributes:
         pictures: in the list.
         rows, errors: with and without features.
-        computed: pictures of this run; the others were there.
+        computed: pictures of this run; the others were there, in shards or in pieces of them.
         damaged, changed: shards done again because their file was torn, or because a picture is not as it was.
         passed_over: files without a picture's ending.
     """
@@ -82,9 +82,9 @@ def extract(
 ) -> Summary:
     """Writes the features of pictures into a folder of Parquet shards (see `dataset`); run again, it goes on.
 
-    Stopped anywhere, the same call finishes the work: whole shards stay, a damaged one and
-    one whose pictures changed are done again. A picture that cannot be read has no row; the
-    errors table says why.
+    Stopped anywhere, the same call finishes the work: whole shards stay, and of one that was begun
+    all but the last seconds (see `pieces`); a damaged one and one whose pictures changed are done
+    again. A picture that cannot be read has no row; the errors table says why.
 
     Args:
         source: pictures, folders, globs, lists of paths, Parquet files (`sources.listed`).
@@ -103,7 +103,7 @@ def extract(
         preprocess: in place of the picture's scaling: pixels float32 [size, size, 3], 0..255,
             to the network's input; "none" for pixels as they are. Keras models that are no InceptionV3 need it.
         column: of a Parquet source, where it is not plain.
-        shard_rows: pictures in a shard, which is what a kill can cost; None for 512, fewer for large maps.
+        shard_rows: pictures in a shard; None for 512, fewer for large maps.
         workers: on Ray, processes with an engine each; None for one a CPU.
         check: read every byte of finished shards, not their footers alone.
         progress: called with (done, of how many, errors) as the work goes on.
@@ -141,6 +141,8 @@ def extract(
             else:
                 computed = _computed(begun, progress)
             errors, *_ = [dataset.finish(each.job.folder, each.parts) for each in begun]
+            for folder in ways:
+                pieces.forget(folder)
     states, metadata = begun[0].states, begun[0].job.metadata
     return Summary(
         out=Path(out),

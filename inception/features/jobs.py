@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from inception.features import dataset, reading
+from inception.features import dataset, pieces, reading
 from inception.features.dataset import Shard
 from inception.features.reading import Read
 from inception.features.sources import Item
@@ -22,6 +23,8 @@ from inception.features.task import Run, Task
 
 Progress = Callable[[int, int, int], None]  # pictures done in this run, of how many, without a row
 Show = Callable[[int, int], None]  # of these, pictures of the shard that is being computed, and without a row
+
+SECONDS = 2.0  # of work in a piece of a shard: a kill costs that and a batch; writing one takes 0.02 s
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,29 +43,31 @@ def run_here(jobs: Sequence[Job], run: Run | None, progress: Progress | None = N
     """Computes and writes the pending shards of jobs on the same pictures, decoding ahead in threads.
 
     The jobs differ in their folder and their way of a picture: each picture is decoded once, and one engine runs for
-    each way. Returns how many pictures that were.
+    each way. Returns how many pictures were computed; the others of these shards were in pieces.
     """
     pending = sorted({shard for job in jobs for shard in job.pending}, key=lambda shard: shard.index)
     if not pending:
         return 0
     run = run or jobs[0].task.compiled()[1]
-    items = itertools.chain.from_iterable(jobs[0].items[shard.start : shard.stop] for shard in pending)
+    # Decoding is ahead of computing: the one that comes to a shard first looks for its pieces, for both.
+    ahead, works = itertools.tee(Work(shard, jobs[0].items[shard.start : shard.stop], jobs, run) for shard in pending)
     total = sum(map(len, pending))
     pool = ThreadPoolExecutor(jobs[0].threads, thread_name_prefix="decode")
-    done = failed = 0
+    done = failed = computed = 0
     try:
-        reads = reads_of(jobs, items, pool)
-        for shard in pending:
+        reads = reads_of(jobs, itertools.chain.from_iterable(work.left for work in ahead), pool)
+        for work in works:
 
             def show(now: int, without: int, before: tuple[int, int] = (done, failed)) -> None:
                 if progress is not None:
                     progress(before[0] + now, total, before[1] + without)
 
-            failed += write_shard(shard, reads, jobs, run, show)
-            done += len(shard)
+            failed += work.finish(reads, show)
+            done += len(work.shard)
+            computed += len(work.left)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return done
+    return computed
 
 
 def reads_of(jobs: Sequence[Job], items: Iterable[Item], pool: ThreadPoolExecutor) -> Iterator[Read]:
@@ -71,35 +76,6 @@ def reads_of(jobs: Sequence[Job], items: Iterable[Item], pool: ThreadPoolExecuto
     task = jobs[0].task
     read = partial(reading.read, tensors=lambda pixels: [make(pixels) for make in inputs], upright=task.picture.upright)
     return _in_order(pool, read, items, ahead=2 * task.batch + jobs[0].threads)
-
-
-def write_shard(
-    shard: Shard,
-    reads: Iterator[Read],
-    jobs: Sequence[Job],
-    run: Run,
-    show: Show = lambda now, without: None,
-) -> int:
-    """Computes a shard from the next reads, for the jobs that lack it, and writes it into the folder of each.
-
-    Returns how many of its pictures have no row. A batch never reaches into the next shard, so its rows do not depend
-    on what was there before.
-    """
-    parts = {i: _Part(job, len(shard), run) for i, job in enumerate(jobs) if shard in job.pending}
-    rows: list[Read] = []
-    failed = 0
-    for read in itertools.islice(reads, len(shard)):
-        rows.append(dataclasses.replace(read, tensors=()))
-        for i, part in parts.items() if read.tensors else ():
-            part.take(read.tensors[i])
-        failed += bool(read.reason)
-        if len(rows) % jobs[0].task.batch == 0:
-            show(len(rows), failed)
-    for part in parts.values():
-        part.flush()
-        dataset.write(part.job.folder, shard, part.job.metadata, rows, part.columns)
-    show(len(rows), failed)
-    return failed
 
 
 def _in_order(
@@ -115,39 +91,107 @@ def _in_order(
         yield waiting.popleft().result()
 
 
+class Work:
+    """A shard, and the jobs that lack it, each begun with the pieces that a killed run left.
+
+    A batch never reaches into the next shard, and a piece ends with a batch: rows do not depend on what was there.
+
+    Attributes:
+        left: the pictures that are still to be read.
+    """
+
+    def __init__(self, shard: Shard, items: Sequence[Item], jobs: Sequence[Job], run: Run) -> None:
+        self.shard = shard
+        self._parts = {i: _Part(job, shard, items, run) for i, job in enumerate(jobs) if shard in job.pending}
+        self._first = min(self._parts.values(), key=lambda part: len(part.reads))
+        self.left = items[len(self._first.reads) :]
+
+    def finish(self, reads: Iterator[Read], show: Show = lambda now, without: None) -> int:
+        """Computes what is left from the next reads, and writes the shard. Returns how many of it have no row."""
+        first, kept = self._first, time.monotonic()
+        failed = sum(bool(read.reason) for read in first.reads)
+        for read in itertools.islice(reads, len(self.left)):
+            at = len(first.reads)
+            for i, part in self._parts.items():
+                part.take(at, read, i)
+            failed += bool(read.reason)
+            if len(first.reads) % first.job.task.batch == 0:
+                show(len(first.reads), failed)
+            due = time.monotonic() - kept > SECONDS and len(first.reads) < len(self.shard)
+            if due and not any(part.waiting for part in self._parts.values()):
+                for part in self._parts.values():
+                    part.keep()
+                kept = time.monotonic()
+        for part in self._parts.values():
+            part.write()
+        show(len(first.reads), failed)
+        return failed
+
+
 class _Part:
-    """A shard of one job: a column an end point, filled a batch at a time with a row a picture that was read."""
+    """A shard of one job: a column an end point, filled a batch at a time with a row a picture that was read.
 
-    def __init__(self, job: Job, count: int, run: Run) -> None:
-        shapes = job.metadata["shapes"]
+    Attributes:
+        reads: the pictures so far, without their tensors.
+        waiting: tensors of the last of them, which are not computed yet.
+    """
+
+    def __init__(self, job: Job, shard: Shard, items: Sequence[Item], run: Run) -> None:
         self.job = job
+        self.reads: list[Read] = []
+        self.waiting: list[np.ndarray] = []
+        self._shard = shard
         self._run = run
-        self._whole = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
-        self._waiting: list[np.ndarray] = []
-        self._filled = 0
+        self._whole = {
+            name: np.empty((len(shard), *shape), np.float32) for name, shape in job.metadata["shapes"].items()
+        }
+        self._rows = 0
+        self._batches = job.metadata | {"batch": job.task.batch}
+        for reads, columns in pieces.kept(job.folder, shard, self._batches, items):
+            self.reads += reads
+            self._fill(columns)
+        self._kept = len(self.reads), self._rows
 
-    @property
-    def columns(self) -> dict[str, np.ndarray]:
-        """The rows so far."""
-        return {name: values[: self._filled] for name, values in self._whole.items()}
-
-    def take(self, tensor: np.ndarray) -> None:
-        """The next picture, as the network takes it."""
-        self._waiting.append(tensor)
-        if len(self._waiting) == self.job.task.batch:
-            self.flush()
-
-    def flush(self) -> None:
-        """Computes what waits."""
-        if not self._waiting:
+    def take(self, at: int, read: Read, job: int) -> None:
+        """The shard's next picture, its tensors one a job; passed over where a piece has it."""
+        if at < len(self.reads):
             return
-        for name, values in self._run(np.stack(self._waiting)).items():
-            column = self._whole[name]
-            if values.shape[1:] != column.shape[1:]:
+        self.reads.append(dataclasses.replace(read, tensors=()))
+        if read.tensors:
+            self.waiting.append(read.tensors[job])
+        if len(self.waiting) == self.job.task.batch:
+            self._compute()
+
+    def keep(self) -> None:
+        """Writes a piece of what is new since the last one."""
+        reads, row = self._kept
+        if reads < len(self.reads):
+            columns = {name: values[row : self._rows] for name, values in self._whole.items()}
+            start = self._shard.start + reads
+            pieces.keep(self.job.folder, self._shard, start, self._batches, (self.reads[reads:], columns))
+            self._kept = len(self.reads), self._rows
+
+    def write(self) -> None:
+        """Computes what waits, and writes the shard."""
+        if self.waiting:
+            self._compute()
+        columns = {name: values[: self._rows] for name, values in self._whole.items()}
+        dataset.write(self.job.folder, self._shard, self.job.metadata, self.reads, columns)
+        pieces.forget(self.job.folder, self._shard)
+
+    def _compute(self) -> None:
+        results = self._run(np.stack(self.waiting))
+        for name, values in results.items():
+            expected = self._whole[name].shape[1:]
+            if values.shape[1:] != expected:
                 raise ValueError(
-                    f"{self.job.folder / dataset.EXTRACTION} says {list(column.shape[1:])} of {name}, which is "
+                    f"{self.job.folder / dataset.EXTRACTION} says {list(expected)} of {name}, which is "
                     f"{list(values.shape[1:])}; delete that file and run the same extraction again."
                 )
-            column[self._filled : self._filled + len(values)] = values
-        self._filled += len(self._waiting)
-        self._waiting.clear()
+        self._fill(results)
+        self.waiting.clear()
+
+    def _fill(self, columns: Mapping[str, np.ndarray]) -> None:
+        for name, values in columns.items():
+            self._whole[name][self._rows : self._rows + len(values)] = values
+        self._rows += len(values)

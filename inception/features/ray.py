@@ -2,7 +2,7 @@
 
 Every machine must see the pictures and the folder of features under the same names. An
 actor writes its shard whole, under the name that a single machine would give it; Ray
-starts a killed one anew and gives its shard to another.
+starts a killed one anew and gives its shard to another, which goes on from its pieces.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from inception.features.sources import Item
 
 
 def run(jobs: Sequence[Job], workers: int | None = None, progress: Progress | None = None) -> int:
-    """Computes and writes the pending shards of each job on the cluster. Returns how many pictures the first had."""
+    """Computes and writes the pending shards of each job on the cluster. Returns how many were computed of the first."""
     if not any(job.pending for job in jobs):
         return 0
     with _cluster() as ray:
@@ -58,14 +58,15 @@ def _run(ray: Any, job: Job, workers: int | None, progress: Progress | None) -> 
     results = shards.map_batches(
         Worker, fn_constructor_args=(shipped,), batch_size=1, compute=data.ActorPoolStrategy(size=count), num_cpus=1
     )
-    done = failed = 0
+    done = failed = computed = 0
     total = sum(map(len, job.pending))
     with _silent(data):
         for row in results.iter_rows():
             done, failed = done + int(row["pictures"]), failed + int(row["errors"])
+            computed += int(row["computed"])
             if progress is not None:
                 progress(done, total, failed)
-    return done
+    return computed
 
 
 @contextlib.contextmanager
@@ -95,12 +96,14 @@ class Worker:
         self._pool = ThreadPoolExecutor(self._job.threads)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
-        done: dict[str, list[int]] = {"pictures": [], "errors": []}
+        done: dict[str, list[int]] = {"pictures": [], "errors": [], "computed": []}
         for packed in batch["shard"]:
             place, found = json.loads(packed)
             shard = Shard(*place)
-            reads = jobs.reads_of([self._job], [Item(*item) for item in found], self._pool)
-            errors = jobs.write_shard(shard, reads, [dataclasses.replace(self._job, pending=(shard,))], self._run)
+            job = dataclasses.replace(self._job, pending=(shard,))
+            work = jobs.Work(shard, [Item(*item) for item in found], [job], self._run)
+            errors = work.finish(jobs.reads_of([job], work.left, self._pool))
             done["pictures"].append(len(found))
             done["errors"].append(errors)
+            done["computed"].append(len(work.left))
         return done
