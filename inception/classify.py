@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from inception.brief import one_line
-from inception.inference import Inference, compile_inference
+from inception.inference import Inference, Precision, compile_inference, int8
 from inception.labels import Label
 from inception.networks import Network, network_of, scores_of
 from inception.pictures import ImageLike, Picture, Preprocess
@@ -54,18 +56,26 @@ class Classifier:
         return np.asarray(self.model(inputs, training=False))
 
 
-def classify(pictures: Sequence[ImageLike], weights: Any, picture: str | Picture | None = None) -> np.ndarray:
+def classify(
+    pictures: Sequence[ImageLike],
+    weights: Any,
+    picture: str | Picture | None = None,
+    precision: Precision = "float32",
+    least_agreement: float = int8.ENOUGH,
+) -> np.ndarray:
     """The classifier's probabilities for each picture (a file, or uint8 [h, w, 3]): [pictures, classes].
 
     Args:
         weights: whatever `networks.network_of` takes.
         picture: another way of a picture than the network's own.
+        precision, least_agreement: see `classifier_of`; int8 is calibrated on these pictures, ten at least.
 
     Raises:
         CheckpointError: For weights without a classifier.
         ValueError: For a picture that cannot be read, and for scores that are not finite.
     """
-    return classify_with(classifier_of(weights, picture=picture), pictures)
+    more: Any = {"precision": precision, "calibration": pictures, "least_agreement": least_agreement}
+    return classify_with(classifier_of(weights, picture=picture, **more), pictures)
 
 
 def classify_with(classifier: Classifier, pictures: Sequence[ImageLike]) -> np.ndarray:
@@ -96,11 +106,18 @@ def classifier_of(
     picture: str | Picture | None = None,
     size: int | None = None,
     preprocess: Preprocess | Literal["none"] | None = None,
+    precision: Precision = "float32",
+    calibration: Sequence[ImageLike] = (),
+    least_agreement: float = int8.ENOUGH,
 ) -> Classifier:
     """The classifier in whatever `networks.network_of` takes, with its arguments.
 
     Args:
         names_file: class names, one a line; None for those that belong to the network.
+        precision: "float32", or OpenVINO's "bfloat16" and "int8", of an InceptionV3.
+        calibration: pictures for int8, of which some hundred are taken, and those that cannot be read passed over;
+            every fifth measures how often it agrees with float32.
+        least_agreement: of int8; below it the network is refused.
 
     Raises:
         ValueError: Where there is no classifier, or no way to know its input.
@@ -108,8 +125,8 @@ def classifier_of(
     network = network_of(source, picture=picture, size=size, labels=names_file, preprocess=preprocess)
     if network.labels is None:
         raise CheckpointError(f"{network.name} has no classifier; give weights with top.")
-    if network.model is None:
-        run = compile_inference(network, image_size=network.picture.sides)
+    if network.model is None or precision != "float32":
+        run = _compiled(network, precision, calibration if precision == "int8" else (), least_agreement)
         return Classifier(run, network.labels, network)
     model = network.model
     if len(model.outputs) > 1:  # an auxiliary head
@@ -117,3 +134,17 @@ def classifier_of(
 
         model = keras.Model(model.inputs[0], scores_of(model))
     return Classifier(model, network.labels, network)
+
+
+def _compiled(network: Network, precision: Precision, pictures: Sequence[ImageLike], least: float) -> Inference:
+    images = []
+    for picture in int8.spread(pictures):
+        with contextlib.suppress(ValueError):
+            images.append(network.input(picture))
+    calibration = np.stack(images) if images else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", int8.LowAgreement)
+        run = compile_inference(network, precision=precision, image_size=network.picture.sides, calibration=calibration)
+    if run.agreement is not None:
+        run.agreement.check(least)
+    return run

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import Way, network, out, quietly, working
+from inception.cli.terminal import Least, Precision, Way, network, out, quietly, working
 from inception.files.errors import LONGEST_NAME, safe
 
 
@@ -23,6 +23,8 @@ def classify(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
     picture: Way = None,
+    precision: Precision = "float32",
+    least_agreement: Least = 0.99,
 ) -> None:
     """Names what pictures show: the best classes of each, with bars."""
     from inception import labels as names
@@ -31,7 +33,8 @@ def classify(
     loaded = network(weights, picture=picture, labels=labels)
     with working(f"classifying {len(pictures)} pictures"):
         quietly(loaded)
-        classifier = classifier_of(loaded)
+        more: Any = {"precision": precision, "calibration": pictures, "least_agreement": least_agreement}
+        classifier = classifier_of(loaded, **more)
         scores = classify_with(classifier, pictures)
     for path, row in zip(pictures, scores, strict=True):
         out.print()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import Way, complain, network, noted, out, quietly, working
+from inception.cli.terminal import Least, Precision, Way, complain, network, noted, out, quietly, working
 
 if TYPE_CHECKING:
     from inception.features import Summary
@@ -31,6 +31,11 @@ def features(
     pool: Annotated[str, typer.Option(help="What becomes of maps: avg, max, or none to keep them.")] = "avg",
     picture: Way = None,
     engine: Engine = "auto",
+    precision: Precision = "float32",
+    least_agreement: Least = 0.99,
+    int8_of: Annotated[
+        Path | None, typer.Option(help="A folder of features in int8 whose network is taken, to compare with those.")
+    ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Side of the images; the weights' own.")] = None,
     batch: Batch = None,
     threads: Threads = None,
@@ -49,6 +54,7 @@ def features(
     loaded = network(weights, picture=picture, size=size)
     quietly(loaded, engine)
     options: dict[str, Any] = {"end_points": endpoint.split(","), "pool": pool, "engine": engine}
+    options |= {"precision": precision, "least_agreement": least_agreement, "int8_of": int8_of}
     options |= {"batch": batch, "threads": threads, "workers": workers}
     options |= {"column": column, "shard_rows": shard_rows, "check": check}
     try:
@@ -72,6 +78,8 @@ def _lines(summary: Summary) -> Iterator[str]:
     if summary.computed:
         speed = f"{summary.images_per_second:.1f} images/s"
         yield f"  {summary.computed:,} computed now with {summary.engine} in {summary.seconds:.1f} s ({speed})"
+    if summary.agreement:
+        yield f"  {summary.agreement}"
     if summary.computed < summary.pictures:
         yield f"  {summary.pictures - summary.computed:,} were there already"
     if summary.damaged:

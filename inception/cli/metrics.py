@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inception.cli.features import Batch, Column, Engine, ShardRows, Threads, Workers
-from inception.cli.terminal import Force, complain, noted, out, working
+from inception.cli.terminal import Force, Least, Precision, complain, noted, out, working
 
 if TYPE_CHECKING:
     from inception.metrics.measure import Row
@@ -33,6 +33,8 @@ def metrics(
     weights: Weights = None,
     work: Work = None,
     engine: Engine = "auto",
+    precision: Precision = "float32",
+    least_agreement: Least = 0.99,
     batch: Batch = None,
     threads: Threads = None,
     workers: Workers = None,
@@ -45,6 +47,7 @@ def metrics(
 
     options: dict[str, Any] = {"engine": engine, "batch": batch, "threads": threads, "workers": workers}
     options |= {"column": column, "shard_rows": shard_rows}
+    options |= {"precision": precision, "least_agreement": least_agreement}
     with _bar(work) as progress:
         rows = measure.measure(
             generated, reference, protocols=protocol, metrics=metric, weights=weights, work=work,
@@ -63,6 +66,8 @@ def statistics(
     weights: Weights = None,
     work: Work = None,
     engine: Engine = "auto",
+    precision: Precision = "float32",
+    least_agreement: Least = 0.99,
     batch: Batch = None,
     threads: Threads = None,
     workers: Workers = None,
@@ -79,6 +84,7 @@ def statistics(
         raise ValueError(f"{target}: statistics are written as .npz; give a name that ends so.")
     options: dict[str, Any] = {"engine": engine, "batch": batch, "threads": threads, "workers": workers}
     options |= {"column": column, "shard_rows": shard_rows}
+    options |= {"precision": precision, "least_agreement": least_agreement}
     with _bar(work) as progress:
         parts = measure.statistics_of(source, protocol, weights=weights, work=work, progress=progress, **options)
     statistics_files.write(target, parts["fid"], spatial=parts.get("spatial"), overwrite=force)

@@ -59,6 +59,10 @@ Way = Annotated[
 WeightFile = Annotated[
     str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
 ]
+Precision = Annotated[str, typer.Option(help="float32; bfloat16, twice as fast where the processor has it; int8.")]
+Least = Annotated[
+    float, typer.Option(min=0, max=1, help="Of int8 with float32 on some of the pictures; below it is refused.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there; without, it is refused.")]
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import Force, Way, err, network, noted, out, quietly, working
+from inception.cli.terminal import Force, Least, Precision, Way, err, network, noted, out, quietly, working
 from inception.files.errors import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
@@ -119,6 +119,8 @@ def evaluate(
     size: Annotated[int | None, typer.Option(min=1, help="Side of the network's input; the weights' own.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line; those of the weights.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; results do not depend on it.")] = 32,
+    precision: Precision = "float32",
+    least_agreement: Least = 0.99,
     errors: Annotated[Path | None, typer.Option(help="A CSV file to write all wrong pictures to.")] = None,
     force: Force = False,
 ) -> None:
@@ -135,7 +137,8 @@ def evaluate(
     loaded = network(weights, picture=picture, size=size, labels=labels)
     quietly(loaded)
     with working(f"classifying the pictures of {folder}", "pictures") as move:
-        result = run(folder, loaded, batch=batch_size, progress=move)
+        more: Any = {"precision": precision, "least_agreement": least_agreement}
+        result = run(folder, loaded, batch=batch_size, progress=move, **more)
     out.print(_summary(result))
     out.print(_classes(result))
     for path, reason in result.skipped:

@@ -5,6 +5,7 @@
     _pictures.parquet        the list of pictures, in the order of the shards
     _errors.parquet          the pictures without a row, and why
     _pieces                  while a shard is computed: what of it is done (see `pieces`)
+    _int8.xml, _int8.bin     the network of an extraction in int8, calibrated on some of its pictures
     _lock                    held while a process writes
 
 Readers of datasets (pyarrow, DuckDB, Spark) pass over names that begin with "_". A shard
@@ -36,6 +37,7 @@ from inception.files import atomic, inert_json, regular
 from inception.files.errors import safe
 
 EXTRACTION, PICTURES, ERRORS, LOCK = "_extraction.json", "_pictures.parquet", "_errors.parquet", "_lock"
+INT8 = "_int8.xml"
 _SHARD = b"inception_shard"  # metadata of a shard's footer
 _WHAT = b"inception"
 _TEXT = ("path", "sha256")
@@ -49,14 +51,17 @@ FIELDS = {
     "picture": "way of a picture",
     "preprocess": "preprocess function",
     "engine": "engine",
+    "precision": "precision",
     "shard_rows": "rows of a shard",
     "pictures": "list of pictures",
 }
 
 
 # What is read of it, and not compared alone.
-_KINDS = {"picture": dict, "end_points": list[str], "engine": str, "shard_rows": int, "pictures": dict,
-          "shapes": dict[str, list[int]]}  # fmt: skip
+_KINDS = {"picture": dict, "end_points": list[str], "engine": str, "precision": str, "shard_rows": int,
+          "pictures": dict, "shapes": dict[str, list[int]]}  # fmt: skip
+_INT8 = {"network": str, "calibrated_on": int, "images": int, "top1": float | None, "cosine": float,
+         "lowest_cosine": float}  # fmt: skip
 _MOST_VALUES = 1 << 28  # of an end point of a picture
 
 
@@ -142,12 +147,16 @@ def _beside(place: Path) -> dict[str, Any] | None:
 
 def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
     """What a folder's features are of, as JSON said it. ValueError where it is not what `begin` writes."""
+    found = {"precision": "float32"} | dict(found)  # 0.1 had no other
     inert_json.check_fields(found, dict.fromkeys(FIELDS, Any) | _KINDS)
     inert_json.check_fields(found["pictures"], {"count": int, "digest": str})
+    if found["precision"] == "int8" or "int8" in found:
+        inert_json.check_fields(found, {"int8": dict[str, Any]})
+        inert_json.check_fields(found["int8"], _INT8)
     sizes = [math.prod(max(side, 1) for side in shape) for shape in found["shapes"].values()]
     if not found["shard_rows"] or found["shapes"].keys() != set(found["end_points"]) or max(sizes) > _MOST_VALUES:
         raise ValueError("its shapes are of no extraction")
-    return dict(found)
+    return found
 
 
 def _names(folder: Path) -> list[str]:

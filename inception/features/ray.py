@@ -25,7 +25,7 @@ from inception.features.sources import Item
 
 
 def run(jobs: Sequence[Job], workers: int | None = None, progress: Progress | None = None) -> int:
-    """Computes and writes the pending shards of each job on the cluster. Returns how many were computed of the first."""
+    """Computes and writes the pending shards of each job on the cluster. Returns how many pictures of the first."""
     if not any(job.pending for job in jobs):
         return 0
     with _cluster() as ray:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from inception import inference
 from inception.architecture import END_POINTS
 from inception.arguments import count_or_none
 from inception.brief import one_line
+from inception.inference import Precision, stored
 from inception.inference import plan as plans
 from inception.networks import Network, network_of
 from inception.pictures import Picture, Preprocess
@@ -36,7 +38,9 @@ class Task:
 
     Attributes:
         network: an InceptionV3's, or any Keras model's.
+        precision: "float32", "bfloat16" where the processor has it, or "int8".
         layers: the end points are layers of the Keras model.
+        int8: the file of the calibrated network, and its digest (see `inference.stored`).
     """
 
     network: Network
@@ -44,7 +48,9 @@ class Task:
     pool: Pool
     engine: str
     batch: int
+    precision: Precision = "float32"
     layers: bool = False
+    int8: tuple[Path, str] | None = None
 
     __repr__ = one_line
 
@@ -55,17 +61,29 @@ class Task:
 
     def compiled(self) -> Compiled:
         """(name of the engine, the engine): batches of up to `batch` images; a smaller one is filled up and cut."""
+        if self.int8 is not None:
+            settings = inference.Settings("int8", self.batch, self.picture.sides)
+            kept = stored.opened(*self.int8, self.network.inception, _whole(self.end_points), settings)
+            return kept.engine, lambda batch: self._rows(kept.prepared(batch))
         if not self.layers:
             network = inference.compile_inference(
                 self.network,
                 end_points=_whole(self.end_points),
                 engine=self.engine,  # type: ignore[arg-type]
+                precision=self.precision,
                 batch=self.batch,
                 image_size=self.picture.sides,
             )
             return network.engine, lambda batch: self._rows(network.prepared(batch))
         run = _keras(self.network.model, _whole(self.end_points), self.batch)
         return "keras", lambda batch: self._rows(run(batch))
+
+    def calibrated(self, target: Path, images: Sequence[np.ndarray], least: float) -> tuple[Task, dict[str, Any]]:
+        """The task with its int8 network, made of images as the network gets them, and what is written down of it."""
+        points = _whole(self.end_points)
+        digest, agreement = stored.write(target, self.network.inception, points, images, least)
+        said = {"network": digest, "calibrated_on": len(images) - agreement.images, **dataclasses.asdict(agreement)}
+        return dataclasses.replace(self, int8=(target, digest)), said
 
     def _rows(self, results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Maps [n, h, w, c] to [n, c] by their mean or maximum, or cut to their first channels; heads [n, c] stay."""
@@ -96,6 +114,7 @@ class Task:
             "pool": self.pool,
             "picture": self.picture.json(),
             "preprocess": _name_of(self.network.preprocess),
+            "precision": self.precision,
         }
         return dict(json.loads(json.dumps(fields)))
 
@@ -109,6 +128,7 @@ def task_of(
     engine: str,
     batch: int | None,
     preprocess: Preprocess | Literal["none"] | None,
+    precision: Precision = "float32",
 ) -> Task:
     """The task, its arguments checked. ValueError for what does not fit."""
     if isinstance(end_points, str) or not end_points or len(set(end_points)) != len(end_points):
@@ -117,10 +137,13 @@ def task_of(
         raise ValueError(f"Unknown pool {pool!r}; expected one of {', '.join(POOLS)}.")
     if engine not in ("auto", *inference.ENGINES):
         raise ValueError(f"Unknown engine {engine!r}; expected auto, {', '.join(inference.ENGINES)}, ray.")
+    inference.check_precision(precision, engine)
     batch = count_or_none("batch", batch)
     network = network_of(weights, picture=picture, size=size, preprocess=preprocess)
     whole = _whole(end_points)
     layers = _layers_asked(network, whole)
+    if layers and precision != "float32":
+        raise ValueError(f"Layers of a Keras model are computed in float32; precision is {precision}.")
     if layers:
         from inception.builders.keras import check_finite
 
@@ -130,7 +153,7 @@ def task_of(
         _check_inception(network.inception, whole)
         plans.check_size(network.inception.variant, whole, network.picture.sides)
         network = dataclasses.replace(network, loaded=network.inception, model=None)
-    return Task(network, tuple(end_points), pool, engine, batch or BATCH, layers)
+    return Task(network, tuple(end_points), pool, engine, batch or BATCH, precision, layers)
 
 
 def _layers_asked(network: Network, end_points: Sequence[str]) -> bool:

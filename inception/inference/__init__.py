@@ -1,6 +1,6 @@
 """The network compiled for fast inference, and written for other runtimes."""
 
-from inception.inference.compiled import Inference, compile_inference
+from inception.inference.compiled import Inference, check_precision, compile_inference
 from inception.inference.engines import DEFAULTS, ENGINES, Engine, Precision, Runner, Settings, preferred
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Precision",
     "Runner",
     "Settings",
+    "check_precision",
     "compile_inference",
     "preferred",
 ]

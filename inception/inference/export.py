@@ -200,7 +200,7 @@ def pictures(
     if not paths:
         raise ValueError(f"The folder {os.fspath(folder)} has no pictures; expected files as {', '.join(PICTURES)}.")
     picture = network_of(network).picture.at(image_size)
-    chosen = [paths[int(i)] for i in np.linspace(0, len(paths) - 1, min(len(paths), _MOST_PICTURES))]
+    chosen = int8.spread(paths, _MOST_PICTURES)
     if pixels:
         return [np.rint(picture.resized(path)).astype(np.uint8) for path in chosen]
     return [picture.input(path) for path in chosen]

@@ -7,10 +7,12 @@ stem's five convolutions stay as they are: in 8 bits they alone cost most of the
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +25,8 @@ from inception.inference.plan import Plan
 from inception.weights import Weights
 
 ENOUGH = 0.99  # of the held-out images have the same best class; for weights without classes, the mean cosine
+SAMPLE = 250  # pictures that are enough to calibrate with and, every fifth, to measure
+T = TypeVar("T")
 _HELD_OUT = 5  # every fifth image is held out
 _FEWEST = 10
 _STEM = [f"{row.name}/.*" for row in BASE if isinstance(row, Conv)]
@@ -57,11 +61,24 @@ class Agreement:
         """Whether `share` is at least 99 %."""
         return self.share >= ENOUGH
 
+    def check(self, least: float) -> None:
+        """ValueError where `share` is below what is asked for."""
+        if not self.share >= least:  # so that NaN is refused
+            raise ValueError(
+                f"{self} At least {least:.2%} is asked for; take bfloat16 or float32, or ask for less with "
+                "--least-agreement (least_agreement=)."
+            )
+
     def __str__(self) -> str:
         same = "" if self.top1 is None else f"the same best class as float32 for {self.top1:.1%} of them, "
         cosine = f"cosine of pooled features {self.cosine:.4f} (lowest {self.lowest_cosine:.4f})"
         less = "" if self.enough else f"; less than the {ENOUGH:.0%} that is expected"
         return f"int8 on {self.images} held-out images: {same}{cosine}{less}."
+
+
+def spread(items: Sequence[T], most: int = SAMPLE) -> list[T]:
+    """At most so many of the items, evenly spread and in their order."""
+    return [items[int(i)] for i in np.linspace(0, len(items) - 1, min(len(items), most))]
 
 
 def parts(images: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -129,7 +146,8 @@ def quantize(model: Any, images: Sequence[np.ndarray]) -> Any:
     logging.getLogger("nncf").setLevel(logging.ERROR)
     dataset = nncf.Dataset([image[None] for image in images], lambda image: {plans.IMAGES: image})
     stem = nncf.IgnoredScope(patterns=_STEM)
-    return nncf.quantize(model, dataset, subset_size=len(images), ignored_scope=stem)
+    with contextlib.redirect_stdout(io.StringIO()):  # its bars
+        return nncf.quantize(model, dataset, subset_size=len(images), ignored_scope=stem)
 
 
 def agreement(

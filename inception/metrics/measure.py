@@ -97,7 +97,7 @@ def measure(
         weights: whatever holds a network; None for the published one of 2015, whose distance alone is called FID.
         work: a folder for the features, where the same call goes on after a stop; None for one that goes again.
         progress: called as features are computed.
-        options: more of `features.extract`: engine, batch, threads, workers, column, shard_rows.
+        options: more of `features.extract`: engine, precision, batch, threads, workers, column, shard_rows.
 
     Returns:
         Rows in the order of protocols, then metrics. What cannot be computed under one protocol is a warning where
@@ -222,6 +222,7 @@ class _Run:
         self._options = options
         self._progress = progress
         self._extracted: set[str] = set()
+        self._int8: dict[Picture, Path] = {}
         self._held: tuple[Picture | None, tuple[Side, ...]] = (None, ())
 
     @functools.cached_property
@@ -252,12 +253,21 @@ class _Run:
             if self._progress is not None:
                 show = self._progress
                 options["progress"] = lambda done, total, _: show(side.name, done, total)
-            extracted(side, outs, self.network, end_points=self._end_points, **options)
+            self._extract(side, outs, options)
             self._extracted.add(side.name)
         return next(out for out, each in outs.items() if each == picture)
 
+    def _extract(self, side: Side, outs: dict[Path, Picture], options: dict[str, Any]) -> None:
+        if options.get("precision") != "int8":
+            extracted(side, outs, self.network, end_points=self._end_points, **options)
+            return
+        for out, picture in outs.items():  # one network for both sides, calibrated on the first
+            options["int8_of"] = self._int8.setdefault(picture, out)
+            extracted(side, {out: picture}, self.network, end_points=self._end_points, **options)
+
     def _name(self, side: Side, picture: Picture) -> str:
         said = f"{side.pictures}\0{picture}\0{self._end_points}\0{self.digest}"
+        said += f"\0{self._options['precision']}" if self._options.get("precision", "float32") != "float32" else ""
         return f"{picture.resize}-{hashlib.sha256(os.fsencode(said)).hexdigest()[:12]}"
 
     @functools.cached_property
@@ -290,6 +300,10 @@ class _Run:
             standing = "" if name == taps.PUBLISHED or digest == self._published else "unproven"
         if foreign or not all(map(taps.is_2015, networks)) or widths - {max(known.WIDTHS)}:
             standing = "not"
+        precisions = sorted({side.made.precision for side in sides} - {"float32"})
+        if x.made.precision != y.made.precision and not x.statistics and not y.statistics:
+            warnings.warn(statistics.mixed(x.name, x.made, y.name, y.made), stacklevel=3)
+        label = " in ".join([label, *precisions])
         label += ", not known as published" if standing == "unproven" else ""
         return _Pair(protocol, x, y, self, label, standing)
 

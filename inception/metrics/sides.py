@@ -98,7 +98,7 @@ def described(where: str, name: str | None = None) -> Side | None:
     """The side that a folder of features is, without the features. None for what is no such folder."""
     if not (Path(where) / dataset.EXTRACTION).exists() or (said := dataset.described(where)) is None:
         return None
-    made = Made(None, said["weights"], said["picture"], None, said["inception"])
+    made = Made(None, said["weights"], said["picture"], None, said["inception"], statistics.precision_of(said))
     return Side(name or where, {}, {}, made, said["network"])
 
 

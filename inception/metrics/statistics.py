@@ -35,6 +35,7 @@ class Made:
         picture: `Picture.json()`, the way of a picture to the network.
         tap: the end point that the features come from.
         version: of inception.
+        precision: in which the network ran; float32 where nobody said.
     """
 
     protocol: Mapping[str, Any] | None = None
@@ -42,6 +43,7 @@ class Made:
     picture: Mapping[str, Any] | None = None
     tap: str | None = None
     version: str | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("protocol", "picture"):  # as a file would give them back, tuples as lists
@@ -134,7 +136,7 @@ def of_folder(
         errors += part.errors[:1]
     if errors and not sums.count:
         raise ValueError(f"{where}: no picture could be read, the first because: {errors[0][1]}")
-    made = Made(protocol, said["weights"], said["picture"], tap, said["inception"])
+    made = Made(protocol, said["weights"], said["picture"], tap, said["inception"], precision_of(said))
     return of_sums(sums, ddof=ddof, made=made, source=where)
 
 
@@ -175,9 +177,24 @@ def check_same(a: Statistics, b: Statistics) -> tuple[str, ...]:
                 f"{a.source} is of the {called} {_shown(one, other)} and {b.source} of {_shown(other, one)}; "
                 f"compare statistics of one {called}."
             )
+    if a.made.precision != b.made.precision:
+        notes.append(mixed(a.source, a.made, b.source, b.made))
     if None not in (a.ddof, b.ddof) and a.ddof != b.ddof:
         notes.append(f"{a.source} has ddof {a.ddof} and {b.source} {b.ddof}: 1 / count apart.")
     return tuple(dict.fromkeys(notes))
+
+
+def precision_of(metadata: Mapping[str, Any]) -> str:
+    """The precision that features' metadata say; of int8 with its network, for two calibrations are two networks."""
+    network = metadata["int8"]["network"][:12] if "int8" in metadata else ""
+    return safe(f"{metadata['precision']} {network}".rstrip(), 40)
+
+
+def mixed(one: str, a: Made, other: str, b: Made) -> str:
+    """The sentence on features of two precisions."""
+    return (
+        f"{one} is in {safe(a.precision, 20)} and {other} in {safe(b.precision, 20)}: a part of the distance is that."
+    )
 
 
 def _shown(value: Any, other: Any) -> str:

@@ -36,7 +36,7 @@ _NPZ = {FID: ("mu", "sigma"), SPATIAL: ("mu_s", "sigma_s"), CLIP: ("mu_clip", "s
 _RECORD = "inception_statistics"
 _LONGEST_RECORD = 1 << 16
 _KINDS = {"count": int | None, "ddof": int | None, "protocol": dict | None, "weights": str | None,
-          "picture": dict | None, "tap": str | None, "version": str | None}  # fmt: skip
+          "picture": dict | None, "tap": str | None, "version": str | None, "precision": str}  # fmt: skip
 _UNKNOWN = "does not say its protocol, weights, way of a picture or tap"
 _ASYMMETRY = 1e-5  # of the largest variance: what float32 on a GPU leaves
 _NEGATIVE = 1e-6
@@ -137,8 +137,10 @@ def _record(stored: Stored | None, where: str) -> dict[str, Callable[..., Statis
     if stored is None:
         return {}
     said = inert_json.parse(npz.text(stored, _RECORD, where, 4 * _LONGEST_RECORD).encode(), _LONGEST_RECORD, where)
-    for fields in said.values():
+    for part, fields in said.items():
         try:
+            if isinstance(fields, dict):
+                said[part] = fields = {"precision": "float32"} | fields  # 0.1 had no other
             if not isinstance(fields, dict) or fields.get("ddof") not in (None, 0, 1):
                 raise ValueError("its record is of no statistics")
             inert_json.check_fields(fields, _KINDS)

@@ -13,6 +13,7 @@ import numpy as np
 from inception.arguments import count
 from inception.brief import one_line
 from inception.classify import Classifier, classifier_of, finite
+from inception.inference import Precision, int8
 from inception.labels import Label
 from inception.networks import Network
 from inception.pictures import Picture, Preprocess
@@ -122,6 +123,8 @@ def evaluate(
     labels: str | os.PathLike[str] | None = None,
     preprocess: Preprocess | Literal["none"] | None = None,
     batch: int = 32,
+    precision: Precision = "float32",
+    least_agreement: float = int8.ENOUGH,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Compares what a classifier says with the folders that pictures lie in.
@@ -138,10 +141,13 @@ def evaluate(
         size: of the network's input.
         labels: a file of class names.
         preprocess: see `classifier_of`.
+        precision, least_agreement: see `classifier_of`; int8 is calibrated on pictures of the folder.
         progress: called with (pictures done, of how many).
     """
     batch = count("batch", batch)
-    classifier = classifier_of(weights, names_file=labels, picture=picture, size=size, preprocess=preprocess)
+    more: Any = {"precision": precision, "least_agreement": least_agreement, "preprocess": preprocess}
+    more |= {"calibration": folders.read(folder).paths if precision == "int8" else ()}
+    classifier = classifier_of(weights, names_file=labels, picture=picture, size=size, **more)
     return scored(_labelled(folder, classifier.labels), classifier, batch, progress)
 
 

@@ -182,3 +182,25 @@ def test_the_commands(place, tmp_path):
     assert "of fewer than 10,000" in said.stderr
     with pytest.raises(ValueError, match="is there already|exists"):
         invoke("statistics", place / "reference", tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_another_precision_is_near_and_the_row_says_it(run, tmp_path, precision):
+    openvino = pytest.importorskip("openvino")
+    if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    if precision == "int8":
+        pytest.importorskip("nncf")
+    narrow = random_weights(dataclasses.replace(GOOGLE_2015, depth_multiplier=0.125, min_depth=8))
+    given = {"metrics": "fid", "work": tmp_path, "engine": "auto", "least_agreement": 0.5, "weights": narrow}
+    [exact] = run(**given)
+    for _ in range(2):  # the second time from the folders
+        [near] = run(**given, precision=precision)
+        assert near.value == pytest.approx(exact.value, rel=0.1) and near.value != exact.value
+        assert near.weights.startswith(f"{exact.weights} in {precision}") and " in " not in exact.weights
+    found = [(features.load(folder).metadata, folder) for folder in tmp_path.iterdir()]
+    networks = [said["int8"]["network"] for said, _ in found if said["precision"] == "int8"]
+    assert len(found) == 4 and len(set(networks)) == len(networks) / 2  # both sides have one
+    mixed = {said["precision"]: folder for said, folder in found}
+    with pytest.warns(UserWarning, match=f"in float32 and .* in {precision}.*: a part of the distance is that"):
+        measure(mixed["float32"], mixed[precision], protocols="clean")

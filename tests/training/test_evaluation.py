@@ -61,6 +61,30 @@ def test_another_way_of_a_picture_gives_other_numbers(digits, sample, tmp_path):
         evaluate(digits, sample, picture="crop")
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_another_precision_is_near_float32(digits, sample, precision):
+    openvino = pytest.importorskip("openvino")
+    if precision == "int8":
+        pytest.importorskip("nncf")
+    elif "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    exact, near = evaluate(digits, sample), evaluate(digits, sample, precision=precision, least_agreement=0.5)
+    assert near.top1 == 1.0 and near.scores.argmax(-1).tolist() == exact.scores.argmax(-1).tolist()
+    assert 0 < np.abs(near.scores - exact.scores).max() < 0.1
+    paths = exact.pictures.paths
+    scores = classify.classify(paths, sample, precision=precision, least_agreement=0.5)
+    np.testing.assert_allclose(scores, near.scores, atol=1e-5)
+    if precision == "int8":
+        with pytest.raises(ValueError, match=r"int8 on 2 held-out images: .* ask for less with --least-agreement"):
+            evaluate(digits, sample, precision="int8", least_agreement=1.01)
+        with pytest.raises(ValueError, match="There are 9 calibration images; expected 10 at least"):
+            classify.classify(paths[:9], sample, precision="int8")
+        with pytest.raises(ValueError, match="needs calibration=, an array of images"):
+            classify.classifier_of(sample, precision="int8")
+    with pytest.raises(ValueError, match="Unknown precision 'half'"):
+        classify.classify(paths, sample, precision="half")
+
+
 @pytest.mark.parametrize("folder", first(2, ["African_elephant", "n02504458", "African elephant"]))
 def test_a_folder_may_be_called_as_keras_spells_it(digits, tmp_path, folder):
     shutil.copytree(digits / "0", tmp_path / folder)
