@@ -16,7 +16,7 @@ from inception import classify, features, networks, pictures, verify
 from inception.builders import keras as builder
 from inception.cli import app
 from inception.inference import engines, export
-from inception.training import evaluate, finetune, loop
+from inception.training import evaluate, finetune, maps
 from inception.visualize import activations, gradcam, model_points, report
 from inception.weights import published
 from inception.weights.published import catalogue
@@ -78,14 +78,14 @@ def caught(monkeypatch):
     monkeypatch.setattr(classify.Classifier, "scores", keeping(classify.Classifier.scores, 1))
     monkeypatch.setattr(model_points, "values", keeping(model_points.values, 2))
     monkeypatch.setattr(verify, "keras_end_points", keeping(verify.keras_end_points, 1))
-    made = loop.picture_batches
+    inputs = maps.Maps._inputs
 
     def read(*arguments):
-        found = made(*arguments)
-        batches.extend(found[i][0] for i in range(len(found)))
-        return found
+        found = list(inputs(*arguments))
+        batches.extend(found)
+        return iter(found)
 
-    monkeypatch.setattr(loop, "picture_batches", read)
+    monkeypatch.setattr(maps.Maps, "_inputs", read)
     return batches
 
 

@@ -47,6 +47,10 @@ def finetune(
     picture: Way = None,
     end_point: Annotated[str | None, typer.Option(help="End the network here, as Mixed_6e.")] = None,
     engine: Annotated[str, typer.Option(help="For the features: openvino, onnxruntime, tensorflow or auto.")] = "auto",
+    versions: Annotated[
+        int | None, typer.Option(min=0, help="Augmented versions whose frozen maps are kept; 0: a new one an epoch.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of the blocks' training: float32 or bfloat16.")] = "float32",
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
 ) -> None:
@@ -59,7 +63,7 @@ def finetune(
     finetuning.check_target(target, resume)
     loaded = network(weights)
     quiet.import_tensorflow()
-    with noted(), working("fine-tuning"):
+    with noted(), working("fine-tuning") as move:
         result = run(
             folder,
             loaded,
@@ -80,9 +84,12 @@ def finetune(
             picture=picture,
             end_point=end_point,
             engine=engine,
+            versions=versions,
+            precision=precision,  # type: ignore[arg-type]
             seed=seed,
             resume=resume,
             say=lambda line: err.print(line),
+            progress=move,
         )
     out.print(f"{target}: {result.accuracy:.1%} of {len(result.evaluation.pictures)} held-out pictures are right")
     out.print(

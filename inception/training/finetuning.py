@@ -11,7 +11,8 @@ The folder it writes:
     history.csv         every epoch
     curves.png, confusion.png, most_wrong.png
     skipped.csv         pictures that could not be read, and why
-    work/               the cached features and the state, for resuming; may be deleted in the end
+    work/               the cached features and the state, for resuming; may be deleted in the end. While the
+                        blocks train it also has the maps of the frozen ones (`maps`)
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ from inception.files.errors import safe
 from inception.labels import Label
 from inception.networks import MODEL, classifier
 from inception.pictures import Picture, Preprocess
-from inception.training import evaluation, folders, loop, report
+from inception.training import evaluation, folders, loop, maps, report
 from inception.training import network as trunks
 from inception.training.evaluation import Evaluation
 from inception.training.folders import Pictures
 from inception.training.loop import Epoch, Stage
+from inception.training.maps import Maps, Precision, Progress
 from inception.training.network import AUGMENTATIONS, BatchNorm, Trunk
 from inception.training.recipe import longest_memory
 from inception.weights import Weights
@@ -117,6 +119,8 @@ class Request:
     batch_norm: BatchNorm
     batch_size: int
     dropout: float
+    versions: int | None
+    precision: Precision
     seed: int
 
     def __post_init__(self) -> None:
@@ -127,6 +131,8 @@ class Request:
             raise ValueError(f"dropout is {self.dropout}; expected 0 to 1, without 1.")
         if self.batch_norm not in ("frozen", "train"):
             raise ValueError(f'batch_norm is {self.batch_norm!r}; expected "frozen" or "train".')
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f'precision is {self.precision!r}; expected "float32" or "bfloat16".')
 
 
 def finetune(
@@ -151,9 +157,12 @@ def finetune(
     end_point: str | None = None,
     preprocess: Preprocess | Literal["none"] | None = None,
     engine: str = "auto",
+    versions: int | None = None,
+    precision: Precision = "float32",
     seed: int = 0,
     resume: bool = False,
     say: Say | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Teaches a network the classes of a folder, and writes all that came of it into another.
 
@@ -182,12 +191,18 @@ def finetune(
         end_point: ends InceptionV3 earlier, as "Mixed_6c"; its map is pooled.
         preprocess: for Keras models of other families, which take other values:
             `keras.applications.vgg16.preprocess_input`. Called with float32 [size, size, 3], 0..255.
-        engine: for the features (see `features.extract`).
+        engine: for the features (see `features.extract`), and for the maps of frozen blocks.
+        versions: how many augmented versions of the training set the frozen blocks are run over; their maps are
+            kept on the disk and the epochs take them in turn. None for 4, or as many as 32 GiB hold; 0 for a new
+            version an epoch, kept nowhere. Maps below Mixed_7a take 0.9 MB a picture at 299 pixels, half in bfloat16.
+        precision: of the blocks' training: "bfloat16" is faster where the processor has it (weights, classifier and
+            loss stay in float32; what is saved is float32).
         seed: of the split, the first classifier, the order and all chance: the same seed gives
             the same numbers on the same machine (on a GPU, after TensorFlow's `enable_op_determinism`).
         resume: go on where a killed run stopped, with the same arguments; the result is the
             same as without the kill. Up to an epoch is computed again.
         say: called with a line for each step of the work.
+        progress: called with (done, of how many, of what) while a step goes on.
 
     Raises:
         ValueError: for arguments that do not fit; for an `out` that holds another fine-tuning
@@ -211,6 +226,8 @@ def finetune(
         batch_norm=batch_norm,
         batch_size=count("batch_size", batch_size),
         dropout=dropout,
+        versions=count_or_none("versions", versions, 0),
+        precision=precision,
         seed=count("seed", seed, 0),
     )
     extras.load("pyarrow")
@@ -218,21 +235,30 @@ def finetune(
     say = say or (lambda line: None)
     place = Path(out)
     check_target(place, resume)
-    every, held_out = _listed(folder, request)
+    progress = progress or (lambda done, total, what: None)
+    every, held_out = _listed(folder, request, progress)
     folders.weights_of_classes(every, class_weights)  # what is wrong with these is said before the work
     trunk = trunks.trunk_of(weights, size, picture, end_point, preprocess)
     unfrozen = trunk.from_block(unfreeze) if unfreeze else frozenset()
-    trunks.augmentation(request.augment, seed, trunk.network)
+    augment = trunks.augmentation(request.augment, seed, trunk.network)
+    lower = maps.lower(trunk, unfrozen, engine, precision) if unfrozen else None
     with _locked(place):
         _begin(place, _settings(request, trunk, every, held_out), resume)
-        rows, errors = _features(trunk, [*every.paths, *(held_out.paths if held_out else ())], place, engine, say)
+        paths = [*every.paths, *(held_out.paths if held_out else ())]
+        rows, errors = _features(trunk, paths, place, engine, say, progress)
         training, checked = _sides(every, held_out, errors, request, say)
-        return _Run(request, trunk, unfrozen, place, say, training, checked).result(rows, errors)
+        frozen = None
+        if lower:
+            kept = maps.versions(versions, bool(augment), len(training), lower.shape, precision)
+            frozen = Maps(trunk.network, lower, tuple(augment), kept, request.batch_size, precision,
+                          place / _WORK / "maps", progress)  # fmt: skip
+        return _Run(request, trunk, unfrozen, frozen, place, say, progress, training, checked).result(rows, errors)
 
 
-def _listed(folder: Any, request: Request) -> tuple[Pictures, Pictures | None]:
+def _listed(folder: Any, request: Request, progress: Progress) -> tuple[Pictures, Pictures | None]:
     """(the pictures, those for validation where they have a folder of their own)."""
     every = folders.read(folder)
+    every.read_contents(progress)
     if len(every.classes) < 2:
         raise ValueError(f"{os.fspath(folder)} has one class, {every.classes[0]!r}; expected at least 2.")
     held_out = None
@@ -240,6 +266,7 @@ def _listed(folder: Any, request: Request) -> tuple[Pictures, Pictures | None]:
         folders.split(every, request.validation, request.seed)
     else:
         held_out = folders.read(request.validation, every.classes)
+        held_out.read_contents(progress)
     _look_for_doubles(every, held_out)
     return every, held_out
 
@@ -329,11 +356,14 @@ def _write(path: Path, text: str) -> None:
 
 
 def _features(
-    trunk: Trunk, paths: Sequence[str], out: Path, engine: str, say: Say
+    trunk: Trunk, paths: Sequence[str], out: Path, engine: str, say: Say, progress: Progress
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
     """({path: its features}, [(path, reason)] of unreadable pictures), computed once and kept in the folder."""
     place = out / _WORK / "features"
-    summary = features.extract(paths, place, trunk.network, end_points=(trunk.end_point,), pool="avg", engine=engine)
+    summary = features.extract(
+        paths, place, trunk.network, end_points=(trunk.end_point,), pool="avg", engine=engine,
+        progress=lambda done, total, errors: progress(done, total, "features"),
+    )  # fmt: skip
     say(f"features of {summary.rows} pictures ({summary.computed} now, {summary.engine})")
     stored = features.load(place)
     path_of = {shown(path): path for path in paths}
@@ -369,8 +399,10 @@ class _Run:
     request: Request
     trunk: Trunk
     unfrozen: frozenset[str]
+    maps: Maps | None
     out: Path
     say: Say
+    progress: Progress
     training: Pictures
     checked: Pictures
     history: list[Epoch] = field(default_factory=list)
@@ -380,13 +412,19 @@ class _Run:
         request, classes = self.request, self.training.classes
         self.say(f"a new classifier of {len(classes)} classes on {self.trunk.end_point}")
         kernel, bias = self._head(rows)
-        model = self._with_classifier(self._augmentation())
+        model = self._with_classifier([])
         model.get_layer(classifier(1).name).set_weights([kernel, bias])
         trunks.freeze(model, self.unfrozen, request.batch_norm)
-        if self.unfrozen:
-            self._blocks(model)
         compared = self.training.sample(_COMPARED, request.seed)
-        losses = compare_modes(model, loop.prepared(compared, self.trunk.network), compared.labels)
+        if self.maps:
+            upper = maps.above(model, self.maps.lower.end)
+            if request.precision == "bfloat16":
+                trunks.in_bfloat16(upper)
+            self._blocks(upper, self.maps)
+            losses = compare_modes(upper, self.maps.of(compared), compared.labels)
+        else:
+            upper = maps.above(model, self.trunk.base.layers[-1].name)
+            losses = compare_modes(upper, np.stack([rows[path] for path in compared.paths]), compared.labels)
         scored = evaluation.scored(self.checked, self._saved(model), request.batch_size)
         report.table(self.out / "history.csv", loop.COLUMNS, map(dataclasses.astuple, self.history))
         report.curves(self.history, self.out / "curves.png")
@@ -403,9 +441,6 @@ class _Run:
             )
         return result
 
-    def _augmentation(self) -> list[Any]:
-        return trunks.augmentation(self.request.augment, self.request.seed, self.trunk.network)
-
     def _with_classifier(self, augment: Sequence[Any]) -> keras.Model:
         request, classes = self.request, len(self.training.classes)
         return trunks.with_classifier(self.trunk, classes, augment, request.dropout, request.seed)
@@ -420,24 +455,27 @@ class _Run:
         dropped = keras.layers.Dropout(request.dropout, seed=request.seed)(inputs)
         model = keras.Model(inputs, classifier(len(self.training.classes), request.seed)(dropped))
 
-        def batches(order: np.ndarray) -> Any:
+        def batches(epoch: int) -> Any:
+            order = loop.order(len(labels), request.seed, epoch)
             return loop.array_batches(x[order], labels[order], request.batch_size)
 
         validation = loop.array_batches(held_out, self.checked.labels, request.batch_size)
         self._train(model, HEAD, request.head_epochs, request.head_learning_rate, batches, validation)
         return list(model.layers[-1].get_weights())
 
-    def _blocks(self, model: keras.Model) -> None:
+    def _blocks(self, upper: keras.Model, frozen: Maps) -> None:
         """Trains the unfrozen blocks with the classifier."""
-        request, network = self.request, self.trunk.network
+        request = self.request
         if request.batch_norm == "train":
-            _quicken(model, -(-len(self.training) // request.batch_size) * request.epochs)
+            _quicken(upper, -(-len(self.training) // request.batch_size) * request.epochs)
+        if frozen.versions:
+            self.say(f"versions of the training set that frozen blocks are run over: {frozen.versions}")
 
-        def batches(order: np.ndarray) -> Any:
-            return loop.picture_batches(self.training.of(order), network, request.batch_size)
+        def batches(epoch: int) -> Any:
+            return frozen.training(self.training, loop.order(len(self.training), request.seed, epoch), epoch)
 
-        validation = loop.picture_batches(self.checked, network, request.batch_size)
-        self._train(model, BLOCKS, request.epochs, request.learning_rate, batches, validation)
+        self._train(upper, BLOCKS, request.epochs, request.learning_rate, batches, frozen.validation(self.checked))
+        frozen.clear()
 
     def _train(
         self,
@@ -445,7 +483,7 @@ class _Run:
         name: str,
         epochs: int,
         rate: float,
-        batches: Callable[[np.ndarray], Any],
+        batches: Callable[[int], Any],
         validation: Any,
     ) -> None:
         """One stage; it has to beat what the stages before it reached."""
@@ -457,13 +495,13 @@ class _Run:
                 f"validation loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.1%}"
             )
 
-        def training(epoch: int) -> Any:
-            return batches(loop.order(len(self.training), request.seed, epoch))
+        def step(epoch: int, batch: int) -> None:
+            self.progress(batch, math.ceil(len(self.training) / request.batch_size), f"{name} {epoch}/{epochs}")
 
         weights = folders.weights_of_classes(self.training, request.class_weights)
         best = min((row.val_loss for row in self.history), default=math.inf)
         stage = Stage(name, epochs, rate, request.early_stopping, weights, best)
-        state = loop.train(model, stage, training, validation, self.out / _WORK / f"{name}.npz", seen)
+        state = loop.train(model, stage, batches, validation, self.out / _WORK / f"{name}.npz", seen, step)
         self.history += state.history
         epoch = f"epoch {state.best} of {len(state.history)}" if state.best else "what was there before"
         self.say(f"{name}: {epoch} is the best")
@@ -471,9 +509,8 @@ class _Run:
     def _saved(self, trained: keras.Model) -> Classifier:
         """Writes the model in both formats, and what says how to use it; the classifier as it was saved."""
         classes, weights, picture = self.training.classes, self.trunk.weights, self.trunk.network.picture
-        model = self._with_classifier(
-            [each for each in self._augmentation() if not isinstance(each, trunks.on_pixels())]
-        )
+        again = trunks.augmentation(self.request.augment, self.request.seed, self.trunk.network)
+        model = self._with_classifier([each for each in again if not isinstance(each, trunks.on_pixels())])
         for layer in model.layers:
             if layer.weights:
                 layer.set_weights(trained.get_layer(layer.name).get_weights())

@@ -7,7 +7,8 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,15 @@ class Pictures:
         rows = np.random.default_rng(seed).permutation(len(self))
         by_class = rows[np.argsort(self.labels[rows], kind="stable")]
         return self.of(by_class[np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)])
+
+    def read_contents(self, progress: Callable[[int, int, str], None]) -> None:
+        """Has `contents` read now, by threads; `progress` is called with (done, of how many, of what)."""
+        with ThreadPoolExecutor() as pool:
+            every = []
+            for each in pool.map(content, self.paths):
+                every.append(each)
+                progress(len(every), len(self), "reading pictures")
+        vars(self)["contents"] = tuple(every)
 
     @functools.cached_property
     def contents(self) -> tuple[bytes, ...]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import typing
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +21,6 @@ from inception.files import inert_json, npz
 from inception.files.archive import Archive
 from inception.files.atomic import replacing
 from inception.files.errors import reason, safe
-from inception.networks import Network
-from inception.training.folders import Pictures
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +41,6 @@ class Epoch:
 
 _LARGEST_ARRAY = 1 << 40  # bytes; the model that is there says what an array may have
 _LONGEST_STATE = 16 << 20  # bytes
-_THREADS = min(4, os.cpu_count() or 1)  # that decode pictures
 COLUMNS = tuple(Epoch.__dataclass_fields__)
 
 
@@ -82,6 +77,7 @@ def train(
     validation: Any,
     file: Path,
     seen: Callable[[Epoch], None],
+    step: Callable[[int, int], None] = lambda epoch, batch: None,
 ) -> State:
     """Trains what is not frozen of a model, and leaves its best epoch in it, or the start if none is better.
 
@@ -90,6 +86,7 @@ def train(
         validation: batches too.
         file: where the state is kept; what it holds is gone on from.
         seen: called after each epoch.
+        step: called after each batch, with the epoch and how many batches of it are done.
     """
     import keras
 
@@ -108,7 +105,7 @@ def train(
     for epoch in range(len(state.history) + 1, stage.epochs + 1):
         if state.done:
             break
-        row = _epoch(model, stage, epoch, training(epoch), validation)
+        row = _epoch(model, stage, epoch, training(epoch), validation, step)
         state.history.append(row)
         if row.val_loss < (state.history[state.best - 1].val_loss if state.best else stage.start):
             state.best, best = epoch, _values(moving)
@@ -120,7 +117,11 @@ def train(
     return state
 
 
-def _epoch(model: keras.Model, stage: Stage, epoch: int, batches: Any, validation: Any) -> Epoch:
+def _epoch(
+    model: keras.Model, stage: Stage, epoch: int, batches: Any, validation: Any, step: Callable[[int, int], None]
+) -> Epoch:
+    import keras
+
     history = model.fit(
         batches,
         validation_data=validation,
@@ -129,6 +130,7 @@ def _epoch(model: keras.Model, stage: Stage, epoch: int, batches: Any, validatio
         class_weight=None if stage.class_weight is None else dict(stage.class_weight),
         shuffle=False,
         verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: step(epoch, batch + 1))],
     ).history
     numbers = {name: float(values[0]) for name, values in history.items()}
     if not math.isfinite(numbers["loss"]):
@@ -210,21 +212,13 @@ def order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def picture_batches(pictures: Pictures, network: Network, batch: int) -> Any:
-    """Batches (inputs, class numbers) of picture files, decoded while the model computes."""
-
-    def part(rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        return np.stack([network.input(path) for path in pictures.paths[rows]]), pictures.labels[rows]
-
-    return _batches(part, len(pictures), batch, workers=_THREADS, max_queue_size=4)
-
-
 def array_batches(x: np.ndarray, y: np.ndarray, batch: int) -> Any:
     """Batches of arrays, in their order."""
-    return _batches(lambda rows: (x[rows], y[rows]), len(x), batch)
+    return batches(lambda rows: (x[rows], y[rows]), len(x), batch)
 
 
-def _batches(part: Callable[[slice], tuple[np.ndarray, np.ndarray]], count: int, batch: int, **options: Any) -> Any:
+def batches(part: Callable[[slice], tuple[np.ndarray, np.ndarray]], count: int, batch: int, **options: Any) -> Any:
+    """Batches of what `part` gives for slices of so many rows (a Keras dataset)."""
     import keras
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -235,9 +229,3 @@ def _batches(part: Callable[[slice], tuple[np.ndarray, np.ndarray]], count: int,
             return part(slice(index * batch, (index + 1) * batch))
 
     return Batches(**options)
-
-
-def prepared(pictures: Pictures, network: Network) -> np.ndarray:
-    """Pictures as inputs [n, size, size, 3]."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return np.stack(list(pool.map(network.input, pictures.paths)))

@@ -306,6 +306,14 @@ def freeze(model: keras.Model, unfrozen: frozenset[str], batch_norm: BatchNorm) 
                 each.trainable = layer.trainable and batch_norm == "train"
 
 
+def in_bfloat16(model: keras.Model) -> None:
+    """Lets a model's layers compute in bfloat16, with variables in float32; the classifier stays in float32."""
+    for layer in model.layers:
+        if layer.name != keras_layers.LOGITS:
+            for each in below(layer):
+                each.dtype_policy = "mixed_bfloat16"
+
+
 def below(layer: Any) -> Iterator[Any]:
     """A layer, and those of the model that it is."""
     yield layer

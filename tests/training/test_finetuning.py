@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ from inception import pictures as pictures_
 from inception.cli import app
 from inception.files import atomic
 from inception.networks import Network
-from inception.training import evaluate, finetune, finetuning, folders, loop
+from inception.training import evaluate, finetune, finetuning, folders, loop, maps
 from inception.training import network as networks
 from inception.training.finetuning import Diverged, Doubled, Result, compare_modes
 
@@ -30,7 +31,6 @@ from inception.training.finetuning import Diverged, Doubled, Result, compare_mod
 SMALL = {"size": 75, "end_point": "Mixed_5b", "unfreeze": "Conv2d_4a_3x3", "epochs": 2, "head_epochs": 4,
          "batch_size": 8, "learning_rate": 1e-3, "head_learning_rate": 0.05, "validation": 0.25, "engine": "tensorflow",
          "early_stopping": None, "picture": "whole"}  # fmt: skip
-OVERSHOT = {"head_epochs": 8, "head_learning_rate": 0.3}  # a classifier that any epoch of the blocks improves
 FROZEN_LAYERS = 4  # convolutions before Conv2d_4a_3x3
 
 
@@ -57,6 +57,13 @@ def run(pictures, weights, tmp_path_factory):
     return finetune(pictures, weights, tmp_path_factory.mktemp("run") / "out", **SMALL)
 
 
+@pytest.fixture
+def any_epoch(monkeypatch):
+    """An epoch is better than the start, whatever its loss."""
+    train = loop.train
+    monkeypatch.setattr(loop, "train", lambda model, stage, *rest: train(model, replace(stage, start=np.inf), *rest))
+
+
 def arrays(out):
     """{(layer, variable): array} of a saved model, read by Keras itself."""
     model = keras.saving.load_model(out / "model.keras")
@@ -78,10 +85,10 @@ def test_frozen_blocks_and_all_statistics_are_bit_equal(run, weights):
         assert np.array_equal(after[place], array) != kernel, place
 
 
-def test_batch_norm_that_trains_moves_in_unfrozen_blocks_alone(pictures, weights, tmp_path):
+def test_batch_norm_that_trains_moves_in_unfrozen_blocks_alone(pictures, weights, any_epoch, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Diverged)
-        finetune(pictures, weights, tmp_path / "out", **{**SMALL, **OVERSHOT, "epochs": 1, "batch_norm": "train"})
+        finetune(pictures, weights, tmp_path / "out", **{**SMALL, "epochs": 1, "batch_norm": "train"})
     network, before = given(weights)
     unfrozen, after = network.from_block(SMALL["unfreeze"]), arrays(tmp_path / "out")
     for place, array in before.items():
@@ -100,10 +107,10 @@ def test_the_classifier_alone_leaves_the_whole_network_as_it_was(pictures, weigh
     assert said.exit_code == 0 and "red" in said.output and "blue" in said.output
 
 
-def test_a_whole_network_is_finetuned_from_a_block_on(pictures, weights, tmp_path):
+def test_a_whole_network_is_finetuned_from_a_block_on(pictures, weights, any_epoch, tmp_path):
     tf.config.run_functions_eagerly(True)  # tracing 94 convolutions backwards would take longer
     try:
-        settings = {**SMALL, **OVERSHOT, "unfreeze": "Mixed_7c", "end_point": None, "epochs": 1, "batch_size": 16}
+        settings = {**SMALL, "unfreeze": "Mixed_7c", "end_point": None, "epochs": 1, "batch_size": 16}
         result = finetune(pictures, weights, tmp_path / "out", **settings)
     finally:
         tf.config.run_functions_eagerly(False)
@@ -226,6 +233,36 @@ def test_resuming_notices_a_replaced_picture_by_its_content(run, pictures, weigh
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(ValueError, match="has a fine-tuning with another pictures"):
         finetune(tmp_path / "pictures", weights, tmp_path / "run", **SMALL, resume=True)
+
+
+def test_frozen_blocks_are_run_once_over_each_version(pictures, weights, tmp_path, monkeypatch):
+    """Those that a killed run left are taken; with versions=0 nothing is kept."""
+    seen = []
+    augmented = maps.Maps._augmented
+
+    def counted(self, inputs, version, first):
+        seen.append((version, first))
+        return augmented(self, inputs, version, first)
+
+    monkeypatch.setattr(maps.Maps, "_augmented", counted)
+    settings = {**SMALL, "epochs": 3, "versions": 2}
+
+    def killed(line):
+        if line.startswith("blocks 1/3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(pictures, weights, tmp_path / "out", **settings, say=killed)
+    assert seen == [(1, 0), (1, 8), (1, 16)] and (tmp_path / "out" / "work" / "maps" / "training-1.npy").exists()
+    result = finetune(pictures, weights, tmp_path / "out", **settings, resume=True)
+    assert seen == [(version, first) for version in (1, 2) for first in (0, 8, 16)]
+    assert not (tmp_path / "out" / "work" / "maps").exists()
+    whole = finetune(pictures, weights, tmp_path / "whole", **settings)
+    assert result.history == whole.history
+    seen.clear()
+    finetune(pictures, weights, tmp_path / "fly", **{**settings, "versions": 0})
+    assert set(seen) == {(epoch, first) for epoch in (1, 2, 3) for first in (0, 8, 16)}  # Keras looks at some twice
+    assert not (tmp_path / "fly" / "work" / "maps").exists()
 
 
 def test_another_seed_gives_other_numbers(run, pictures, weights, tmp_path):
@@ -413,7 +450,8 @@ def test_batch_norm_forgets_old_statistics_in_a_short_training(pictures, tiny, t
     every = folders.read(pictures)
     training, _ = folders.split(every.without([str(pictures / "red" / "damaged.jpg")]), 0.25, 0)
     trunk = networks.trunk_of(tiny, preprocess=halved)
-    mean = tiny.get_layer("conv")(loop.prepared(training, trunk.network)).numpy().mean((0, 1, 2))
+    inputs = np.stack([trunk.network.input(path) for path in training.paths])
+    mean = tiny.get_layer("conv")(inputs).numpy().mean((0, 1, 2))
     assert np.abs(mean).min() > 1e-3
     with np.load(tmp_path / "out" / "work" / "blocks.npz") as state:
         stored = [state[name] for name in state.files if name.startswith("model")]
