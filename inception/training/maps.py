@@ -224,7 +224,7 @@ class Maps:
 
     def _opened(self, maps: np.ndarray) -> np.ndarray:
         if self.precision == "float32":
-            return np.asarray(maps)
+            return np.array(maps)
         return (maps.astype(np.uint32) << 16).view(np.float32)
 
 

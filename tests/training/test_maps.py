@@ -65,7 +65,7 @@ def test_both_train_to_the_same_numbers(trunk, pictures):
         losses = whole.train_on_batch(x, y), upper.train_on_batch(lower.run(x), y)
         assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert len(whole.trainable_variables) == len(upper.trainable_variables)
-    for layer in upper.layers:
+    for layer in (each for each in upper.layers if each.weights):
         for mine, theirs in zip(layer.get_weights(), whole.get_layer(layer.name).get_weights(), strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
 
