@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark import contenders
+from benchmark import contenders, finetuning
 from benchmark.tables import Section
 from benchmark.workers import Contender, Times, Worker, interleave, processes
 
@@ -382,6 +382,37 @@ def training(setup: Setup) -> Section:
     return Section("training", "A training step", text, columns, rows, _times(times))
 
 
+def fine_tuning(setup: Setup) -> Section:
+    """`finetune` from a block on beside `keras.Model.fit` of the same network, frozen and augmented alike."""
+    who: dict[str, Callable[..., tuple[float, float]]] = {
+        "keras.Model.fit": finetuning.keras_fit,
+        "ours": finetuning.ours,
+        "ours, bfloat16": partial(finetuning.ours, precision="bfloat16"),
+        "ours, bfloat16, 2 versions": partial(finetuning.ours, precision="bfloat16", versions=2),
+    }
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in who}
+    with tempfile.TemporaryDirectory() as root:
+        finetuning.pictures(Path(root) / "pictures")
+        for turn in range(2):
+            for name, function in who.items():
+                out = f"{root}/{turn}-{name}"
+                runs[name].append(
+                    finetuning.alone(partial(function, setup.weights, f"{root}/pictures", out), setup.threads)
+                )
+                setup.log(f"{name}: {runs[name][-1][0]:.1f} s")
+    seconds = {name: min(each for each, _ in found) for name, found in runs.items()}
+    images = finetuning.PICTURES * (1 - finetuning.HELD_OUT) * finetuning.EPOCHS
+    rows = [
+        (name, f"{images / each:.1f}", f"{seconds['keras.Model.fit'] / each:.2f}", f"{runs[name][0][1]:.0f} MB")
+        for name, each in seconds.items()
+    ]
+    text = (
+        f"Images a second of {finetuning.EPOCHS} epochs over {finetuning.PICTURES} pictures, a fifth of them held out, "
+        f"from {finetuning.BLOCK} on, batch {finetuning.BATCH}, 299x299; the faster of two runs, each in a process."
+    )
+    return Section("fine-tuning", "Fine-tuning", text, ("", "images/s", "to the peer", "peak memory"), rows, seconds)
+
+
 # --- Sizes -----------------------------------------------------------------------------
 
 
@@ -414,5 +445,6 @@ SECTIONS: dict[str, Callable[[Setup], Section]] = {
     "building": building,
     "first": first,
     "training": training,
+    "fine-tuning": fine_tuning,
     "sizes": sizes,
 }
