@@ -384,33 +384,33 @@ def training(setup: Setup) -> Section:
 
 def fine_tuning(setup: Setup) -> Section:
     """`finetune` from a block on beside `keras.Model.fit` of the same network, frozen and augmented alike."""
-    who: dict[str, Callable[..., tuple[float, float]]] = {
+    who: dict[str, Callable[..., finetuning.Cost]] = {
         "keras.Model.fit": finetuning.keras_fit,
         "ours": finetuning.ours,
         "ours, bfloat16": partial(finetuning.ours, precision="bfloat16"),
         "ours, bfloat16, 2 versions": partial(finetuning.ours, precision="bfloat16", versions=2),
     }
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in who}
+    costs: dict[str, list[finetuning.Cost]] = {name: [] for name in who}
     with tempfile.TemporaryDirectory() as root:
         finetuning.pictures(Path(root) / "pictures")
         for turn in range(2):
             for name, function in who.items():
-                out = f"{root}/{turn}-{name}"
-                runs[name].append(
-                    finetuning.alone(partial(function, setup.weights, f"{root}/pictures", out), setup.threads)
-                )
-                setup.log(f"{name}: {runs[name][-1][0]:.1f} s")
-    seconds = {name: min(each for each, _ in found) for name, found in runs.items()}
-    images = finetuning.PICTURES * (1 - finetuning.HELD_OUT) * finetuning.EPOCHS
+                run = partial(function, setup.weights, f"{root}/pictures", f"{root}/{turn}-{name}")
+                costs[name].append(finetuning.alone(run, setup.threads))
+                setup.log(f"{name}: {costs[name][-1]}")
+    least = {name: finetuning.Cost(*map(min, zip(*each, strict=True))) for name, each in costs.items()}
+    images, peer = finetuning.PICTURES * (1 - finetuning.HELD_OUT) * finetuning.EPOCHS, least["keras.Model.fit"]
     rows = [
-        (name, f"{images / each:.1f}", f"{seconds['keras.Model.fit'] / each:.2f}", f"{runs[name][0][1]:.0f} MB")
-        for name, each in seconds.items()
-    ]
+        (name, f"{images / each.seconds:.1f}", f"{peer.seconds / each.seconds:.2f}",
+         f"{peer.processor / each.processor:.2f}", f"{each.memory:.0f} MB")
+        for name, each in least.items()
+    ]  # fmt: skip
     text = (
         f"Images a second of {finetuning.EPOCHS} epochs over {finetuning.PICTURES} pictures, a fifth of them held out, "
-        f"from {finetuning.BLOCK} on, batch {finetuning.BATCH}, 299x299; the faster of two runs, each in a process."
+        f"from {finetuning.BLOCK} on, batch {finetuning.BATCH}, 299x299; the least of two runs, each in a process."
     )
-    return Section("fine-tuning", "Fine-tuning", text, ("", "images/s", "to the peer", "peak memory"), rows, seconds)
+    columns = ("", "images/s", "to the peer", "by processor time", "peak memory")
+    return Section("fine-tuning", "Fine-tuning", text, columns, rows, costs)
 
 
 # --- Sizes -----------------------------------------------------------------------------
