@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _BATCH = 16
 
 
+_PIECE = 4  # pictures that a Keras model gets at once
+
+
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A network that gives class probabilities, ready to run.
@@ -53,7 +56,9 @@ class Classifier:
         """Prepared pictures [n, height, width, 3] to probabilities [n, classes], in inference mode."""
         if isinstance(self.model, Inference):
             return self.model.prepared(inputs)["Predictions"]
-        return np.asarray(self.model(inputs, training=False))
+        # Called eagerly, a Keras model keeps every map until it is done: 120 MB a picture.
+        pieces = (inputs[start : start + _PIECE] for start in range(0, len(inputs), _PIECE))
+        return np.concatenate([np.asarray(self.model(piece, training=False)) for piece in pieces])
 
 
 def classify(

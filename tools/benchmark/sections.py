@@ -388,7 +388,6 @@ def fine_tuning(setup: Setup) -> Section:
         "keras.Model.fit": finetuning.keras_fit,
         "ours": finetuning.ours,
         "ours, bfloat16": partial(finetuning.ours, precision="bfloat16"),
-        "ours, bfloat16, 2 versions": partial(finetuning.ours, precision="bfloat16", versions=2),
     }
     costs: dict[str, list[finetuning.Cost]] = {name: [] for name in who}
     with tempfile.TemporaryDirectory() as root:
