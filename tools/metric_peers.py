@@ -51,7 +51,7 @@ def tools(weights: Weights, file: Path) -> dict[str, Tool]:
         module.load_state_dict_from_url = module.load_url = lambda *_, **__: torch.load(file)
     clean_script.check_download_inception = lambda **_: None
     clean_script.torch.jit.load = lambda _: Detector()
-    graph, detector = graph_of_2015(weights), clean("legacy_tensorflow")
+    graph, detector = graph_of_2015(weights), with_logits(clean("legacy_tensorflow"), file)
     return {
         "ttur*": graph,
         "pytorch-fid": pytorch_fid(),
@@ -118,6 +118,17 @@ def clean(mode: str) -> Tool:
     return lambda folder: {POOLED: clean_fid.get_folder_features(str(folder), model, **options)}
 
 
+def with_logits(tool: Tool, file: Path) -> Tool:
+    """NVIDIA's output without its bias."""
+    kernel = torch.load(file)["fc.weight"].numpy().T
+
+    def run(folder: Path) -> Features:
+        features = tool(folder)
+        return features | {LOGITS: features[POOLED] @ kernel}
+
+    return run
+
+
 def of_torch_fidelity(file: Path) -> Tool:
     options = {"feature_extractor_weights_path": str(file), "cuda": False, "verbose": False, "batch_size": 1}
     network = torch_fidelity.create_feature_extractor("inception-v3-compat", [POOLED, LOGITS], **options)
@@ -175,10 +186,12 @@ def own(size: int) -> dict[str, dict[str, Metric]]:
         "torch-fidelity": {
             "FID": torch_fidelity_distance,
             "KID": of_dictionary(
-                metric_kid.kid_features_to_metric, means[0], kid_subset_size=size, kid_subsets=SUBSETS
+                metric_kid.kid_features_to_metric, means[0], verbose=False, kid_subset_size=size, kid_subsets=SUBSETS
             ),
             "IS": of_dictionary(metric_isc.isc_features_to_metric, means[1], LOGITS, 1),
-            "precision, recall": of_dictionary(metric_prc.prc_features_to_metric, ["precision", "recall"]),
+            "precision, recall": of_dictionary(
+                metric_prc.prc_features_to_metric, ["precision", "recall"], verbose=False
+            ),
         },
         "torchmetrics": {
             "FID": of_class(FrechetInceptionDistance),
@@ -237,7 +250,7 @@ def of_dictionary(
     function: Callable[..., dict[str, float]], names: Sequence[str], part: str = POOLED, sets: int = 2, **options: Any
 ) -> Metric:
     def run(*sides: Features) -> Sequence[float]:
-        values = function(*(torch.from_numpy(side[part]) for side in sides[:sets]), verbose=False, **options)
+        values = function(*(torch.from_numpy(side[part]) for side in sides[:sets]), **options)
         return [values[name] for name in names]
 
     return run

@@ -124,20 +124,19 @@ def metric_rows(mine: dict[str, Sets], theirs: dict[str, Sets], few: int, rows: 
     """Of the few pictures of all sizes together, each by its own features; and of the same synthetic rows."""
     same = [synthetic(rows, 2048, seed, shift) for seed, shift in ((1, 0.01), (2, 0.0))]
     alike = [{POOLED: each, LOGITS: 5 * each[:, :1008], MAPS: each[:, :2023]} for each in same]
-    wide = [{POOLED: each.astype(np.float64)} for each in same]
     table, sizes = [], (min(1000, few), min(1000, rows))
     for name, tool in theirs.items():
         protocol = PROTOCOLS[name.strip("*")]
-        own = [peers.own(size)[name] for size in sizes]
-        pictures = both(mine[protocol.name]), both(tool)
-        for metric in own[0]:
-            mine_of_same = ours(protocol, metric, *alike, sizes[1])
-            of_pictures = compared(ours(protocol, metric, *pictures[0], sizes[0]), own[0][metric](*pictures[1]))
-            table.append([name, metric, *of_pictures, *compared(mine_of_same, own[1][metric](*alike))])
-            if metric == "KID":
-                fed = compared(mine_of_same, own[1][metric](*wide))
-                table.append([name, "KID, the tool fed float64", "", "", "", *fed])
-            print(table[-1], file=sys.stderr)
+        pairs = [(both(mine[protocol.name]), both(tool)), (alike, alike)]
+        for metric in peers.own(0)[name]:
+            found = [ours(protocol, metric, *left, size) for (left, _), size in zip(pairs, sizes, strict=True)]
+            for wide in (False, True) if metric == "KID" else (False,):
+                line = [name, f"{metric}, the tool fed float64" if wide else metric]
+                for value, (_, right), size in zip(found, pairs, sizes, strict=True):
+                    fed = [{POOLED: side[POOLED].astype(np.float64)} for side in right] if wide else right
+                    line += compared(value, peers.own(size)[name][metric](*fed))
+                table.append(line)
+                print(line, file=sys.stderr)
     return table
 
 

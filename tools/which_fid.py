@@ -120,7 +120,7 @@ def distances(weights: Any, count: int) -> str:
             order = np.random.default_rng(0).permutation(count)
             halves += ["", f"{metrics.fid(first[order[::2]], first[order[1::2]]).value:.2f}"]
             print(size, [column[-2:] for column in columns.values()], file=sys.stderr)
-    head = ["protocols", *(text for size in SIZES for text in (title(size), "to ttur's"))]
+    head = ["protocols", *(text for size in SIZES for text in (title(size), "itself"))]
     rows = [[", ".join(names[picture]), *column] for picture, column in columns.items()]
     return markdown(head, [*rows, ["two halves of the reference", *halves]])
 
