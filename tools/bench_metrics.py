@@ -259,7 +259,7 @@ def whole(count: int, rounds: int, size: int = 64) -> tables.Section:
         mine = (wall, cpu) if name.startswith("ours") else mine
         ratios = f"{wall / mine[0]:.2f}", f"{cpu / mine[1]:.2f}"
         rows.append((name, f"{wall:.0f}", ratios[0], f"{cpu:.0f}", ratios[1], f"{each[0][2]:.8g}"))
-    title = f"{WHOLE}: FID of {count} and {count} pictures of {size} x {size}, two threads, {rounds} rounds"
+    title = f"{WHOLE}: FID of {count} and {count} pictures of {size} x {size}, two threads, median of {rounds}"
     return tables.Section(WHOLE, title, "", ("", "s", "of ours", "CPU s", "of ours", "FID"), rows, {"runs": runs})
 
 

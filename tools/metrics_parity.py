@@ -121,7 +121,10 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def metric_rows(mine: dict[str, Sets], theirs: dict[str, Sets], few: int, rows: int) -> list[list[str]]:
-    """Of the few pictures of all sizes together, each by its own features; and of the same synthetic rows."""
+    """Of the few pictures of all sizes together, each by its own features; and of the same synthetic rows.
+
+    "KID, float64": of the tool whose features are cast to that first.
+    """
     same = [synthetic(rows, 2048, seed, shift) for seed, shift in ((1, 0.01), (2, 0.0))]
     alike = [{POOLED: each, LOGITS: 5 * each[:, :1008], MAPS: each[:, :2023]} for each in same]
     table, sizes = [], (min(1000, few), min(1000, rows))
@@ -131,7 +134,7 @@ def metric_rows(mine: dict[str, Sets], theirs: dict[str, Sets], few: int, rows: 
         for metric in peers.own(0)[name]:
             found = [ours(protocol, metric, *left, size) for (left, _), size in zip(pairs, sizes, strict=True)]
             for wide in (False, True) if metric == "KID" else (False,):
-                line = [name, f"{metric}, the tool fed float64" if wide else metric]
+                line = [name, f"{metric}, float64" if wide else metric]
                 for value, (_, right), size in zip(found, pairs, sizes, strict=True):
                     fed = [{POOLED: side[POOLED].astype(np.float64)} for side in right] if wide else right
                     line += compared(value, peers.own(size)[name][metric](*fed))
@@ -152,7 +155,7 @@ def compared(mine: Sequence[float], own: Sequence[float]) -> list[str]:
         return [", ".join(f"{value:.4f}" for value in values) for values in (mine, own)] + [
             "equal" if equal else "**no**"
         ]
-    return [f"{mine[0]:.8g}", f"{own[0]:.8g}", f"{abs(mine[0] - own[0]) / abs(own[0]):.0e}"]
+    return [f"{mine[0]:.7g}", f"{own[0]:.7g}", f"{abs(mine[0] - own[0]) / abs(own[0]):.0e}"]
 
 
 def exact(x: np.ndarray, y: np.ndarray) -> float:
