@@ -152,10 +152,10 @@ def compared(mine: Sequence[float], own: Sequence[float]) -> list[str]:
     """What is printed of two values, and how far they are apart; of counts, whether they are equal."""
     if len(mine) == 2:
         equal = np.allclose(mine, own, rtol=0, atol=1e-6)
-        return [", ".join(f"{value:.4f}" for value in values) for values in (mine, own)] + [
+        return [" ".join(f"{value:.3f}" for value in values) for values in (mine, own)] + [
             "equal" if equal else "**no**"
         ]
-    return [f"{mine[0]:.7g}", f"{own[0]:.7g}", f"{abs(mine[0] - own[0]) / abs(own[0]):.0e}"]
+    return [f"{mine[0]:.6g}", f"{own[0]:.6g}", f"{abs(mine[0] - own[0]) / abs(own[0]):.0e}"]
 
 
 def exact(x: np.ndarray, y: np.ndarray) -> float:
@@ -183,7 +183,7 @@ def figure(mine: dict[str, Sets], theirs: dict[str, Sets], rows: int) -> str:
     parts = [markdown(["protocol", "features", *sizes], feature_rows(mine, theirs))]
     if rows:
         few = sum(len(mine["ttur"][SIDES[0], size][POOLED]) for size in SIZES)
-        values = [f"ours, {few} pictures", "the tool's", "apart", f"ours, {rows:,} x 2048", "the tool's", "apart"]
+        values = [f"ours, {few} pictures", "the tool's", "apart", f"ours, {rows:,} rows", "the tool's", "apart"]
         parts += [markdown(["protocol", "metric", *values], metric_rows(mine, theirs, few, rows)), singular(theirs)]
     return "\n".join(parts)
 
