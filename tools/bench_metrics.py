@@ -212,7 +212,7 @@ def prepared(folder: Path, count: int, size: int) -> None:
 def commands(folder: Path) -> dict[str, list[str]]:
     """{contender: what it is called with}, ours before the one that it is compared with."""
     generated, reference, weights = (str(folder / name) for name in (*SIDES, PEER_FILE))
-    ours = ["-c", "from inception.cli import main; main()", "metrics", generated, reference, "--weights", weights]
+    ours = ["-m", "inception", "metrics", generated, reference, "--weights", weights]
     ours += ["--json", "--threads", "2", "--protocol"]
     fidelity = [
         "-m",
