@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test bench torture matrix lint types docs sample clean
+.PHONY: demo test peers bench torture matrix lint types docs sample clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -12,6 +12,11 @@ demo: $(VENV)/.demo
 # In the order of the files, so that the short ones come last and no core waits for a long one.
 test: $(VENV)/.test lint types
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# The tests that compare with a tool of somebody else's, in an environment that has them. torchvision comes first: it
+# crashes as it loads beside a TensorFlow that is there already.
+peers: $(VENV)-peers/.peers
+	$(VENV)-peers/bin/python -m pytest -n auto --dist loadfile -p torchvision $$(grep -rlE 'importorskip|find_spec' tests --include='test_*.py')
 
 # Ours beside every peer that is installed (torch and tf2onnx are not by themselves); about twenty quiet minutes.
 bench: $(VENV)/.test
@@ -32,7 +37,7 @@ sample: $(VENV)/.test
 	$(BIN)/python tools/make_sample.py
 
 clean:
-	rm -rf $(VENV) .nox demo-output build *.egg-info
+	rm -rf $(VENV) $(VENV)-peers .nox demo-output build *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +50,11 @@ $(VENV)/.demo: setup.cfg | $(BIN)/python
 $(VENV)/.test: setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)-peers/.peers: setup.cfg
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --editable '.[test,peers]'
+	touch $@
 
 $(VENV)/.docs: setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

@@ -3,16 +3,21 @@
 usage: python tools/bench_metrics.py [--pictures N] [--width D] [--rounds N] [--section NAME]
 
 Every run is a process of its own with one thread, and the contenders take turns. Peers that
-are not installed are left out. The features are synthetic, non-negative and correlated.
+are not installed are left out. The features are synthetic, non-negative and correlated. The
+section "whole command" is from pictures to FID with two threads, by the command of each.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import re
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import numpy as np
 from benchmark import tables, workers
 
+SIDES = ("generated", "reference")
 Run = Callable[[np.ndarray, np.ndarray], Any]  # generated, reference -> what is printed
 
 
@@ -180,6 +186,83 @@ def child(*arguments: Any) -> dict[str, Any] | None:
     return dict(json.loads(answer.stdout.splitlines()[-1]))
 
 
+WHOLE = "whole command"
+PEER_FILE = "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth"  # in torch's own cache, where pytorch-fid looks
+
+
+def prepared(folder: Path, count: int, size: int) -> None:
+    """Random weights in the shape of 2015, and parts of photographs as PNG in folder/generated and folder/reference."""
+    from effects import pictures
+    from made import random_weights
+    from PIL import Image
+
+    from inception.variants import GOOGLE_2015
+
+    for name in ("hub/checkpoints", *SIDES):
+        (folder / name).mkdir(parents=True)
+    random_weights(GOOGLE_2015).save(folder / PEER_FILE)
+    photographs, rng = [image for image in pictures() if min(image.shape[:2]) > size], np.random.default_rng(0)
+    for side, number in itertools.product(SIDES, range(count)):
+        photograph = photographs[rng.integers(len(photographs))]
+        top, left = (rng.integers(0, length - size) for length in photograph.shape[:2])
+        part = photograph[top : top + size, left : left + size]
+        Image.fromarray(part).save(folder / side / f"{number:05}.png")
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """{contender: what it is called with}, ours before the one that it is compared with."""
+    generated, reference, weights = (str(folder / name) for name in (*SIDES, PEER_FILE))
+    ours = ["-m", "inception", "metrics", generated, reference, "--weights", weights]
+    ours += ["--json", "--threads", "2", "--protocol"]
+    fidelity = [
+        "-m",
+        "torch_fidelity.fidelity",
+        "--input1",
+        generated,
+        "--input2",
+        reference,
+        "--fid",
+        "--cpu",
+        "--json",
+    ]
+    return {
+        "ours, pytorch-fid": [*ours, "pytorch-fid"],
+        "pytorch-fid": ["-m", "pytorch_fid", generated, reference, "--device", "cpu"],
+        "ours, torch-fidelity": [*ours, "torch-fidelity"],
+        "torch-fidelity": [*fidelity, "--feature-extractor-weights-path", weights],
+    }
+
+
+def run_whole(arguments: list[str], folder: Path) -> tuple[float, float, float]:
+    """(seconds, CPU seconds, FID) of a command."""
+    environment = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "2") | {"TORCH_HOME": str(folder)}
+    command = [sys.executable, "-W", "ignore", *arguments]
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    answer = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=True)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    [value] = re.findall(r"(?:FID: +|\"value\": |distance\": )([-+.\de]+)", answer.stdout)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, float(value)
+
+
+def whole(count: int, rounds: int, size: int = 64) -> tables.Section:
+    """From pictures to FID, a whole command each."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        prepared(folder, count, size)
+        runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands(folder)}
+        for _, (name, arguments) in itertools.product(range(rounds), commands(folder).items()):
+            runs[name].append(run_whole(arguments, folder))
+            print(name, runs[name][-1], file=sys.stderr)
+    rows, mine = [], (1.0, 1.0)
+    for name, each in runs.items():
+        wall, cpu = (median(run[i] for run in each) for i in (0, 1))
+        mine = (wall, cpu) if name.startswith("ours") else mine
+        ratios = f"{wall / mine[0]:.2f}", f"{cpu / mine[1]:.2f}"
+        rows.append((name, f"{wall:.0f}", ratios[0], f"{cpu:.0f}", ratios[1], f"{each[0][2]:.8g}"))
+    title = f"{WHOLE}: FID of {count} and {count} pictures of {size} x {size}, two threads, median of {rounds}"
+    return tables.Section(WHOLE, title, "", ("", "s", "of ours", "CPU s", "of ours", "FID"), rows, {"runs": runs})
+
+
 def compared(section: str, count: int, width: int, rounds: int) -> tables.Section:
     pictures, contenders = SECTIONS[section]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
@@ -208,14 +291,19 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=10000)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--section", action="append", choices=SECTIONS)
+    parser.add_argument("--section", action="append", choices=[*SECTIONS, WHOLE])
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         print(json.dumps(measured(*json.loads(given.child))))
         return
     for section in given.section or SECTIONS:
-        print(compared(section, given.pictures, given.width, given.rounds).markdown(), flush=True)
+        made = (
+            whole(given.pictures // 10, given.rounds)
+            if section == WHOLE
+            else compared(section, given.pictures, given.width, given.rounds)
+        )
+        print(made.markdown(), flush=True)
 
 
 if __name__ == "__main__":

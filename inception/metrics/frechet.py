@@ -95,7 +95,8 @@ def fid_infinity(x: Any, y: Any, *, points: int = 15, ddof: int = 1, seed: int =
     """FID at infinitely many generated pictures, as dgm-eval extrapolates it (Chong and Forsyth, arXiv:1911.07023).
 
     FID of `points` random subsets of x, from min(5000, n/10) to n rows, against the whole of y; a straight line
-    through them over 1/size; its value at 0.
+    through them over 1/size; its value at 0. The line is straight where there are more rows than features. Of fewer it
+    is bent, and its end may even lie above the distance itself.
 
     Args:
         x: features of generated pictures, [n1, d].

@@ -369,7 +369,8 @@ def _note_bias(pair: _Pair, part: str, x: np.ndarray, y: np.ndarray, found: Meas
     said = f"{len(x):,} generated and {len(y):,} reference pictures: of fewer than {FEW:,} the distance is too large"
     with contextlib.suppress(ValueError):
         bias = found.value - fid_infinity(x, y, ddof=pair.protocol.ddof).value
-        said += f", here by about {bias:.3g} of {found.value:.5g} for the generated ones"
+        here = f"here by about {bias:.3g} of {found.value:.5g} for the generated ones"
+        said += f", {here if bias > 0 else 'by more than so few can tell'}"
     warnings.warn(f"{part}, {pair.protocol.name}: {said}. Compare equal numbers.", FewPictures, stacklevel=2)
 
 

@@ -49,8 +49,7 @@ class Protocol:
         ddof: the covariance is divided by n - ddof.
         root: how the tool finds the trace of the root of S1 S2; we find the exact one.
         failure: what the tool does where that fails: "eps" adds 1e-6 to both diagonals where the root is not finite,
-            and refuses an imaginary part of more than 1e-3; "eps/real" drops every imaginary part instead; "real"
-            drops it, and looks at nothing else.
+            and refuses an imaginary part of more than 1e-3; "real" drops that, and looks at nothing else.
         kid, balls, splits: the other metrics; None where the tool does not have them on these features.
         spatial: the tool has sFID.
     """
@@ -61,7 +60,7 @@ class Protocol:
     mean: Literal[32, 64]
     ddof: int
     root: Literal["sqrtm", "eigvals"]
-    failure: Literal["eps", "eps/real", "real"]
+    failure: Literal["eps", "real"]
     kid: Subsets | None = None
     balls: Balls | None = None
     splits: Splits | None = None
@@ -86,9 +85,9 @@ _FID: tuple[tuple[Any, ...], ...] = (
     # name                     source                      picture  mean ddof root     failure
     ("ttur",                    "TTUR 73ab375",             _TF1,    64, 1, "sqrtm",   "eps"),
     ("pytorch-fid",             "pytorch-fid 0.3.0",        _TORCH,  64, 1, "sqrtm",   "eps"),
-    ("clean",                   "clean-fid 0.1.35",         _CLEAN,  32, 1, "sqrtm",   "eps/real"),
-    ("clean-legacy-tensorflow", "clean-fid 0.1.35",         _NVIDIA, 32, 1, "sqrtm",   "eps/real"),
-    ("clean-legacy-pytorch",    "clean-fid 0.1.35",         _TORCH,  32, 1, "sqrtm",   "eps/real"),
+    ("clean",                   "clean-fid 0.1.35",         _CLEAN,  32, 1, "sqrtm",   "eps"),
+    ("clean-legacy-tensorflow", "clean-fid 0.1.35",         _NVIDIA, 32, 1, "sqrtm",   "eps"),
+    ("clean-legacy-pytorch",    "clean-fid 0.1.35",         _TORCH,  32, 1, "sqrtm",   "eps"),
     ("torch-fidelity",          "torch-fidelity 0.4.0",     _TF1,    32, 1, "eigvals", "real"),
     ("torchmetrics",            "torchmetrics 1.9.0",       _ALIAS,  64, 1, "eigvals", "real"),
     ("adm",                     "guided-diffusion 22e0df8", _TF1,    32, 1, "sqrtm",   "eps"),

@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from dataclasses import replace
 
+import made_features
 import numpy as np
 import pytest
 from made import noise, random_weights
@@ -120,6 +121,14 @@ def test_what_does_not_fit_is_said(run, place, tmp_path):
         assert [row.protocol for row in run(protocols="torch-fidelity,clean", metrics="kid")] == ["clean"]
     with pytest.warns(FewPictures, match="12 generated and 12 reference pictures.*too large, here by about"):
         run()
+
+
+def test_a_bias_that_so_few_cannot_tell_is_not_told():
+    """A line through distances of fewer pictures than features ends above them."""
+    x, y = made_features.features(30, 1, 256, 0.05), made_features.features(3000, 2, 256)
+    assert metrics.fid_infinity(x, y).value > metrics.fid(x, y).value
+    with pytest.warns(FewPictures, match="is too large, by more than so few can tell. Compare"):
+        measure(x, y)
 
 
 def test_a_side_without_a_readable_picture_says_why(run, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from made_features import features
 
 from inception import metrics
+from inception.metrics.protocols import PROTOCOLS
 
 X, Y = features(1200, 1, shift=0.05), features(1500, 2)  # what the golden numbers belong to
 FID, MIFID_OF_COPIES = 1.434501354207839, 210.76842198659924  # pytorch-fid's and torchmetrics', of float64
@@ -83,6 +84,20 @@ def test_the_peers_themselves():
     m1, s1, m2, s2 = map(torch.from_numpy, (*moments(X), *moments(Y)))
     expected.append(torch_fid._compute_fid(m1, s1, m2, s2).item())
     assert expected == pytest.approx([metrics.fid(X, Y).value] * 4, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "function"),
+    [
+        ("pytorch-fid", "pytorch_fid.fid_score", "calculate_frechet_distance"),
+        ("clean", "cleanfid.fid", "frechet_distance"),
+    ],
+)
+def test_a_tool_refuses_an_imaginary_root_as_its_record_says(name, module, function):
+    distance = getattr(pytest.importorskip(module), function)
+    with pytest.raises(ValueError, match="Imaginary component"):
+        distance(np.zeros(2), -np.eye(2), np.zeros(2), np.eye(2))
+    assert PROTOCOLS[name].failure == "eps"
 
 
 @pytest.mark.parametrize("count", [2, 40, 64, 65, 300])

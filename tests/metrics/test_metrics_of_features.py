@@ -86,6 +86,14 @@ def test_kid_of_all_pairs_is_the_definition_and_its_jackknife():
     assert same == pytest.approx(mmd2(WIDE[0], WIDE[0]), rel=1e-9) and same < 0
 
 
+def test_few_large_features_in_float32_lose_nothing():
+    """A network with random weights: the kernel is a thousand times the distance, and 40 rows have no average."""
+    x, y = 30 * X[:40], 30 * Y[:40]
+    exact = mmd2(x.astype(float), y.astype(float))
+    assert metrics.kid(x, y).value == pytest.approx(exact, rel=1e-9)
+    assert metrics.kid(x, y, kernel.Subsets(count=2)).value == pytest.approx(exact, rel=1e-9)
+
+
 def test_kids_error_is_the_spread_of_repeated_measurements():
     repeated = [metrics.kid(features(300, i, 16, 0.1), features(300, 500 + i, 16)) for i in range(120)]
     assert np.mean([each.error for each in repeated]) == pytest.approx(np.std([e.value for e in repeated]), rel=0.15)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -90,3 +92,15 @@ def test_the_network_of_2015_by_its_table():
     ):
         variant = dataclasses.replace(GOOGLE_2015, **change)
         assert taps.is_2015(json.loads(json.dumps(dataclasses.asdict(variant)))) == same
+
+
+def test_every_protocol_has_its_tools_features(repository, tmp_path):
+    """By `tools/metrics_parity.py`, whose figure stands in the manual, of one picture a side at each size."""
+    for package in ("cleanfid", "pytorch_fid", "torch_fidelity", "torchmetrics"):
+        pytest.importorskip(package)
+    command = [sys.executable, repository / "tools/metrics_parity.py", "--pictures", "1", "--rows", "0"]
+    run = subprocess.run([*command, "--out", tmp_path / "parity.md"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    rows = [line.strip("| ").split(" | ") for line in (tmp_path / "parity.md").read_text().splitlines()[2:]]
+    assert {name.strip("*") for name, *_ in rows} == set(PROTOCOLS)
+    assert max(float(apart) for _, _, *six in rows for apart in six) < 1e-5
