@@ -19,6 +19,8 @@ EXTRAS = {
     "matplotlib": "pictures",
     "sklearn": "pictures",
     "ray": "ray",
+    "fsspec": "stores",
+    "s3fs": "stores",
 }
 
 

@@ -38,7 +38,8 @@ LATE = {("inception.weights.canonical", "inception.weights.formats")}  # `weight
 NUMPY_AT_MOST = ("architecture.py", "variants.py", "weights/plan.py", "weights/steps.py", "files/tensor.py",
                  "weights/dialects/keras_layers.py", "weights/dialects/keras_config.py")  # fmt: skip
 HEAVY = {"tensorflow", "keras", "tf_slim", "h5py", "torch", "tf_keras", "onnx", "onnxruntime", "openvino", "nncf",
-         "ai_edge_litert", "sklearn", "matplotlib", "pyarrow", "ray", "pooch", "requests", "filelock"}  # fmt: skip
+         "ai_edge_litert", "sklearn", "matplotlib", "pyarrow", "ray", "pooch", "requests", "filelock",
+         "fsspec", "s3fs"}  # fmt: skip
 MAY_IMPORT_AT_THE_TOP = {"builders/slim.py", "builders/slim_batch_norm.py", "builders/keras.py",
                          "inference/tensorflow.py", "files/hdf5/worker.py"}  # fmt: skip
 

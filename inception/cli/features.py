@@ -23,9 +23,12 @@ ShardRows = Annotated[int | None, typer.Option(min=1, help="Pictures in a file o
 
 def features(
     source: Annotated[
-        list[str], typer.Argument(help="Pictures, folders, globs, lists of paths (.txt), Parquet files.")
+        list[str],
+        typer.Argument(help="Pictures, folders, globs, lists of paths (.txt), Parquet, .zip, .tar; or URLs of them."),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of features; run again, it goes on.")],
+    target: Annotated[
+        str, typer.Argument(metavar="OUT", help="The folder of features, or its URL in a store; run again, it goes on.")
+    ],
     weights: Annotated[str, typer.Option(help='A weight file, a published id, or "imagenet".')] = "imagenet",
     endpoint: Annotated[str, typer.Option(help="End points by slim's names, with commas.")] = "PreLogits",
     pool: Annotated[str, typer.Option(help="What becomes of maps: avg, max, or none to keep them.")] = "avg",
@@ -46,7 +49,7 @@ def features(
 ) -> None:
     """Extracts features of pictures into a Parquet dataset; stopped anywhere, the same command goes on."""
     from inception import extras, features
-    from inception.features import dataset
+    from inception.features import dataset, stores
     from inception.features.pieces import PIECES
 
     extras.load("pyarrow")
@@ -66,7 +69,7 @@ def features(
             summary = features.extract(source, target, loaded, **options, progress=progress)
     except KeyboardInterrupt:
         done, total = dataset.finished(target)
-        more = ", and a part of a shard beside them" if (target / PIECES).exists() else ""
+        more = ", and a part of a shard beside them" if (stores.place(target) / PIECES).exists() else ""
         complain(f"stopped; {done:,} of {total:,} pictures are in {target}{more}. The same command goes on.")
         raise typer.Exit(130) from None
     for line in _lines(summary):

@@ -3,9 +3,11 @@
 inception.features.extract("photos", "features", "inception_v3.h5")
 features = inception.features.load("features")
 features.arrays["PreLogits"]
+for part in inception.features.scan("features"):  # a shard at a time in memory
+    part.paths, part.arrays["PreLogits"]
 """
 
-from inception.features.dataset import Features, load
+from inception.features.dataset import Features, load, scan
 from inception.features.extraction import Summary, extract
 
-__all__ = ["Features", "Summary", "extract", "load"]
+__all__ = ["Features", "Summary", "extract", "load", "scan"]

@@ -6,7 +6,7 @@
     _errors.parquet          the pictures without a row, and why
     _pieces                  while a shard is computed: what of it is done (see `pieces`)
     _int8.xml, _int8.bin     the network of an extraction in int8, calibrated on some of its pictures
-    _lock                    held while a process writes
+    _lock                    held while a process writes (in a store see `leases`)
 
 Readers of datasets (pyarrow, DuckDB, Spark) pass over names that begin with "_". A shard
 is a fixed range of the sorted list, so a resumed run writes the files that an
@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,9 @@ import numpy as np
 
 from inception import extras
 from inception.brief import one_line
-from inception.features.reading import Read, Stamp
+from inception.features import leases, stores
+from inception.features.reading import Read
+from inception.features.stores import Stamp, Store
 from inception.files import atomic, inert_json, regular
 from inception.files.errors import safe
 
@@ -63,6 +68,9 @@ _KINDS = {"picture": dict, "end_points": list[str], "engine": str, "precision": 
 _INT8 = {"network": str, "calibrated_on": int, "images": int, "top1": float | None, "cosine": float,
          "lowest_cosine": float}  # fmt: skip
 _MOST_VALUES = 1 << 28  # of an end point of a picture
+_MOST_JSON = 1 << 24
+REQUESTS = 16  # to a store at a time
+Place = Path | Store
 
 
 class Damaged(ValueError):
@@ -114,15 +122,15 @@ def shards(pictures: int, rows: int) -> list[Shard]:
     return [Shard(i, start, min(start + rows, pictures)) for i, start in enumerate(range(0, pictures, rows))]
 
 
-def described(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+def described(folder: str | os.PathLike[str] | Store) -> dict[str, Any] | None:
     """What the features in a folder are of; None where it has none. ValueError where that cannot be told."""
-    place = Path(folder)
+    place = stores.place(folder)
     if place.exists() and not place.is_dir():
         raise ValueError(f"{place} is a file; expected a folder for the features.")
     # Neither a footer nor the file beside the shards has a checksum: what two of them say is what was written.
     beside = _beside(place)
     said = [beside] if beside else []
-    for part in sorted(place.glob("part-*.parquet")):
+    for part in (place / name for name in _names(place) if name.startswith("part-") and name.endswith(".parquet")):
         with contextlib.suppress(Damaged), _opened(part) as file:
             extraction = _said(file, part)[0]
             if extraction in said:
@@ -137,11 +145,14 @@ def described(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     return None  # or torn or zeroed, and no shard is whole: nothing that would be lost by beginning anew
 
 
-def _beside(place: Path) -> dict[str, Any] | None:
+def _beside(place: Place) -> dict[str, Any] | None:
     """What the file beside the shards says; None where it is not there, or torn."""
     try:
-        return _checked(inert_json.side_file(place / EXTRACTION, {}))
-    except ValueError:
+        side = place / EXTRACTION
+        if isinstance(side, Path):
+            return _checked(inert_json.side_file(side, {}))
+        return _checked(inert_json.parse(side.read_bytes(), _MOST_JSON, str(side)))
+    except (ValueError, FileNotFoundError):
         return None
 
 
@@ -159,17 +170,29 @@ def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _names(folder: Path) -> list[str]:
+def changes(folder: Place) -> dict[str, float]:
+    """{name: time of its last change} of the files in a folder, which need not be there."""
+    if isinstance(folder, Store):
+        return folder.entries()
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as found:
+        return {entry.name: entry.stat().st_mtime_ns for entry in found if entry.name.startswith("part-")}
+
+
+def _names(folder: Place) -> list[str]:
+    if isinstance(folder, Store):
+        return sorted(folder.entries())
     return sorted(os.listdir(folder)) if folder.is_dir() else []
 
 
-def check_same(folder: str | os.PathLike[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same(folder: object, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """ValueError that names the first thing in which an extraction differs from the one in the folder."""
     for field, called in FIELDS.items():
         if before.get(field) != now.get(field):
             was, new = _short(before.get(field), now.get(field))
             raise ValueError(
-                f"{os.fspath(folder)} holds features with a different {called} ({was}, now {new}); "
+                f"{folder} holds features with a different {called} ({was}, now {new}); "
                 f"give the same again, or another folder.{_way_out(field)}"
             )
 
@@ -187,27 +210,35 @@ def _short(was: Any, new: Any) -> tuple[str, str]:
     return safe(texts[0], 80), safe(texts[1], 80)
 
 
-def locked(folder: Path) -> AbstractContextManager[None]:
-    """Holds the folder for this process. ValueError when another one has it; a killed one lets it go."""
+def locked(folder: Place) -> AbstractContextManager[Callable[[], None] | None]:
+    """Holds the folder for this process. ValueError when another one has it; a killed one lets it go.
+
+    Of a folder in a store, what it yields raises when another process has taken it (see `leases`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"Another process is writing features into {folder}; wait for it, or give another folder."
-    return regular.holding(folder / LOCK, busy)
+    lock = folder / LOCK
+    return leases.holding(lock, busy) if isinstance(lock, Store) else regular.holding(lock, busy)
 
 
-def begin(folder: Path, metadata: Mapping[str, Any], paths: Sequence[str]) -> None:
+def begin(folder: Place, metadata: Mapping[str, Any], paths: Sequence[str]) -> None:
     """Writes down what is extracted, and from which pictures; what is there and right stays."""
     pa = extras.load("pyarrow")
     listing = folder / PICTURES
     if not _readable(listing, len(paths)):
         _write(listing, pa.table({"path": pa.array([shown(path) for path in paths], pa.string())}))
-    text = json.dumps(metadata, indent=1)
+    content = json.dumps(metadata, indent=1).encode()
     target = folder / EXTRACTION
-    if not target.exists() or target.read_bytes() != text.encode():
-        with atomic.replacing(target) as (temporary,):
-            temporary.write_text(text, encoding="utf-8")
+    if target.exists() and target.read_bytes() == content:
+        return
+    if isinstance(target, Store):
+        target.write_bytes(content)
+        return
+    with atomic.replacing(target) as (temporary,):
+        temporary.write_bytes(content)
 
 
-def _readable(path: Path, rows: int) -> bool:
+def _readable(path: Place, rows: int) -> bool:
     try:
         with _opened(path) as file:
             return bool(file.metadata.num_rows == rows)
@@ -229,7 +260,7 @@ def digest_of(stamps: Sequence[Stamp]) -> str:
 
 
 def write(
-    folder: Path,
+    folder: Place,
     shard: Shard,
     metadata: Mapping[str, Any],
     reads: Sequence[Read],
@@ -277,23 +308,27 @@ def _flat(column: Any) -> np.ndarray:
     return np.asarray(array.flatten() if hasattr(array, "flatten") else array)
 
 
-def _write(target: Path, table: Any) -> None:
+def _write(target: Place, table: Any) -> None:
     parquet = extras.load("pyarrow.parquet")
+    write = partial(parquet.write_table, table, compression="none", use_dictionary=False, write_page_checksum=True)
+    if isinstance(target, Store):
+        content = io.BytesIO()
+        write(content)
+        target.write_bytes(content.getvalue())
+        return
     # Written by Python's own file object: its errors say what the disk said.
     with atomic.replacing(target) as (temporary,), open(temporary, "wb") as file:
-        parquet.write_table(table, file, compression="none", use_dictionary=False, write_page_checksum=True)
+        write(file)
         file.flush()
 
 
-def state(folder: Path, shard: Shard, metadata: Mapping[str, Any], inputs: str, *, whole: bool = False) -> str:
+def state(folder: Place, shard: Shard, metadata: Mapping[str, Any], inputs: str, *, whole: bool = False) -> str:
     """What is there of a shard: "done", "missing", "damaged", or "changed" where its pictures are not as they were.
 
     The footer and its counts are looked at, which finds every cut or zeroed tail; with
     `whole` every byte is read, and the digest of all compared.
     """
     path = folder / shard.name
-    if not path.exists():
-        return "missing"
     try:
         with _opened(path) as file:
             extraction, said = _said(file, path)
@@ -310,17 +345,23 @@ def state(folder: Path, shard: Shard, metadata: Mapping[str, Any], inputs: str, 
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Place, whole: bool = False) -> Iterator[Any]:
+    """A Parquet file; of one in a store its footer alone, or the `whole`."""
     parquet = extras.load("pyarrow.parquet")
     try:
-        file = parquet.ParquetFile(path, page_checksum_verification=True)
+        content: Any = path
+        if isinstance(path, Store):
+            content = io.BytesIO(path.read_bytes()) if whole else path.footer()
+        file = parquet.ParquetFile(content, page_checksum_verification=True)
+    except stores.Unreachable:
+        raise
     except Exception as error:  # what damage makes of pyarrow has many names
         raise Damaged(_sentence(path, error)) from error
     with file:
         yield file
 
 
-def _said(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _said(file: Any, path: Place) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the extraction, the shard) that a footer tells of."""
     try:
         metadata = file.schema_arrow.metadata or {}
@@ -333,14 +374,14 @@ def _said(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise Damaged(_sentence(path, error)) from error
 
 
-def _whole(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+def _whole(path: Place) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """(rows, the extraction, the shard) of a file, every byte that says something compared with its digest."""
     try:
-        with _opened(path) as file:
+        with _opened(path, whole=True) as file:
             extraction, said = _said(file, path)
             table = file.read()
         right = said.get("content") == _content(table, said)
-    except Damaged:
+    except (Damaged, stores.Unreachable):
         raise
     except Exception as error:  # what damage makes of pyarrow has many names
         raise Damaged(_sentence(path, error)) from error
@@ -349,7 +390,7 @@ def _whole(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return table, extraction, said
 
 
-def _sentence(path: Path, error: Exception) -> str:
+def _sentence(path: Place, error: Exception) -> str:
     reason = safe(" ".join(str(error).split()), 200)
     return f"{path} is damaged ({reason}); delete it and run the same extraction again."
 
@@ -357,10 +398,14 @@ def _sentence(path: Path, error: Exception) -> str:
 # --- The whole dataset -----------------------------------------------------------------
 
 
-def finish(folder: Path, parts: Sequence[Shard]) -> list[tuple[str, str]]:
+def finish(folder: Place, parts: Sequence[Shard]) -> list[tuple[str, str]]:
     """Writes the table of errors anew from the finished shards, and returns it."""
     pa = extras.load("pyarrow")
-    errors = [error for shard in parts if (folder / shard.name).exists() for error in errors_of(folder / shard.name)]
+    there = changes(folder)
+    found = [folder / shard.name for shard in parts if shard.name in there]
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        answers = pool.map(errors_of, found) if isinstance(folder, Store) else map(errors_of, found)
+        errors = [error for each in answers for error in each]
     table = {
         "path": pa.array([path for path, _ in errors], pa.string()),
         "reason": pa.array([reason for _, reason in errors], pa.string()),
@@ -369,22 +414,32 @@ def finish(folder: Path, parts: Sequence[Shard]) -> list[tuple[str, str]]:
     return errors
 
 
-def errors_of(path: Path) -> list[tuple[str, str]]:
+def errors_of(path: Place) -> list[tuple[str, str]]:
     """(path, reason) of the pictures of a shard that have no row."""
     with _opened(path) as file:
         return [(name, reason) for name, reason in _said(file, path)[1]["errors"]]
 
 
-def finished(folder: str | os.PathLike[str]) -> tuple[int, int]:
+def finished(folder: str | os.PathLike[str] | Store) -> tuple[int, int]:
     """(pictures in whole shards, pictures in the list) of an extraction, finished or not."""
     metadata = described(folder)
     return (0, 0) if metadata is None else (sum(map(len, _there(folder, metadata))), metadata["pictures"]["count"])
 
 
-def _there(folder: str | os.PathLike[str], metadata: Mapping[str, Any]) -> list[Shard]:
+def rows(folder: str | os.PathLike[str]) -> int:
+    """How many rows the shards of a finished extraction have together, by their footers. ValueError as `load`."""
+    place, _, there = _complete(folder, partial=False)
+    count = 0
+    for shard in there:
+        with _opened(place / shard.name) as file:
+            count += file.metadata.num_rows
+    return count
+
+
+def _there(folder: str | os.PathLike[str] | Store, metadata: Mapping[str, Any]) -> list[Shard]:
     """The shards of an extraction that have a file."""
     count, rows = metadata["pictures"]["count"], metadata["shard_rows"]
-    numbers = (re.fullmatch(r"part-(\d{5,9})\.parquet", name) for name in _names(Path(folder)))
+    numbers = (re.fullmatch(r"part-(\d{5,9})\.parquet", name) for name in _names(stores.place(folder)))
     parts = [Shard(i, i * rows, min((i + 1) * rows, count)) for i in sorted(int(n[1]) for n in numbers if n)]
     return [shard for shard in parts if shard.start < count]
 
@@ -417,15 +472,26 @@ def load(folder: str | os.PathLike[str], *, partial: bool = False) -> Features:
     return Features(paths, arrays, errors, metadata, digests)
 
 
-def parts(folder: str | os.PathLike[str], *, partial: bool = False) -> Iterator[Features]:
-    """What `load` gives, shard by shard in their order, with one of them in memory."""
+def scan(folder: str | os.PathLike[str], *, partial: bool = False) -> Iterator[Features]:
+    """What `load` gives, shard by shard in their order, with one of them in memory.
+
+    Args:
+        folder: of a finished extraction.
+        partial: take one that is not finished as far as it is.
+
+    Returns:
+        The rows of a shard each, 512 at most unless `shard_rows` said otherwise.
+
+    Raises:
+        ValueError: As `load`: for the folder at once, for a damaged shard when its turn comes.
+    """
     place, metadata, there = _complete(folder, partial)
     return (_part(place, shard, metadata) for shard in there)
 
 
-def _complete(folder: str | os.PathLike[str], partial: bool) -> tuple[Path, dict[str, Any], list[Shard]]:
+def _complete(folder: str | os.PathLike[str], partial: bool) -> tuple[Place, dict[str, Any], list[Shard]]:
     """(the folder, what its features are of, its shards). ValueError where some are missing, and not all is asked."""
-    place = Path(folder)
+    place = stores.place(folder)
     metadata = described(place)
     if metadata is None:
         raise ValueError(f"{place} holds no features; `inception features` writes them.")
@@ -437,7 +503,7 @@ def _complete(folder: str | os.PathLike[str], partial: bool) -> tuple[Path, dict
     return place, metadata, there
 
 
-def _part(place: Path, shard: Shard, metadata: dict[str, Any]) -> Features:
+def _part(place: Place, shard: Shard, metadata: dict[str, Any]) -> Features:
     table, said, arrays = read(place / shard.name, metadata)
     if (said["start"], said["stop"]) != (shard.start, shard.stop):
         raise Damaged(_sentence(place / shard.name, ValueError("it is of another extraction")))
@@ -445,7 +511,7 @@ def _part(place: Path, shard: Shard, metadata: dict[str, Any]) -> Features:
     return Features(table["path"].to_pylist(), arrays, errors, metadata, table["sha256"].to_pylist())
 
 
-def read(path: Path, metadata: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, np.ndarray]]:
+def read(path: Place, metadata: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, np.ndarray]]:
     """(rows, what it says of itself, {end point: array}) of a shard, every byte of it compared with its digest.
 
     Raises:
@@ -457,7 +523,7 @@ def read(path: Path, metadata: Mapping[str, Any]) -> tuple[Any, dict[str, Any], 
     return table, said, {name: _values(table, name, tuple(shape), path) for name, shape in metadata["shapes"].items()}
 
 
-def _values(table: Any, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
+def _values(table: Any, name: str, shape: tuple[int, ...], path: Place) -> np.ndarray:
     try:
         return _flat(table[name]).reshape(len(table), *shape)
     except (KeyError, ValueError) as error:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +18,8 @@ import numpy as np
 
 from inception import inference
 from inception.arguments import count_or_none
-from inception.features import dataset, jobs, pieces, reading, sources, task
-from inception.features.dataset import Shard
+from inception.features import dataset, jobs, pieces, reading, sources, stores, task
+from inception.features.dataset import Place, Shard
 from inception.features.jobs import Progress
 from inception.features.sources import Item, PictureSource
 from inception.features.task import Compiled, Pool, Task
@@ -50,7 +50,7 @@ class Summary:
         agreement: of the int8 network with the float32 one.
     """
 
-    out: Path
+    out: Place
     pictures: int
     rows: int
     errors: int
@@ -88,7 +88,7 @@ def extract(
     workers: int | None = None,
     check: bool = False,
     progress: Progress | None = None,
-    also: Mapping[Path, str | Picture] | None = None,
+    also: Mapping[Place, str | Picture] | None = None,
 ) -> Summary:
     """Writes the features of pictures into a folder of Parquet shards (see `dataset`); run again, it goes on.
 
@@ -98,7 +98,7 @@ def extract(
 
     Args:
         source: pictures, folders, globs, lists of paths, Parquet files (`sources.listed`).
-        out: the folder; a new one, an empty one, or one with the same extraction.
+        out: the folder, or its URL in a store; a new one, an empty one, or one with the same extraction.
         weights: whatever `networks.network_of` takes: a path or id, a folder, `Weights`, any Keras model.
         end_points: slim's names ("PreLogits" is the 2048 pooled features, "Mixed_6e" a map, and
             "Mixed_6e:7" its first 7 channels, never pooled); for another Keras model, or for an
@@ -135,7 +135,8 @@ def extract(
     threads, shard_rows = count_or_none("threads", threads), count_or_none("shard_rows", shard_rows)
     workers = count_or_none("workers", workers)
     listing = sources.listed(source, column)
-    ways = {Path(out): picture} | {Path(folder): way for folder, way in (also or {}).items()}
+    place = stores.place(out)
+    ways = {place: picture} | {stores.place(folder): way for folder, way in (also or {}).items()}
     for folder in ways:
         dataset.described(folder)  # a folder of other things is refused before a lock is put into it
     if len(ways) > 1:
@@ -146,13 +147,16 @@ def extract(
     ]
     with contextlib.ExitStack() as held, _quiet():
         begun: list[_Begun] = []
+        checks: list[Callable[[], None]] = []
         for folder, each in zip(ways, asked, strict=True):
             with _safe(folder):
-                held.enter_context(dataset.locked(folder))
+                if check_lock := held.enter_context(dataset.locked(folder)):
+                    checks.append(check_lock)
             given = _Given(listing, shard_rows, threads or _threads(), check, least_agreement, int8_of)
             shared = begun[0].compiled if begun and each.precision != "int8" else None
             begun.append(_begun(folder, each, given, shared))
-        with _safe(Path(out)):
+        progress = _while_held(checks, progress)
+        with _safe(place):
             if engine == "ray":
                 from inception.features import ray
 
@@ -164,7 +168,7 @@ def extract(
                 pieces.forget(folder)
     states, metadata = begun[0].states, begun[0].job.metadata
     return Summary(
-        out=Path(out),
+        out=place,
         pictures=len(listing.items),
         rows=len(listing.items) - len(errors),
         errors=len(errors),
@@ -200,7 +204,7 @@ class _Given:
     int8_of: str | os.PathLike[str] | None
 
 
-def _begun(folder: Path, asked: Task, given: _Given, compiled: Compiled | None) -> _Begun:
+def _begun(folder: Place, asked: Task, given: _Given, compiled: Compiled | None) -> _Begun:
     before, listing = dataset.described(folder), given.listing
     asked, metadata, compiled = _settled(folder, asked, given, before, compiled)
     if before is not None:
@@ -212,6 +216,18 @@ def _begun(folder: Path, asked: Task, given: _Given, compiled: Compiled | None) 
     pending = tuple(shard for shard in parts if states[shard] != "done")
     job = jobs.Job(folder, asked, metadata, listing.items, pending, given.threads)
     return _Begun(job, parts, states, compiled)
+
+
+def _while_held(checks: Sequence[Callable[[], None]], progress: Progress | None) -> Progress | None:
+    """Progress that stops the work when another process has taken a folder."""
+
+    def show(done: int, total: int, errors: int) -> None:
+        for check in checks:
+            check()
+        if progress is not None:
+            progress(done, total, errors)
+
+    return show if checks else progress
 
 
 def _computed(begun: Sequence[_Begun], progress: Progress | None) -> int:
@@ -235,7 +251,7 @@ def _threads() -> int:
 
 
 def _settled(
-    folder: Path, asked: Task, given: _Given, before: Mapping[str, Any] | None, compiled: Compiled | None
+    folder: Place, asked: Task, given: _Given, before: Mapping[str, Any] | None, compiled: Compiled | None
 ) -> tuple[Task, dict[str, Any], Compiled | None]:
     """The task with its engine chosen, what is written down of it, and the engine where it had to be built.
 
@@ -254,9 +270,12 @@ def _settled(
             engine = "auto"  # a word that `check_same` then refuses
         said = before.get("int8") if asked.precision == "int8" else None
         if said:
-            asked = dataclasses.replace(asked, int8=(folder / dataset.INT8, said["network"]))
+            asked = dataclasses.replace(asked, int8=(Path(str(folder)) / dataset.INT8, said["network"]))
     else:
         if asked.precision == "int8":
+            if not isinstance(folder, Path):
+                raise ValueError(f"{folder} is in a store, and a network in int8 is kept beside its features; give a "
+                                 "folder on a disk, and copy it.")  # fmt: skip
             with _safe(folder):
                 asked, said = _int8(folder, asked, given)
         compiled = compiled or asked.compiled()
@@ -296,15 +315,21 @@ def _sample(asked: Task, given: _Given) -> list[np.ndarray]:
 
 
 def _states(
-    folder: Path, parts: Sequence[Shard], metadata: Mapping[str, Any], items: Sequence[Item], check: bool
+    folder: Place, parts: Sequence[Shard], metadata: Mapping[str, Any], items: Sequence[Item], check: bool
 ) -> dict[Shard, str]:
     """What is there of each shard. The newest is read whole: it is the one that a power cut can have torn."""
-    there = [shard for shard in parts if (folder / shard.name).exists()]
-    newest = max(there, key=lambda shard: (folder / shard.name).stat().st_mtime_ns, default=None)
+    changed = dataset.changes(folder)
+    there = [shard for shard in parts if shard.name in changed]
+    newest = max(there, key=lambda shard: changed[shard.name], default=None)
     states = dict.fromkeys(parts, "missing")
-    for shard in there:
-        inputs = dataset.digest_of([reading.stamp_of(item) for item in items[shard.start : shard.stop]])
-        states[shard] = dataset.state(folder, shard, metadata, inputs, whole=check or shard is newest)
+    with ThreadPoolExecutor(dataset.REQUESTS) as pool:  # stores answer many at a time
+
+        def state(shard: Shard) -> str:
+            inputs = dataset.digest_of([reading.stamp_of(item) for item in items[shard.start : shard.stop]])
+            return dataset.state(folder, shard, metadata, inputs, whole=check or shard is newest)
+
+        far = isinstance(folder, stores.Store) or stores.is_url(items[0].path) or stores.is_url(items[-1].path)
+        states |= zip(there, (pool.map if far else map)(state, there), strict=True)
     return states
 
 
@@ -317,7 +342,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _safe(folder: Path) -> Iterator[None]:
+def _safe(folder: Place) -> Iterator[None]:
     """Says of a full disk and the like that nothing is lost."""
     try:
         yield

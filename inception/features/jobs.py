@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inception.features import dataset, pieces, reading
-from inception.features.dataset import Shard
+from inception.features.dataset import Place, Shard
 from inception.features.reading import Read
 from inception.features.sources import Item
 from inception.features.task import Run, Task
@@ -31,7 +30,7 @@ SECONDS = 2.0  # of work in a piece of a shard: a kill costs that and a batch; w
 class Job:
     """An extraction that is ready to run: where, of what, and which shards are still to do."""
 
-    folder: Path
+    folder: Place
     task: Task
     metadata: dict[str, Any]
     items: tuple[Item, ...]

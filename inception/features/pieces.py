@@ -13,15 +13,15 @@ import contextlib
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inception.features import dataset
-from inception.features.dataset import Damaged, Shard
+from inception.features.dataset import Damaged, Place, Shard
 from inception.features.reading import Read, stamp_of
 from inception.features.sources import Item
+from inception.features.stores import Store
 
 PIECES = "_pieces"
 Rows = tuple[
@@ -29,7 +29,7 @@ Rows = tuple[
 ]  # the pictures of a piece, and {end point: a row for each that was read}
 
 
-def keep(folder: Path, shard: Shard, start: int, metadata: Mapping[str, Any], piece: Rows) -> None:
+def keep(folder: Place, shard: Shard, start: int, metadata: Mapping[str, Any], piece: Rows) -> None:
     """Writes what follows picture `start` of a shard.
 
     Args:
@@ -41,7 +41,7 @@ def keep(folder: Path, shard: Shard, start: int, metadata: Mapping[str, Any], pi
         dataset.write(place, Shard(start, start, start + len(piece[0])), metadata, *piece)
 
 
-def kept(folder: Path, shard: Shard, metadata: Mapping[str, Any], items: Sequence[Item]) -> Iterator[Rows]:
+def kept(folder: Place, shard: Shard, metadata: Mapping[str, Any], items: Sequence[Item]) -> Iterator[Rows]:
     """The pieces from the shard's beginning on, as far as they are sound and join.
 
     Args:
@@ -53,7 +53,7 @@ def kept(folder: Path, shard: Shard, metadata: Mapping[str, Any], items: Sequenc
         done += len(piece[0])
 
 
-def _piece(folder: Path, shard: Shard, start: int, metadata: Mapping[str, Any], items: Sequence[Item]) -> Rows | None:
+def _piece(folder: Place, shard: Shard, start: int, metadata: Mapping[str, Any], items: Sequence[Item]) -> Rows | None:
     try:
         table, said, arrays = dataset.read(_place(folder, shard) / Shard(start, start, start).name, metadata)
     except Damaged:
@@ -73,10 +73,14 @@ def _piece(folder: Path, shard: Shard, start: int, metadata: Mapping[str, Any], 
     return reads, arrays
 
 
-def forget(folder: Path, shard: Shard | None = None) -> None:
+def forget(folder: Place, shard: Shard | None = None) -> None:
     """Removes the pieces of a shard that is done; of all, when all are."""
-    shutil.rmtree(_place(folder, shard) if shard else folder / PIECES, ignore_errors=True)
+    place = _place(folder, shard) if shard else folder / PIECES
+    if isinstance(place, Store):
+        place.remove()
+    else:
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def _place(folder: Path, shard: Shard) -> Path:
+def _place(folder: Place, shard: Shard) -> Place:
     return folder / PIECES / f"{shard.index:05d}"

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from inception import images
-from inception.features.sources import Item, stored
+from inception.features.sources import MOST_BYTES, Item, stored
+from inception.features.stores import MISSING, Stamp, Store, Unreachable, is_url
 
-Stamp = tuple[int, int]  # bytes and nanoseconds of the last change of a file
-MISSING: Stamp = (-1, -1)
-_MOST_BYTES = 1 << 29  # of a file; an uncompressed picture of Pillow's most pixels has as many
 Tensors = Callable[[np.ndarray], Sequence[np.ndarray]]  # uint8 [h, w, 3] to the input of each network
 
 
@@ -38,21 +36,32 @@ class Read:
 
 
 def stamp_of(item: Item) -> Stamp:
-    """Size and time of an item's file as it is now; `MISSING` where there is none."""
+    """Size and time of an item's file as it is now, in a store as it was listed; `MISSING` where there is none."""
+    if item.stamp is not None:
+        return item.stamp
+    name = item.file or item.path
+    if is_url(name):
+        return Store(name).stamp()
     try:
-        status = os.stat(item.file or item.path)
+        status = os.stat(name)
     except (OSError, ValueError):
         return MISSING
     return status.st_size, status.st_mtime_ns
 
 
 def read(item: Item, tensors: Tensors, upright: bool = True) -> Read:
-    """An item decoded and made ready for the network. Never raises for what a file holds."""
+    """An item decoded and made ready for the network. Never raises for what a file holds.
+
+    Raises:
+        Unreachable: For a store that does not answer, which says nothing about the picture.
+    """
     stamp = stamp_of(item)
     try:
         content = _content(item, stamp)
         pixels = images.decode(content, item.path, upright=upright) if isinstance(content, bytes) else content
         ready = tensors(pixels)
+    except Unreachable:
+        raise
     except Exception as error:  # whatever a file does to a decoder, the run goes on and the errors table says so
         return Read(item.path, stamp, reason=_sentence(error))
     height, width = pixels.shape[:2]
@@ -67,21 +76,30 @@ def _content(item: Item, stamp: Stamp) -> bytes | np.ndarray:
         if content is None:
             raise ValueError(f"The picture {item.path} is null.")
     else:
-        content = _file(item.path, stamp)
+        content = _stored(item.path, stamp) if is_url(item.path) else _file(item.path)
     if not len(content):
         raise ValueError(f"The picture {item.path} is empty.")
     return content
 
 
-def _file(path: str, stamp: Stamp) -> bytes:
+def _stored(url: str, stamp: Stamp) -> bytes:
+    try:
+        if stamp[0] > MOST_BYTES:
+            raise ValueError(f"The picture {url} has {stamp[0]:,} bytes, {MOST_BYTES:,} at most.")
+        return Store(url).part(0, stamp[0]) if stamp[0] >= 0 else Store(url).part(0, MOST_BYTES)
+    except FileNotFoundError as error:
+        raise ValueError(f"The picture {url} does not exist.") from error
+
+
+def _file(path: str) -> bytes:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise ValueError(f"{path} is a folder, no picture.")
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path} is no regular file.")  # opening a pipe would wait for ever
-        if status.st_size > _MOST_BYTES:
-            raise ValueError(f"The picture {path} has {status.st_size:,} bytes, {_MOST_BYTES:,} at most.")
+        if status.st_size > MOST_BYTES:
+            raise ValueError(f"The picture {path} has {status.st_size:,} bytes, {MOST_BYTES:,} at most.")
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError as error:

@@ -10,36 +10,40 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from inception import extras
-from inception.features import archives
+from inception.features import archives, stores, tars
+from inception.features.stores import Stamp, Store
 from inception.files.errors import safe
 
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 LISTS = (".txt", ".lst")
-ARCHIVES = (".zip", ".npz")
+ARCHIVES = (".zip", ".npz", ".tar")
+MOST_BYTES = 1 << 29  # of a picture; an uncompressed one of Pillow's most pixels has as many
 _GLOB = "*?["
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One picture: a file, or a row of a Parquet file or an archive that holds it.
 
     Attributes:
         path: what the dataset calls it.
-        row: the row, -1 for a file of its own.
-        column: the Parquet column, the ZIP file's member or the NumPy archive's array.
+        row: the row, -1 for a file of its own; of a tar file where the picture's bytes begin.
+        column: the Parquet column, the ZIP file's member or the NumPy archive's array; of a tar how many bytes.
+        stamp: of a file in a store, as its listing said.
     """
 
     path: str
     file: str = ""
     row: int = -1
     column: str = ""
+    stamp: Stamp | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,15 @@ def listed(sources: PictureSource | Sequence[PictureSource], column: str | None 
 
     A source is a picture, a folder (with all below it), a glob (`**` goes down folders), a
     text file (.txt, .lst) with a path a line, a Parquet file with a column of paths or of
-    encoded pictures (`column` names it where it is not plain), a ZIP file of pictures, or a
-    NumPy archive whose `arr_0` is uint8 [n, height, width, 3]. Paths in lists are taken as on
+    encoded pictures (`column` names it where it is not plain), a ZIP or tar file of pictures
+    (WebDataset's shards), or a NumPy archive whose `arr_0` is uint8 [n, height, width, 3]. All
+    but the last may be in stores, by URLs (see `stores`). Paths in lists are taken as on
     the command line: from the current folder. Raises ValueError for a source that is not
     there, has no pictures, or whose column cannot be told.
     """
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
-    items: set[Item] = set()
+    items: dict[Item, None] = {}  # in the order they come, which is nearly the one they are sorted in
     passed_over = 0
     for source in [os.fspath(source) for source in sources]:
         named = 0
@@ -86,26 +91,26 @@ def listed(sources: PictureSource | Sequence[PictureSource], column: str | None 
                 passed_over += 1
             else:
                 named += 1
-                items.add(item)
+                items[item] = None
         if not named:
             raise ValueError(f"{source} has no pictures; expected files that end in {', '.join(ENDINGS)}.")
     if not items:
         raise ValueError("No pictures were given; name a folder, a glob, a list or a Parquet file.")
-    return Listing(tuple(sorted(items)), passed_over)
+    return Listing(tuple(sorted(items, key=attrgetter("path", "file", "row", "column"))), passed_over)
 
 
 def _pictures(source: str, column: str | None) -> Iterator[Item | None]:
     """The items of one source; None for a file that is passed over."""
-    if os.path.isdir(source):
+    if stores.is_url(source):
+        yield from _stored(source, column)
+    elif os.path.isdir(source):
         yield from _below(source)
     elif source.lower().endswith(LISTS) and os.path.isfile(source):
         yield from (Item(path) for path in _lines(source))
     elif source.lower().endswith(".parquet") and os.path.isfile(source):
         yield from _rows(source, column)
     elif source.lower().endswith(ARCHIVES) and os.path.isfile(source):
-        is_zip = source.lower().endswith(".zip")
-        for place in archives.members(source, ENDINGS) if is_zip else archives.rows(source):
-            yield Item(place[0], source, *place[1:]) if place else None
+        yield from _archived(source)
     elif os.path.lexists(source):
         yield Item(source)
     elif any(mark in source for mark in _GLOB):
@@ -118,18 +123,55 @@ def _pictures(source: str, column: str | None) -> Iterator[Item | None]:
         raise ValueError(f"{source} does not exist; expected a picture, a folder, a glob, a list or a Parquet file.")
 
 
+def _archived(path: str) -> Iterator[Item | None]:
+    if path.lower().endswith(".tar"):
+        for member in tars.members(path, ENDINGS):
+            yield Item(f"{path}#{member[0]}", path, member[1], str(member[2])) if member else None
+        return
+    for place in archives.members(path, ENDINGS) if path.lower().endswith(".zip") else archives.rows(path):
+        yield Item(place[0], path, *place[1:]) if place else None
+
+
+def _stored(url: str, column: str | None) -> Iterator[Item | None]:
+    """The items of a URL: a picture, a list, a Parquet or tar file, an archive, or all of these that lie below it."""
+    there = False
+    for name, stamp in stores.files(url):
+        there, alone = True, name == url
+        ending = os.path.splitext(name.partition("::")[0].lower())[1]
+        if ending in ENDINGS:
+            yield Item(name, stamp=stamp)
+            continue
+        items: Iterator[Item | None] = iter([None])
+        if ending == ".npz" and alone:
+            raise ValueError(f"{url} is a NumPy archive in a store, where its rows have no place; copy it here.")
+        if ending == ".zip" and alone:
+            items = _stored(f"zip://::{url}", column)
+        elif ending == ".tar":
+            items = _archived(name)
+        elif ending == ".parquet":
+            items = _rows(name, column)
+        elif ending in LISTS and alone:
+            items = map(Item, _lines(name))
+        elif alone:
+            items = iter([Item(name)])
+        yield from (replace(item, stamp=stamp) if item and item.file == name else item for item in items)
+    if not there:
+        raise ValueError(f"{url} does not exist; expected a picture, a folder, a glob, a list or a Parquet file.")
+
+
 def _below(folder: str) -> Iterator[Item | None]:
     def fail(error: OSError) -> None:
         raise ValueError(f"The folder {error.filename} cannot be listed ({error.strerror}).") from error
 
-    for place, _, files in os.walk(folder, onerror=fail):
-        for name in files:
+    for place, below, files in os.walk(folder, onerror=fail):
+        below.sort()
+        for name in sorted(files):
             yield Item(os.path.join(place, name)) if name.lower().endswith(ENDINGS) else None
 
 
 def _lines(path: str) -> Iterator[str]:
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = stores.place(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no list of paths: it is not UTF-8 text ({error.reason}).") from error
     if "\0" in text:
@@ -156,9 +198,13 @@ def parquet_file(path: str) -> Any:
     """The Parquet file, opened, whose pages' checksums are compared where it has them. ValueError for none."""
     extras.load("pyarrow")
     parquet = extras.load("pyarrow.parquet")
+    place = stores.place(path)
     try:  # buffered, or it holds a row group whole
-        file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+        source = place.opened() if isinstance(place, Store) else path
+        file = parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
         file.schema_arrow  # noqa: B018 - made when it is asked for
+    except stores.Unreachable:
+        raise
     except Exception as error:  # what damage makes of pyarrow has many names
         raise ValueError(
             f"{path} is no Parquet file that can be read ({safe(' '.join(str(error).split()), 300)})."
@@ -210,6 +256,10 @@ def stored(item: Item) -> bytes | np.ndarray | None:
     """
     if item.file.lower().endswith(".npz"):
         return archives.pixels(item.file, item.row)
+    if item.file.lower().endswith(".tar"):
+        if int(item.column) > MOST_BYTES:
+            raise ValueError(f"The picture {item.path} has {int(item.column):,} bytes, {MOST_BYTES:,} at most.")
+        return tars.content(item.file, item.row, int(item.column))
     if item.file.lower().endswith(".zip"):
         return archives.encoded(item.file, item.column)
     with _reading:
@@ -248,6 +298,8 @@ class _Cursor:
         try:
             while row >= self._next:
                 self._advance(row)
+        except stores.Unreachable:
+            raise
         except Exception as error:
             reason = str(error) or "it ends there"
             self._broken[self._group] = f"{self._path} cannot be read from row {self._next} on ({reason})."

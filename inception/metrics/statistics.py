@@ -120,7 +120,7 @@ def of_folder(
         ValueError: For what is no finished folder, another tap, and a folder without a picture that could be read.
     """
     where = name or os.fspath(folder)
-    parts = dataset.parts(folder, partial=partial)
+    parts = dataset.scan(folder, partial=partial)
     said = dataset.described(folder) or {}
     shapes = said["shapes"]
     tap = tap or (next(iter(shapes)) if len(shapes) == 1 else "")
