@@ -166,7 +166,7 @@ def statistics_of(
             made = dataclasses.replace(side.made, protocol=asked.json(), tap=FEATURES)
             rows = side.rows(FEATURES)
             return {"fid": statistics.of_arrays(rows, ddof=asked.ddof, made=made, source=side.name)}
-        place = Path(side.name) if side.pictures is None else run.extracted(side, asked.picture)
+        place = side.name if side.pictures is None else run.extracted(side, asked.picture)
         held = (dataset.described(place) or {})["shapes"]
         parts = {
             part: statistics.of_folder(place, tap, protocol=asked.json(), ddof=asked.ddof, name=side.name)
@@ -337,7 +337,7 @@ def _count(side: Side, metric: str) -> int | None:
     part = side.statistics.get("spatial" if metric == "sfid" else "fid") if metric in ("fid", "sfid") else None
     if part is not None:
         return part.count
-    return len(next(iter(side.arrays.values()))) if side.arrays else None
+    return side.count
 
 
 def _frechet(pair: _Pair, part: str, tap: str) -> Measured:
@@ -350,7 +350,7 @@ def _frechet(pair: _Pair, part: str, tap: str) -> Measured:
         _note_bias(pair, part, x, y, found)
         return found
     a, b = (
-        each or statistics.of_arrays(_of_side(side, tap), ddof=ddof, made=_made(side, pair, tap), source=side.name)
+        each or statistics.of_arrays(_pieces(side, tap), ddof=ddof, made=_made(side, pair, tap), source=side.name)
         for each, side in zip(moments, (pair.x, pair.y), strict=True)
     )
     for note in (*a.notes, *b.notes, *statistics.check_same(a, b)):
@@ -374,13 +374,13 @@ def _note_bias(pair: _Pair, part: str, x: np.ndarray, y: np.ndarray, found: Meas
     warnings.warn(f"{part}, {pair.protocol.name}: {said}. Compare equal numbers.", FewPictures, stacklevel=2)
 
 
-def _of_side(side: Side, tap: str) -> np.ndarray:
-    rows = side.rows(tap)
-    return taps.spatial(rows) if tap == SPATIAL else rows
+def _pieces(side: Side, tap: str) -> Iterator[np.ndarray]:
+    return map(taps.spatial, side.pieces(tap)) if tap == SPATIAL else side.pieces(tap)
 
 
 def _features(pair: _Pair, tap: str = FEATURES) -> tuple[np.ndarray, np.ndarray]:
-    return _of_side(pair.x, tap), _of_side(pair.y, tap)
+    x, y = (taps.spatial(side.rows(tap)) if tap == SPATIAL else side.rows(tap) for side in (pair.x, pair.y))
+    return x, y
 
 
 def _fid(pair: _Pair) -> dict[str, Measured]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from inception import extras, features
-from inception.features import dataset, sources
+from inception.features import dataset, sources, stores
 from inception.files import npz
 from inception.files.archive import Archive
 from inception.files.errors import CorruptFile, ResourceLimit, reason
@@ -42,7 +42,8 @@ class Side:
     Attributes:
         name: what sentences call it.
         statistics: {"fid": mean and covariance of the pooled features, "spatial": ...}, of a file that holds such.
-        arrays: {end point: rows}, where they are here already; "" is the only array of some other network.
+        arrays: {end point: rows}, where they are here already; "" is the only array of some other network. Those of a
+            folder are read when they are asked for.
         made: what the arrays were made with.
         network: the variant that a folder's features are of, as JSON.
         pictures: what `features.extract` takes, where there are pictures: the same from whatever folder it is called.
@@ -61,6 +62,19 @@ class Side:
         said = [self.made.weights, *(part.made.weights for part in self.statistics.values())]
         return next((digest for digest in said if digest), None)
 
+    @property
+    def count(self) -> int | None:
+        """How many rows there are; None where there are statistics alone."""
+        if isinstance(self.arrays, _Arrays):
+            return self.arrays.count
+        return len(next(iter(self.arrays.values()))) if self.arrays else None
+
+    def pieces(self, end_point: str) -> Iterator[np.ndarray]:
+        """The rows of `rows`, of a folder a shard at a time."""
+        if isinstance(self.arrays, _Arrays) and end_point in self.arrays:
+            return self.arrays.pieces(end_point)
+        return iter([self.rows(end_point)])
+
     def rows(self, end_point: str) -> np.ndarray:
         """The features of an end point. ValueError where the side has none."""
         found = self.arrays.get(end_point, self.arrays.get(""))
@@ -68,6 +82,43 @@ class Side:
             held = ", ".join(self.arrays) or "statistics alone"
             raise ValueError(f"{self.name} holds {held}; this metric needs {end_point} of each picture.")
         return found
+
+
+class _Arrays(Mapping[str, np.ndarray]):
+    """The arrays of a folder of features, each read when it is asked for first.
+
+    Attributes:
+        count: rows of each.
+    """
+
+    def __init__(self, folder: str, names: Iterable[str]) -> None:
+        self._folder = folder
+        self._read: dict[str, np.ndarray | None] = dict.fromkeys(names)
+        self.count = dataset.rows(folder)
+
+    def pieces(self, name: str) -> Iterator[np.ndarray]:
+        """An array's rows, a shard at a time."""
+        return (part.arrays[name] for part in features.scan(self._folder))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if (known := self._read[name]) is not None:
+            return known
+        rows, at = None, 0
+        for piece in self.pieces(name):
+            rows = np.empty((self.count, *piece.shape[1:]), np.float32) if rows is None else rows
+            rows[at : at + len(piece)], at = piece, at + len(piece)
+        assert rows is not None and at == self.count
+        self._read[name] = rows
+        return rows
+
+    def __contains__(self, name: object) -> bool:  # a Mapping's own would read the array
+        return name in self._read
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 def side_of(source: str | os.PathLike[str] | np.ndarray) -> Side:
@@ -88,25 +139,30 @@ def side_of(source: str | os.PathLike[str] | np.ndarray) -> Side:
         content = statistics_files.read(where)
         rows = None if content.features is None else content.features.read()
         arrays = {} if rows is None else {FEATURES if rows.shape[1] == _POOLED else "": rows}
-        return Side(where, content.parts, arrays, pictures=os.path.abspath(where) if content.pictures else None)
+        return Side(where, content.parts, arrays, pictures=_absolute(where) if content.pictures else None)
     if os.path.isfile(where) and ending == ".parquet" and (array := _column(where)) is not None:
         return Side(where, {}, {"": array})
-    return Side(where, {}, {}, pictures=os.path.abspath(where))
+    return Side(where, {}, {}, pictures=_absolute(where))
 
 
 def described(where: str, name: str | None = None) -> Side | None:
     """The side that a folder of features is, without the features. None for what is no such folder."""
-    if not (Path(where) / dataset.EXTRACTION).exists() or (said := dataset.described(where)) is None:
+    if not (stores.place(where) / dataset.EXTRACTION).exists() or (said := dataset.described(where)) is None:
         return None
     made = Made(None, said["weights"], said["picture"], None, said["inception"], statistics.precision_of(said))
     return Side(name or where, {}, {}, made, said["network"])
 
 
 def _folder(where: str, side: Side) -> Side:
-    loaded = features.load(where)
-    if loaded.errors and not loaded.paths:
-        raise ValueError(f"{side.name}: no picture could be read, the first because: {loaded.errors[0][1]}")
-    return replace(side, arrays=loaded.arrays)
+    first = next(features.scan(where))
+    arrays = _Arrays(where, first.arrays)
+    if not arrays.count:
+        raise ValueError(f"{side.name}: no picture could be read, the first because: {first.errors[0][1]}")
+    return replace(side, arrays=arrays)
+
+
+def _absolute(where: str) -> str:
+    return where if stores.is_url(where) else os.path.abspath(where)
 
 
 def _only_array(path: str) -> np.ndarray | None:
