@@ -1,8 +1,9 @@
 """The same extraction on a Ray cluster: Ray Data hands shards to actors, each with an engine of its own.
 
-Every machine must see the pictures and the folder of features under the same names. An
-actor writes its shard whole, under the name that a single machine would give it; Ray
-starts a killed one anew and gives its shard to another, which goes on from its pieces.
+Every machine must see the pictures and the folder of features under the same names, as
+all do in a store. An actor writes its shard whole, under the name that a single machine
+would give it; Ray starts a killed one anew and gives its shard to another, which goes on
+from its pieces. Its engine has as many threads, and as many decode for it, as it has CPUs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from inception.features import jobs
 from inception.features.dataset import Shard
 from inception.features.jobs import Job, Progress
 from inception.features.sources import Item
+
+ON_GPU = ("tensorflow", "keras")  # engines that take a GPU where there is one
 
 
 def run(jobs: Sequence[Job], workers: int | None = None, progress: Progress | None = None) -> int:
@@ -51,13 +54,17 @@ def _run(ray: Any, job: Job, workers: int | None, progress: Progress | None) -> 
     if not job.pending:
         return 0
     data = extras.load("ray.data")
-    count = min(workers or int(ray.cluster_resources().get("CPU", 1)), len(job.pending))
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    found = [(int(each.get("CPU", 0)), int(each.get("GPU", 0))) for each in machines]
+    count, cpus, gpus = shares(found, workers, len(job.pending), job.task.engine in ON_GPU)
     # What is shipped with every actor: the questions, not the list of a million pictures.
-    shipped = ray.put(dataclasses.replace(job, items=(), pending=()))
+    task = dataclasses.replace(job.task, threads=cpus)
+    shipped = ray.put(dataclasses.replace(job, items=(), pending=(), task=task, threads=min(job.threads, cpus)))
     shards = data.from_items([_packed(job, shard) for shard in job.pending], override_num_blocks=len(job.pending))
     results = shards.map_batches(
-        Worker, fn_constructor_args=(shipped,), batch_size=1, compute=data.ActorPoolStrategy(size=count), num_cpus=1
-    )
+        Worker, fn_constructor_args=(shipped,), batch_size=1, compute=data.ActorPoolStrategy(size=count),
+        num_cpus=cpus, num_gpus=gpus,
+    )  # fmt: skip
     done = failed = computed = 0
     total = sum(map(len, job.pending))
     with _silent(data):
@@ -67,6 +74,26 @@ def _run(ray: Any, job: Job, workers: int | None, progress: Progress | None) -> 
             if progress is not None:
                 progress(done, total, failed)
     return computed
+
+
+def shares(
+    machines: Sequence[tuple[int, int]], workers: int | None, most: int, on_gpu: bool
+) -> tuple[int, int, int | None]:
+    """How many actors there are, and the CPUs and GPUs of each.
+
+    Args:
+        machines: (CPUs, GPUs) of each.
+        workers: how many are asked for; None for one a CPU, or one a GPU.
+        most: as many as there is work for.
+        on_gpu: the engine computes on a GPU where there is one, and then takes one.
+    """
+    with_gpu = [(cpus, gpus) for cpus, gpus in machines if on_gpu and cpus and gpus]
+    places = [min(cpus, gpus) for cpus, gpus in with_gpu] or [cpus for cpus, _ in machines]
+    actors = max(min(workers or sum(places), sum(places), most), 1)
+    for cpus in range(max(each for each, _ in machines), 1, -1):  # as many for each as leave room for all
+        if sum(min(each // cpus, gpus if with_gpu else each) for each, gpus in with_gpu or machines) >= actors:
+            return actors, cpus, 1 if with_gpu else None
+    return actors, 1, 1 if with_gpu else None
 
 
 @contextlib.contextmanager

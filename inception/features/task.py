@@ -41,6 +41,7 @@ class Task:
         precision: "float32", "bfloat16" where the processor has it, or "int8".
         layers: the end points are layers of the Keras model.
         int8: the file of the calibrated network, and its digest (see `inference.stored`).
+        threads: of the engine; None for its own choice.
     """
 
     network: Network
@@ -51,6 +52,7 @@ class Task:
     precision: Precision = "float32"
     layers: bool = False
     int8: tuple[Path, str] | None = None
+    threads: int | None = None
 
     __repr__ = one_line
 
@@ -62,7 +64,7 @@ class Task:
     def compiled(self) -> Compiled:
         """(name of the engine, the engine): batches of up to `batch` images; a smaller one is filled up and cut."""
         if self.int8 is not None:
-            settings = inference.Settings("int8", self.batch, self.picture.sides)
+            settings = inference.Settings("int8", self.batch, self.picture.sides, self.threads)
             kept = stored.opened(*self.int8, self.network.inception, _whole(self.end_points), settings)
             return kept.engine, lambda batch: self._rows(kept.prepared(batch))
         if not self.layers:
@@ -73,6 +75,7 @@ class Task:
                 precision=self.precision,
                 batch=self.batch,
                 image_size=self.picture.sides,
+                threads=self.threads,
             )
             return network.engine, lambda batch: self._rows(network.prepared(batch))
         run = _keras(self.network.model, _whole(self.end_points), self.batch)
