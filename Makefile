@@ -72,4 +72,5 @@ torture: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python tests/torture.py
 	PYTHONPATH=tests $(BIN)/python tests/torture_writers.py
 	PYTHONPATH=tests $(BIN)/python tests/torture_features.py
+	PYTHONPATH=tests $(BIN)/python tests/torture_stores.py --pictures 1000
 	PYTHONPATH=tests $(BIN)/python tests/torture_sides.py

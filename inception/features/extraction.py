@@ -28,6 +28,7 @@ from inception.networks import network_of
 from inception.pictures import Picture, Preprocess
 
 _MOST_THREADS = 8
+_WAITING = 4  # threads for one that decodes, where pictures come from a store
 
 
 class CannotWrite(OSError):
@@ -114,7 +115,7 @@ def extract(
             pooled features) below which nothing is extracted.
         int8_of: a folder of features in int8 whose network is taken, for features that will be compared with those.
         batch: images in each run of the engine; results do not depend on it.
-        threads: that decode pictures.
+        threads: that read and decode pictures; None for one a core, and four where they are in a store.
         size: side of the square images; None for the weights' own.
         preprocess: in place of the picture's scaling: pixels float32 [size, size, 3], 0..255,
             to the network's input; "none" for pixels as they are. Keras models that are no InceptionV3 need it.
@@ -152,7 +153,7 @@ def extract(
             with _safe(folder):
                 if check_lock := held.enter_context(dataset.locked(folder)):
                     checks.append(check_lock)
-            given = _Given(listing, shard_rows, threads or _threads(), check, least_agreement, int8_of)
+            given = _Given(listing, shard_rows, threads or _threads(listing), check, least_agreement, int8_of)
             shared = begun[0].compiled if begun and each.precision != "int8" else None
             begun.append(_begun(folder, each, given, shared))
         progress = _while_held(checks, progress)
@@ -245,9 +246,14 @@ def _computed(begun: Sequence[_Begun], progress: Progress | None) -> int:
     return computed[0]
 
 
-def _threads() -> int:
+def _threads(listing: sources.Listing) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)
+    return min(cores, _MOST_THREADS) * (_WAITING if _far(listing.items) else 1)
+
+
+def _far(items: Sequence[Item]) -> bool:
+    """Whether pictures are in a store, as far as the first and the last say."""
+    return any(stores.is_url(item.path) for item in (items[0], items[-1]))
 
 
 def _settled(
@@ -328,7 +334,7 @@ def _states(
             inputs = dataset.digest_of([reading.stamp_of(item) for item in items[shard.start : shard.stop]])
             return dataset.state(folder, shard, metadata, inputs, whole=check or shard is newest)
 
-        far = isinstance(folder, stores.Store) or stores.is_url(items[0].path) or stores.is_url(items[-1].path)
+        far = isinstance(folder, stores.Store) or _far(items)
         states |= zip(there, (pool.map if far else map)(state, there), strict=True)
     return states
 

@@ -30,6 +30,8 @@ TESTS = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def s3():
     """A server with an empty bucket; the address is where clients look."""
+    pytest.importorskip("moto")
+    pytest.importorskip("s3fs")
     with pytest.MonkeyPatch.context() as patch, s3_server.serving() as (address, server):
         for name, value in s3_server.environment(address).items():
             patch.setenv(name, value)
@@ -337,6 +339,8 @@ def test_of_a_missing_package_the_sentence_says_how_to_get_it(monkeypatch):
 
 def test_killed_runs_of_a_busy_store():
     """60 pictures, 4 kills, 503 for every tenth request: bytes of a calm run, rows of the disk's."""
+    pytest.importorskip("moto")
+    pytest.importorskip("s3fs")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
     arguments = ["--pictures", "60", "--kills", "4"]
     command = [sys.executable, str(TESTS / "torture_stores.py"), *arguments]
