@@ -296,6 +296,7 @@ def test_several_ways_of_a_picture_go_on_each_with_its_pieces(folder, extract, t
 # --- Ray -------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough  # test_ray.py kills a worker; torture_features.py kills many
 def test_another_worker_goes_on_with_the_pieces_of_a_killed_one(many, extract, tmp_path):
     ray = pytest.importorskip("ray")
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")

@@ -337,6 +337,7 @@ def test_of_a_missing_package_the_sentence_says_how_to_get_it(monkeypatch):
         listed("gs://b/x")
 
 
+@pytest.mark.thorough  # make torture runs it with more pictures
 def test_killed_runs_of_a_busy_store():
     """60 pictures, 4 kills, 503 for every tenth request: bytes of a calm run, rows of the disk's."""
     pytest.importorskip("moto")
