@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import keras
 
 _BATCH = 16
-
-
 _PIECE = 4  # pictures that a Keras model gets at once
 
 

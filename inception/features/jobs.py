@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from inception.features.reading import Read
 from inception.features.sources import Item
 from inception.features.task import Run, Task
 
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 Progress = Callable[[int, int, int], None]  # pictures done in this run, of how many, without a row
 Show = Callable[[int, int], None]  # of these, pictures of the shard that is being computed, and without a row
 
@@ -74,14 +76,14 @@ def reads_of(jobs: Sequence[Job], items: Iterable[Item], pool: ThreadPoolExecuto
     inputs = [job.task.network.input for job in jobs]
     task = jobs[0].task
     read = partial(reading.read, tensors=lambda pixels: [make(pixels) for make in inputs], upright=task.picture.upright)
-    return _in_order(pool, read, items, ahead=2 * task.batch + jobs[0].threads)
+    return in_order(pool, read, items, ahead=2 * task.batch + jobs[0].threads)
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Read], items: Iterable[Item], ahead: int
-) -> Iterator[Read]:
+def in_order(
+    pool: ThreadPoolExecutor, function: Callable[[_Given], _Made], items: Iterable[_Given], ahead: int
+) -> Iterator[_Made]:
     """The function's results in the order of the items, at most `ahead` of them waiting."""
-    waiting: deque[Future[Read]] = deque()
+    waiting: deque[Future[_Made]] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
         if len(waiting) > ahead:

@@ -8,19 +8,20 @@ augmented versions of the training set, and only the upper part trains in Keras.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import shutil
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from inception.features.jobs import in_order
 from inception.files.atomic import replacing
 from inception.inference import compile_inference
 from inception.networks import Network
@@ -185,15 +186,10 @@ class Maps:
 
     def _inputs(self, pictures: Pictures) -> Iterator[np.ndarray]:
         """Inputs in batches; the next is decoded while one is used."""
-        coming: deque[list[Future[np.ndarray]]] = deque()
         with ThreadPoolExecutor(_THREADS) as pool:
-            for start in range(0, len(pictures), self.batch):
-                some = pictures.paths[start : start + self.batch]
-                coming.append([pool.submit(self.network.input, path) for path in some])
-                if len(coming) > 1:
-                    yield np.stack([each.result() for each in coming.popleft()])
-            while coming:
-                yield np.stack([each.result() for each in coming.popleft()])
+            inputs = in_order(pool, self.network.input, pictures.paths, ahead=2 * self.batch)
+            while batch := list(itertools.islice(inputs, self.batch)):
+                yield np.stack(batch)
 
     def _augmented(self, inputs: np.ndarray, version: int, first: int) -> np.ndarray:
         """Inputs changed by chance; by which, the version and the number of the first picture say alone."""
