@@ -27,6 +27,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,19 +115,17 @@ def kill_inside_a_write(after: int) -> None:
     os.replace = step(os.replace)
 
 
-def in_a_child(source: Path, out: Path, weights: Weights, options: dict[str, Any], seconds: float, steps: int) -> int:
-    """Runs an extraction in a forked process; its exit status, -9 where it was killed."""
+def in_a_child(work: Callable[[], object], seconds: float | None) -> int:
+    """Runs `work` in a forked process, killed after so many seconds; its exit status, -9 where it was killed."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            if steps:
-                kill_inside_a_write(steps)
-            features.extract(str(source), out, weights, **options)
+            work()
             code = 0
         finally:
             os._exit(code)
-    if not steps:
+    if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -139,9 +139,16 @@ def killed(place: Path, source: Path, weights: Weights, seed: int, kills: int, c
     started = time.perf_counter()
     features.extract(str(source), whole, weights, **options)
     seconds = time.perf_counter() - started
+
+    def extraction(steps: int) -> None:
+        if steps:
+            kill_inside_a_write(steps)
+        features.extract(str(source), out, weights, **options)
+
     for i in range(kills):
         inside = chance.randrange(1, 40) if i % 2 else 0
-        status = in_a_child(source, out, weights, options, chance.uniform(0, 0.05 + 2 * seconds / kills), inside)
+        moment = chance.uniform(0, 0.05 + 2 * seconds / kills)
+        status = in_a_child(partial(extraction, inside), None if inside else moment)
         counts["inside a write" if inside else "anywhere"] += status == -signal.SIGKILL
         counts["finished before the kill"] += status == 0
         counts["failed"] += status not in (0, -signal.SIGKILL)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import s3_server
 from made import TINY, random_weights
-from torture_features import pictures
+from torture_features import in_a_child, pictures
 
 from inception import features
 from inception.features import dataset, jobs
@@ -49,23 +49,16 @@ def kill_at_a_put(after: int) -> None:
     Store.write_bytes = write_bytes  # type: ignore[method-assign]
 
 
-def in_a_child(source: str, out: str, options: dict[str, Any], puts: int = 0, seconds: float | None = None) -> int:
-    """An extraction in a forked process; its exit status, -9 where it was killed."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            if puts:
-                kill_at_a_put(puts)
-            jobs.SECONDS = 0.3
-            features.extract(source, out, random_weights(TINY), **options)
-            code = 0
-        finally:
-            os._exit(code)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def extracted(source: str, out: str, options: dict[str, Any], puts: int = 0, seconds: float | None = None) -> int:
+    """The exit status of an extraction in a process of its own, -9 where it was killed."""
+
+    def work() -> None:
+        if puts:
+            kill_at_a_put(puts)
+        jobs.SECONDS = 0.3
+        features.extract(source, out, random_weights(TINY), **options)
+
+    return in_a_child(work, seconds)
 
 
 def content(out: Store) -> dict[str, bytes]:
@@ -94,30 +87,30 @@ def main() -> int:
         local = pictures(Path(place) / "pictures", given.pictures)
         (local / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
         source, out, calm = (Store(f"s3://{s3_server.BUCKET}/{name}") for name in ("photos", "out", "calm"))
-        child = os.fork()  # s3fs's threads are not for a process that forks again
-        if child == 0:
+
+        def upload() -> None:
             with ThreadPoolExecutor(16) as pool:
                 list(pool.map(lambda path: (source / path.name).write_bytes(path.read_bytes()), local.iterdir()))
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+
+        assert in_a_child(upload, None) == 0  # s3fs's threads are not for a process that forks again
         options = OPTIONS | {"shard_rows": max(16, given.pictures // 20)}
         started = time.perf_counter()
-        assert in_a_child(str(local), f"{place}/out", options) == 0
+        assert extracted(str(local), f"{place}/out", options) == 0
         print(f"on the disk: {time.perf_counter() - started:.1f} s")
         started = time.perf_counter()
-        assert in_a_child(source.url, calm.url, options) == 0
+        assert extracted(source.url, calm.url, options) == 0
         seconds = time.perf_counter() - started
         print(f"in the store: {seconds:.1f} s")
         for i in range(given.kills):
             if i % 2:
-                status = in_a_child(source.url, out.url, options, puts=chance.randrange(1, 8))
+                status = extracted(source.url, out.url, options, puts=chance.randrange(1, 8))
             else:
                 wait = chance.uniform(0.1, 1) * min(seconds, 2 + 2 * seconds / given.kills)
-                status = in_a_child(source.url, out.url, options, seconds=wait)
+                status = extracted(source.url, out.url, options, seconds=wait)
             counts["killed at a PUT" if i % 2 else "killed anywhere"] += status == -signal.SIGKILL
             counts["finished before the kill"] += status == 0
             counts["failed"] += status not in (0, -signal.SIGKILL)
-        status = in_a_child(source.url, out.url, options)
+        status = extracted(source.url, out.url, options)
         same = status == 0 and content(out) == content(calm)
         equal = rows(f"{place}/out", f"{local}/") == rows(out.url, f"{source}/")
         counts["rows"] = int(np.sum([len(part) for part in features.scan(out.url)]))
