@@ -44,7 +44,7 @@ class Lower:
     """The frozen part of a network: inputs [n, height, width, 3] to maps, float32.
 
     Attributes:
-        end: the operation of the Keras model that makes them.
+        end: the operation of the Keras model that makes them; empty where they are the inputs themselves.
         shape: of one picture's maps.
     """
 
@@ -65,7 +65,7 @@ def lower(trunk: Trunk, unfrozen: frozenset[str], engine: str, precision: Precis
     end = _cut(trunk.base, unfrozen)
     name, shape, sides = str(end.name), tuple(end.output.shape[1:]), trunk.network.picture.sides
     if isinstance(end, keras.layers.InputLayer):
-        return Lower(name, (*sides, 3), lambda inputs: inputs)
+        return Lower("", (*sides, 3), lambda inputs: inputs)  # a copy of the model may name its input anew
     points = {id(tensor): point for point, tensor in end_points(trunk.base).items()} if trunk.weights else {}
     if (point := points.get(id(end.output))) is None:
         model = keras.Model(trunk.base.inputs, end.output)
@@ -96,11 +96,13 @@ def _cut(base: keras.Model, unfrozen: frozenset[str]) -> Any:
 
 
 def above(model: keras.Model, operation: str) -> keras.Model:
-    """The part of a model above an operation; it shares the layers."""
+    """The part of a model above an operation, all of it for an empty name; it shares the layers."""
     import keras
 
+    if not operation:
+        return model
     end = next(each for each in model.operations if each.name == operation)
-    return model if isinstance(end, keras.layers.InputLayer) else keras.Model(end.output, model.outputs)
+    return keras.Model(end.output, model.outputs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -366,6 +366,25 @@ def test_any_keras_model_with_its_own_preprocessing(pictures, tmp_path):
             call()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("unfreeze", ["first", "inner", "last"])
+def test_another_family_is_cut_anywhere(pictures, tmp_path, unfreeze, precision):
+    """At its input, which has no name of ours, below a model inside it, above it; what is saved is float32."""
+    image = keras.Input((20, 20, 3))
+    inner = keras.Sequential([keras.Input((18, 18, 4)), keras.layers.Conv2D(4, 3)], name="inner")
+    x = inner(keras.layers.Conv2D(4, 3, name="first")(image))
+    model = keras.Model(image, keras.layers.Conv2D(4, 3, name="last")(x))
+    before = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    result = finetune(pictures, model, tmp_path / "out", unfreeze=unfreeze, preprocess=halved, epochs=1, head_epochs=1,
+                      batch_size=8, validation=0.25, precision=precision)  # fmt: skip
+    saved = keras.saving.load_model(result.out / "model.keras")
+    assert {layer.compute_dtype for layer in saved.layers} == {"float32"}
+    frozen = list(before)[: list(before).index(unfreeze)]
+    for name in frozen:
+        assert all(map(np.array_equal, saved.get_layer(name).get_weights(), before[name]))
+    assert np.isfinite([row.loss for row in result.history]).all() and result.history[-1].stage == "blocks"
+
+
 def halved(pixels):
     return pixels / 255 - 0.5
 
