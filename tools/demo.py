@@ -62,7 +62,7 @@ def main() -> None:
 
 def find_weights() -> Path:
     """ImageNet's file where Keras keeps it, else the sample, saying which and why."""
-    known = cached(find("imagenet"))
+    known = cached(found) if (found := find("imagenet")) else None
     if known is not None:
         say(f"Weights: ImageNet, from {known}")
         return known

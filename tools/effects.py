@@ -16,6 +16,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -134,13 +135,13 @@ class Lab:
         self.weights = weights.step("drop-top") if weights.variant.num_classes else weights
         self.pictures = pictures()
 
-    def features(self, end_point: str = "Mixed_6c", pool: str = "avg", **options: object) -> Features:
+    def features(self, end_point: str = "Mixed_6c", pool: str = "avg", **options: Any) -> Features:
         """A function of how pictures are prepared: features [pictures, channels], of a network made with `options`."""
         rules = {name: options.pop(name) for name in ("border", "last_pool") if name in options}
         weights = dataclasses.replace(self.weights, variant=dataclasses.replace(self.weights.variant, **rules))
         weights = options.pop("weights", weights)
         options = {"engine": "tensorflow"} | options
-        run = inception.compile_inference(weights, end_points=(end_point,), **options)  # type: ignore[arg-type]
+        run = inception.compile_inference(weights, end_points=(end_point,), **options)
         return lambda prepare: self._batches(prepare, lambda batch: pooled(run(batch)[end_point], pool))
 
     def keras(self, batch: int = BATCH, training: bool = False) -> Features:
@@ -227,7 +228,7 @@ def scale_rows(right_ones: np.ndarray) -> list[Row]:
     """How far apart features of other pictures are, to read the rest by."""
     photograph = np.arange(len(right_ones)) // CROPS
     here, there = np.nonzero(photograph[:, None] == photograph)
-    pairs = {"another crop of the same photograph": (here[here != there], there[here != there])}
+    pairs: dict[str, Any] = {"another crop of the same photograph": (here[here != there], there[here != there])}
     pairs["another photograph"] = np.nonzero(photograph[:, None] != photograph)
     return [dataclasses.replace(compare(n, right_ones[a], right_ones[b]), same=None) for n, (a, b) in pairs.items()]
 

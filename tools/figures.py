@@ -250,8 +250,9 @@ def convolutions() -> str:
 
 def odd_weights() -> Weights:
     """A tiny network with every rule that differs: gamma, border, last pool, epsilon, pixels, background."""
-    narrow = {"depth_multiplier": 0.01, "min_depth": 2}
-    like = dataclasses.replace(GOOGLE_2015, num_classes=12, border="include", epsilon=0.01, **narrow)
+    like = dataclasses.replace(
+        GOOGLE_2015, num_classes=12, border="include", epsilon=0.01, depth_multiplier=0.01, min_depth=2
+    )
     rng = np.random.default_rng(0)
     arrays = {name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in like.shapes().items()}
     return Weights(arrays, like, Source("odd", "made"), picture=pictures.GOOGLE_2015)

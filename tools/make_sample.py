@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,7 +32,7 @@ from inception.weights.dialects import keras_layers
 SIZE = 107
 HELD_OUT = 360
 SEED = 2015
-WIDTH = {"depth_multiplier": 0.15, "min_depth": 8}
+WIDTH: dict[str, Any] = {"depth_multiplier": 0.15, "min_depth": 8}
 HEADS = (keras_layers.LOGITS, keras_layers.AUX_LOGITS)
 
 
@@ -45,7 +46,7 @@ def pixels(pictures: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(p.convert("RGB"), np.float32) for p in pictures])
 
 
-class Shifted(keras.utils.PyDataset):
+class Shifted(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches of digits, moved and turned a little, in another order every epoch."""
 
     def __init__(self, x: np.ndarray, targets: dict[str, np.ndarray], batch: int) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def tools(weights: Weights, file: Path) -> dict[str, Tool]:
     }
 
 
-class Detector(torch.nn.Module):
+class Detector(torch.nn.Module):  # type: ignore[misc]
     """NVIDIA's TorchScript: its resize and scaling, and pytorch-fid's network as its layers."""
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class Detector(torch.nn.Module):
         return self.layers((x - 128) / 128)
 
 
-class First(torch.nn.Module):
+class First(torch.nn.Module):  # type: ignore[misc]
     """Of a list of outputs."""
 
     def forward(self, outputs: list[torch.Tensor]) -> torch.Tensor:
@@ -287,7 +288,7 @@ def score(edges: Callable[[int], Sequence[int]]) -> Metric:
 def balls(x: Features, y: Features) -> Sequence[float]:
     """Precision and recall's definition, k = 3, from differences in float64. (ADM itself rounds to float16.)"""
     a, b = (torch.from_numpy(z[POOLED].astype(float)) for z in (x, y))
-    far = lambda u, v: torch.cdist(u, v, compute_mode="donot_use_mm_for_euclid_dist")  # noqa: E731
+    far = partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
     radii, distances = [far(z, z).kthvalue(4).values for z in (a, b)], far(a, b)
     found, recalled = (distances <= radii[1]).any(1), (distances <= radii[0][:, None]).any(0)
     return [float(inside.double().mean()) for inside in (found, recalled)]

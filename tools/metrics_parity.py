@@ -132,7 +132,9 @@ def metric_rows(mine: dict[str, Sets], theirs: dict[str, Sets], few: int, rows: 
         protocol = PROTOCOLS[name.strip("*")]
         pairs = [(both(mine[protocol.name]), both(tool)), (alike, alike)]
         for metric in peers.own(0)[name]:
-            found = [ours(protocol, metric, *left, size) for (left, _), size in zip(pairs, sizes, strict=True)]
+            found = [
+                ours(protocol, metric, left[0], left[1], size) for (left, _), size in zip(pairs, sizes, strict=True)
+            ]
             for wide in (False, True) if metric == "KID" else (False,):
                 line = [name, f"{metric}, float64" if wide else metric]
                 for value, (_, right), size in zip(found, pairs, sizes, strict=True):

@@ -14,7 +14,7 @@ import io
 import math
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,11 @@ def main() -> None:
     options = parser.parse_args()
     quiet.import_tensorflow()
     weights = inception.load_weights(options.weights)
-    made = {"protocols": protocols, "bias": bias, "distances": lambda: distances(weights, options.pictures)}
+    made: dict[str, Callable[[], str]] = {
+        "protocols": protocols,
+        "bias": bias,
+        "distances": lambda: distances(weights, options.pictures),
+    }
     for name, make in made.items():
         text = make()
         (options.out / f"which-fid-{name}.md").write_text(text, encoding="utf-8")

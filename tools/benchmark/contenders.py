@@ -22,6 +22,7 @@ import numpy as np
 from benchmark.workers import Contender, Runner
 
 Make = Callable[[int], Runner]
+AUTO, LIMIT = "ours: auto", "matrix product"
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 
 
@@ -184,16 +185,49 @@ def ours(path: str, engine: str, precision: str = "float32", size: int = 299, ca
     return make
 
 
+def by_default(path: str, precision: str = "float32", calibration: str = "") -> Make:
+    """`compile_inference` as it comes: any batch, any size, its own engine, threads and shapes."""
+    import inception
+
+    weights = load(path)
+    run = inception.compile_inference(
+        weights,
+        end_points=(point(weights),),
+        precision=precision,  # type: ignore[arg-type]
+        calibration=np.load(calibration) if calibration else None,
+    )
+    return lambda batch: lambda images: run(images)[point(weights)]
+
+
+def matrix_product(path: str) -> Make:
+    """A square product in NumPy for each image, of as many multiply-adds as the network has."""
+    from inception import architecture
+
+    variant = load(path).variant
+    places = architecture.walk(variant.table(), 299, 299, variant.channels)
+    side = round(sum(place.multiply_adds or 0 for place in places) ** (1 / 3))
+    a, b = np.random.default_rng(0).normal(size=(2, side, side)).astype(np.float32)
+    result = np.empty_like(a)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        for _ in images:
+            np.matmul(a, b, out=result)
+        return result[0, :1]
+
+    return lambda batch: run
+
+
 def rewritten(path: str, engine: str, rewrites: tuple[bool, bool], prune: bool = True) -> Make:
     """An engine on a plan with some of the rewrites alone; without `prune` every end point is computed and returned."""
-    from inception.inference import Settings, engines, plan
+    from inception.inference import Settings, engines
+    from inception.inference import plan as plans
 
     weights = load(path)
     threads = int(os.environ["OMP_NUM_THREADS"])
     if engine == "tensorflow":
         _tensorflow_threads(threads)
-    wanted = (point(weights),) if prune else plan.available(weights.variant)
-    plan = plan.plan(weights, wanted, rewrites=plan.Rewrites(*rewrites))
+    wanted = (point(weights),) if prune else plans.available(weights.variant)
+    plan = plans.plan(weights, wanted, rewrites=plans.Rewrites(*rewrites))
     place = wanted.index(point(weights))
 
     def make(batch: int) -> Runner:
@@ -215,8 +249,8 @@ def there(*packages: str) -> bool:
     return all(importlib.util.find_spec(package) for package in packages)
 
 
-def everybody(path: str) -> dict[str, tuple[Contender, bool]]:
-    """{name: (contender, whether it is a peer)} of all whose packages are installed."""
+def everybody(path: str, calibration: str) -> dict[str, tuple[Contender, bool]]:
+    """{name: (contender, whether it is a peer)} of all whose packages are installed; int8 calibrates on that file."""
     known: dict[str, tuple[Callable[..., Make], bool, tuple[str, ...]]] = {
         "Keras predict": (keras_predict, True, ()),
         "Keras tf.function": (keras_function, True, ()),
@@ -228,6 +262,10 @@ def everybody(path: str) -> dict[str, tuple[Contender, bool]]:
         "ours: tensorflow": (partial(ours, engine="tensorflow"), False, ()),
         "ours: onnxruntime": (partial(ours, engine="onnxruntime"), False, ("onnxruntime", "onnx")),
         "ours: openvino": (partial(ours, engine="openvino"), False, ("openvino", "onnx")),
+        AUTO: (by_default, False, ()),
+        f"{AUTO}, bfloat16": (partial(by_default, precision="bfloat16"), False, ("openvino",)),
+        f"{AUTO}, int8": (partial(by_default, precision="int8", calibration=calibration), False, ("openvino", "nncf")),
+        LIMIT: (matrix_product, False, ()),
     }
     return {name: (partial(make, path), peer) for name, (make, peer, needs) in known.items() if there(*needs)}
 
@@ -235,12 +273,13 @@ def everybody(path: str) -> dict[str, tuple[Contender, bool]]:
 # --- Training --------------------------------------------------------------------------
 
 
-def training_step(which: str) -> Make:
+def training_step(which: str, policy: str = "float32") -> Make:
     """`train_on_batch` of a fresh network: keras.applications' ("peer"), "ours", or ours with both heads ("aux")."""
     import keras
 
     import inception
 
+    keras.config.set_dtype_policy(policy)
     if which == "peer":
         model = keras.applications.InceptionV3(weights=None)
     else:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark import contenders, finetuning
+from benchmark import contenders, extraction, finetuning
 from benchmark.tables import Section
-from benchmark.workers import Contender, Times, Worker, interleave, processes
+from benchmark.workers import Contender, Times, Worker, alone, interleave, processes
 
 Log = Callable[[str], None]
 
@@ -78,34 +78,39 @@ def _cell(times: Times) -> str:
 
 
 def engines(setup: Setup) -> Section:
-    """Everybody, float32, at each batch size."""
-    everybody = contenders.everybody(setup.weights)
+    """Everybody, float32, and ours in other precisions, at each batch size; and what the machine can multiply."""
     found: dict[int, dict[str, Times]] = {}
     errors: dict[str, float] = {}
-    with working(setup, {name: contender for name, (contender, _) in everybody.items()}) as workers:
-        for batch in setup.batches:
-            outputs = prepared(setup, workers, images(batch))
-            expected = outputs["Keras predict"]
-            for name, output in outputs.items():
-                errors[name] = max(errors.get(name, 0.0), _relative(output, expected))
-            found[batch] = interleave(workers, batch, setup.seconds)
-            setup.log(f"batch {batch}: " + ", ".join(f"{n} {t.throughput:.1f}" for n, t in found[batch].items()))
-        memory = {name: worker.peak_memory() for name, worker in workers.items()}
-        first = {name: worker.first_result or 0.0 for name, worker in workers.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        calibration = f"{folder}/calibration.npy"
+        np.save(calibration, photographs(setup.photographs, contenders.load(setup.weights)))
+        everybody = contenders.everybody(setup.weights, calibration)
+        with working(setup, {name: contender for name, (contender, _) in everybody.items()}) as workers:
+            for batch in setup.batches:
+                outputs = prepared(setup, workers, images(batch))
+                expected = outputs["Keras predict"]
+                for name, output in outputs.items():
+                    if output.shape == expected.shape:
+                        errors[name] = max(errors.get(name, 0.0), _relative(output, expected))
+                found[batch] = interleave(workers, batch, setup.seconds)
+                setup.log(f"batch {batch}: " + ", ".join(f"{n} {t.throughput:.1f}" for n, t in found[batch].items()))
+            memory = {name: worker.peak_memory() for name, worker in workers.items()}
+            first = {name: worker.first_result or 0.0 for name, worker in workers.items()}
     rows = [
         (
             name,
             *(_cell(found[batch][name]) for batch in setup.batches),
             f"{first[name]:.1f} s",
             f"{memory[name]:.0f} MB",
-            f"{errors[name]:.1e}",
+            f"{errors[name]:.1e}" if name in errors else "",
         )
         for name in memory
     ]
     text = (
-        "Images a second, float32, 299x299: median (quartiles) of runs that alternate with everybody else's. "
-        "First result: from the process's start, files and imports included. "
-        "Difference: the largest to Keras predict, relative.\n\n"
+        "Images a second, float32 but where it is said, 299x299: median (quartiles) of runs that alternate with "
+        "everybody else's, each in a process of its own. First result: from the process's start, files and imports "
+        f"included. Difference: the largest to Keras predict, relative. {contenders.LIMIT.capitalize()}: as many "
+        "multiply-adds as an image needs, as one square product in NumPy.\n\n"
         + "\n".join(_verdict(batch, found[batch], everybody) for batch in setup.batches)
     )
     data = {
@@ -120,13 +125,14 @@ def engines(setup: Setup) -> Section:
 
 def _verdict(batch: int, times: Mapping[str, Times], everybody: Mapping[str, tuple[Contender, bool]]) -> str:
     speed = {name: t.throughput for name, t in times.items()}
-    ours = max((n for n in speed if not everybody[n][1]), key=lambda n: speed[n])
     peer = max((n for n in speed if everybody[n][1]), key=lambda n: speed[n])
-    tensorflow = speed["ours: tensorflow"] / speed["Keras tf.function"]
+    slow, fast = (edge / speed[peer] for edge in times[peer].spread)
+    auto = speed[contenders.AUTO]
+    other = [f"{n.split()[-1]} {speed[n] / auto:.2f}" for n in speed if n.startswith(f"{contenders.AUTO}, ")]
     return (
-        f"- batch {batch}: {ours} is {speed[ours] / speed[peer]:.2f} times the best peer ({peer}), "
-        f"{speed[ours] / speed['Keras predict']:.2f} times Keras predict; "
-        f"our tensorflow engine {tensorflow:.2f} times Keras tf.function."
+        f"- batch {batch}: {contenders.AUTO} is {auto / speed[peer]:.2f} times the best peer ({peer}, whose own runs "
+        f"spread from {slow:.2f} to {fast:.2f}), {auto / speed['Keras predict']:.2f} times Keras predict, "
+        f"{auto / speed[contenders.LIMIT]:.2f} of the {contenders.LIMIT}; {', '.join(other)} times that."
     )
 
 
@@ -370,6 +376,8 @@ def training(setup: Setup) -> Section:
         "keras.applications": partial(contenders.training_step, "peer"),
         "ours": partial(contenders.training_step, "ours"),
         "ours, auxiliary head": partial(contenders.training_step, "aux"),
+        "keras.applications, mixed_bfloat16": partial(contenders.training_step, "peer", "mixed_bfloat16"),
+        "ours, mixed_bfloat16": partial(contenders.training_step, "ours", "mixed_bfloat16"),
     }
     with working(setup, who) as workers:
         prepared(setup, workers, images(8))
@@ -388,28 +396,62 @@ def fine_tuning(setup: Setup) -> Section:
         "keras.Model.fit": finetuning.keras_fit,
         "ours": finetuning.ours,
         "ours, bfloat16": partial(finetuning.ours, precision="bfloat16"),
+        "ours, bfloat16, 2 versions": partial(finetuning.ours, precision="bfloat16", versions=2),
     }
-    costs: dict[str, list[finetuning.Cost]] = {name: [] for name in who}
+    costs: dict[str, finetuning.Cost] = {}
     with tempfile.TemporaryDirectory() as root:
         finetuning.pictures(Path(root) / "pictures")
-        for turn in range(2):
-            for name, function in who.items():
-                run = partial(function, setup.weights, f"{root}/pictures", f"{root}/{turn}-{name}")
-                costs[name].append(finetuning.alone(run, setup.threads))
-                setup.log(f"{name}: {costs[name][-1]}")
-    least = {name: finetuning.Cost(*map(min, zip(*each, strict=True))) for name, each in costs.items()}
-    images, peer = finetuning.PICTURES * (1 - finetuning.HELD_OUT) * finetuning.EPOCHS, least["keras.Model.fit"]
+        for name, function in who.items():
+            run = partial(function, setup.weights, f"{root}/pictures", f"{root}/{name}")
+            costs[name] = finetuning.Cost(*alone(run, setup.threads))
+            setup.log(f"{name}: {costs[name]}")
+    images, peer = finetuning.PICTURES * (1 - finetuning.HELD_OUT) * finetuning.EPOCHS, costs["keras.Model.fit"]
     rows = [
         (name, f"{images / each.seconds:.1f}", f"{peer.seconds / each.seconds:.2f}",
          f"{peer.processor / each.processor:.2f}", f"{each.memory:.0f} MB")
-        for name, each in least.items()
+        for name, each in costs.items()
     ]  # fmt: skip
     text = (
         f"Images a second of {finetuning.EPOCHS} epochs over {finetuning.PICTURES} pictures, a fifth of them held out, "
-        f"from {finetuning.BLOCK} on, batch {finetuning.BATCH}, 299x299; the least of two runs, each in a process."
+        f"from {finetuning.BLOCK} on, batch {finetuning.BATCH}, 299x299; one run, each in a process of its own."
     )
     columns = ("", "images/s", "to the peer", "by processor time", "peak memory")
     return Section("fine-tuning", "Fine-tuning", text, columns, rows, costs)
+
+
+# --- Features --------------------------------------------------------------------------
+
+
+def features(setup: Setup) -> Section:
+    """`inception features` at each precision: its speed beside the bare engine's, and what is left of float32's."""
+    from inception.features import load
+
+    costs: dict[str, extraction.Cost] = {}
+    with tempfile.TemporaryDirectory() as root:
+        size = extraction.pictures(Path(root) / "pictures", extraction.PICTURES)
+        for name in ("float32", "bfloat16", "int8"):
+            run = partial(extraction.extraction, setup.weights, f"{root}/pictures", f"{root}/{name}", name)
+            costs[name] = extraction.Cost(*alone(run, setup.threads))
+            setup.log(f"{name}: {costs[name]}")
+        arrays = {name: load(f"{root}/{name}").arrays["PreLogits"] for name in costs}
+    rows = []
+    for name, each in costs.items():
+        kept = extraction.kept(arrays["float32"], arrays[name])
+        rows.append((
+            name, f"{each.steady:.1f}", f"{each.steady / costs['float32'].steady:.2f}",
+            f"{each.steady / each.bare:.3f}", f"{each.whole:.1f}", f"{each.memory:.0f} MB", f"{kept.cosine:.5f}",
+            f"{kept.least:.4f}", f"{kept.neighbours:.1%}", f"{kept.fid:.3f}", f"{kept.to_float32:.4f}",
+        ))  # fmt: skip
+    text = (
+        f"PreLogits of {extraction.PICTURES} JPEGs of 600x400 pixels and {size:.0f} kB, in a process of its own each. "
+        "Images a second, the start left out; to float32; to the bare engine on batches that lie ready, before and "
+        "after in the same process; with the start (int8 calibrates). Cosine with float32's features, its mean and "
+        "least; pictures whose nearest neighbour is the same; FID of the even pictures against the odd ones, and of "
+        "all of them against float32's."
+    )
+    columns = ("", "images/s", "to float32", "to the engine", "with start", "peak memory", "cosine", "least",
+               "neighbours", "FID", "FID to float32")  # fmt: skip
+    return Section("features", "Features", text, columns, rows, costs)
 
 
 # --- Sizes -----------------------------------------------------------------------------
@@ -445,5 +487,6 @@ SECTIONS: dict[str, Callable[[Setup], Section]] = {
     "first": first,
     "training": training,
     "fine-tuning": fine_tuning,
+    "features": features,
     "sizes": sizes,
 }

@@ -23,7 +23,7 @@ class Section:
     title: str
     text: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     data: dict[str, Any] = field(default_factory=dict)
 
     def markdown(self) -> str:

@@ -10,7 +10,7 @@ from inception.variants import SCOPE
 from inception.weights import Weights
 
 
-class Network(torch.nn.Module):
+class Network(torch.nn.Module):  # type: ignore[misc]
     """Images [n, 3, h, w] -> probabilities [n, classes], or pooled features [n, 2048] of weights without classes."""
 
     def __init__(self, weights: Weights) -> None:

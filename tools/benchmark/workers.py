@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 Runner = Callable[[np.ndarray], np.ndarray]  # images -> the end point that is compared
 Contender = Callable[[], Callable[[int], Runner]]  # made once a process; then a runner for each batch size
 
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -51,19 +52,22 @@ class Worker:
 
     def __init__(self, contender: Contender, threads: int) -> None:
         self._ours, self._theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_serve, args=(self._theirs, contender, threads), daemon=True)
+        self._process = _SPAWN.Process(target=_serve, args=(self._theirs, contender), daemon=True)
+        self._environment = {name: str(threads) for name in _THREADS} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         self.first_result: float | None = None
 
-    def prepare(self, images: np.ndarray) -> np.ndarray:
-        """Makes the runner for these images, warms it up, and returns its output."""
+    def prepare(self, images: np.ndarray, warm: bool = True) -> np.ndarray:
+        """Makes the runner for these images, warms it up by a second run, and returns its first output."""
         started = time.perf_counter()
         if self._process.pid is None:
+            os.environ.update(self._environment)  # before the process imports NumPy
             self._process.start()
             self._theirs.close()
         output: np.ndarray = self._ask("prepare", images)
         if self.first_result is None:
             self.first_result = time.perf_counter() - started
-        self.run(1)
+        if warm:
+            self.run(1)
         return output
 
     def run(self, repeats: int) -> float:
@@ -95,11 +99,29 @@ class Worker:
         return answer
 
 
-def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-        os.environ[name] = str(threads)
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    make, run, images = None, None, None
+def alone(run: Callable[[], Sequence[float]], threads: int) -> list[float]:
+    """What a function returns, called once in a process of its own."""
+    worker = Worker(_Once(run), threads)
+    try:
+        return [float(each) for each in worker.prepare(np.zeros(0), warm=False)]
+    finally:
+        worker.close()
+
+
+@dataclass(frozen=True)
+class _Once:
+    """A function as a contender whose run is that."""
+
+    run: Callable[[], Sequence[float]]
+
+    def __call__(self) -> Callable[[int], Runner]:
+        return lambda batch: lambda images: np.array(self.run())
+
+
+def _serve(pipe: Connection, contender: Contender) -> None:
+    make: Callable[[int], Runner] | None = None
+    run: Runner | None = None
+    images = np.zeros(0)
     while True:
         try:
             what, value = pipe.recv()
