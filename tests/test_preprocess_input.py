@@ -76,7 +76,8 @@ def test_tensors_stay_tensors_of_their_type_and_as_they_were(dtype):
         result = preprocess_input(given)
         assert isinstance(result, tf.Tensor)
         assert (result.dtype, result.shape) == (peer(pixels).dtype, pixels.shape) == (dtype, pixels.shape)
-        np.testing.assert_allclose(result, peer(pixels), rtol=0, atol=float(ml_dtypes.finfo(dtype).eps))
+        values = [tf.cast(each, "float64") for each in (result, peer(pixels))]
+        np.testing.assert_allclose(*values, rtol=0, atol=float(ml_dtypes.finfo(dtype).eps))
         np.testing.assert_array_equal(given, kept)
 
 

@@ -9,6 +9,7 @@ import functools
 import io
 import math
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,10 +27,13 @@ _LONGEST_TEXT = 4 * 4096
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
-    """Writes arrays under their names; read back before the file takes its name."""
+    """Writes arrays under their names, as `numpy.savez` does; read back before the file takes its name."""
     with replacing(path) as [temporary]:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+        # NumPy 1's own function leaves the archive open where the disk is full, and Python complains of that later.
+        with zipfile.ZipFile(temporary, "w") as file:
+            for name, array in arrays.items():
+                with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
         check_written(listed(Archive(temporary)), arrays, os.fspath(path))
 
 

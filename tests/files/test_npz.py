@@ -8,6 +8,7 @@ from damage import assert_refused
 from made import NARROW, TINY, random_weights
 
 from inception import load_weights
+from inception.files import npz as container
 from inception.weights import (
     CheckpointError,
     CorruptFile,
@@ -54,6 +55,15 @@ def test_what_numpy_writes(tmp_path, savez):
 
 
 # ---- damage and other files
+
+
+def test_what_is_written_is_numpys(tmp_path):
+    """Its own bytes, and a name that its function takes for an argument."""
+    arrays = {"a/b": np.arange(6.0).reshape(2, 3), "columns": np.asfortranarray(np.ones((3, 4), np.float16))}
+    container.write(tmp_path / "ours.npz", arrays)
+    assert (tmp_path / "ours.npz").read_bytes() == save(tmp_path / "numpys.npz", arrays).read_bytes()
+    container.write(tmp_path / "file.npz", {"file": np.ones(2)})
+    assert list(np.load(tmp_path / "file.npz")) == ["file"]
 
 
 def test_missing_extra_and_misshapen_arrays(tmp_path):

@@ -119,6 +119,7 @@ def row(address, content, kind="md5", **fields) -> Published:
 
 def send(handler, content, status=200, headers=(), length=None, upto=None, pace=None):
     """One answer: `length` is what it claims, `upto` where it stops, `pace` = (bytes, seconds) how it dawdles."""
+    handler.site.sent = 0  # before a client can know and ask for more
     handler.send_response(status)
     usual = {"Content-Length": len(content) if length is None else length}
     for name, value in {**usual, **dict(headers)}.items():
@@ -127,7 +128,6 @@ def send(handler, content, status=200, headers=(), length=None, upto=None, pace=
     handler.end_headers()
     content = content[:upto]
     step, pause = pace or (len(content) or 1, 0)
-    handler.site.sent = 0
     for at in range(0, len(content), step):
         handler.wfile.write(content[at : at + step])
         handler.site.sent += min(step, len(content) - at)
