@@ -1,6 +1,7 @@
 """What trained weights are worth on other pictures: a linear classifier on their features, and fine-tuning.
 
 usage: python tools/transfer.py WEIGHTS [--end-point Mixed_6c] [--unfreeze Mixed_6a] [--size 75]
+                                [--precision float32 bfloat16]
 
 400 of scikit-learn's digits to learn from, 800 others to test with. The same linear
 classifier on features of random weights, then on those of WEIGHTS; then `finetune`, whose
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--unfreeze", default="Mixed_6a")
     parser.add_argument("--size", type=int, default=75)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--precision", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
     given = parser.parse_args()
     keras.utils.set_random_seed(1)
     real = inception.load_weights(given.weights)
@@ -76,11 +78,14 @@ def main() -> None:
         for name, weights in (("random", random), ("real", real)):
             accuracy = linear(weights, root, name, given.end_point, given.size)
             print(f"linear classifier on {given.end_point} of {name} weights: {accuracy:.2%} of {TEST}", flush=True)
-        finetune(root / "train", real, root / "out", size=given.size, end_point=given.end_point,
-                 unfreeze=given.unfreeze, augment=("shift", "rotate", "zoom"), epochs=given.epochs,
-                 learning_rate=3e-4, head_epochs=60, early_stopping=None)  # fmt: skip
-        print(f"fine-tuned from {given.unfreeze} on: {evaluate(root / 'test', root / 'out').top1:.2%} of {TEST}")
-        print(bit_equal(real, root / "out", given.end_point, given.unfreeze, given.size))
+        for precision in given.precision:
+            out = root / precision
+            finetune(root / "train", real, out, size=given.size, end_point=given.end_point, unfreeze=given.unfreeze,
+                     augment=("shift", "rotate", "zoom"), epochs=given.epochs, learning_rate=3e-4, head_epochs=60,
+                     early_stopping=None, precision=precision)  # fmt: skip
+            right = evaluate(root / "test", out).top1
+            print(f"fine-tuned from {given.unfreeze} on in {precision}: {right:.2%} of {TEST}", flush=True)
+            print(bit_equal(real, out, given.end_point, given.unfreeze, given.size), flush=True)
 
 
 if __name__ == "__main__":
