@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import tarfile
+import tempfile
 from pathlib import Path
 
 import nox
@@ -48,11 +49,11 @@ def backend(session: nox.Session, backend: str) -> None:
 def sdist(session: nox.Session) -> None:
     """The suite that a source distribution carries, run where it was unpacked."""
     session.install("build")
-    folder = Path(session.create_tmp())
-    session.run("python", "-m", "build", "--outdir", str(folder), ".")
-    archive = max(folder.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime)
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
-    with session.chdir(folder / archive.name.removesuffix(".tar.gz")):
-        session.install(".[test]")
-        session.run(*PYTEST, *session.posargs, env=QUIET)
+    with tempfile.TemporaryDirectory() as folder:  # nox's own lies in the environment, where Ray refuses to work
+        session.run("python", "-m", "build", "--outdir", folder, ".")
+        [archive] = Path(folder).glob("*.tar.gz")
+        with tarfile.open(archive) as packed:
+            packed.extractall(folder, filter="data")
+        with session.chdir(Path(folder) / archive.name.removesuffix(".tar.gz")):
+            session.install(".[test]")
+            session.run(*PYTEST, *session.posargs, env=QUIET)
