@@ -36,6 +36,7 @@ from inception.arguments import count, count_or_none
 from inception.brief import one_line
 from inception.classify import Classifier
 from inception.features.dataset import shown
+from inception.features.task import task_of
 from inception.files import atomic, inert_json, regular
 from inception.files.atomic import replacing
 from inception.files.errors import safe
@@ -239,11 +240,13 @@ def finetune(
     every, held_out = _listed(folder, request, progress)
     folders.weights_of_classes(every, class_weights)  # what is wrong with these is said before the work
     trunk = trunks.trunk_of(weights, size, picture, end_point, preprocess)
+    here = "auto" if engine == "ray" else engine
+    task_of(trunk.network, (trunk.end_point,), "avg", None, None, here, None, None)  # and with the features
     unfrozen = trunk.from_block(unfreeze) if unfreeze else frozenset()
     augment = trunks.augmentation(request.augment, seed, trunk.network)
     lower = maps.lower(trunk, unfrozen, engine, precision) if unfrozen else None
     with _locked(place):
-        _begin(place, _settings(request, trunk, every, held_out), resume)
+        _begin(place, _settings(request, trunk, every, held_out) | {"engine": lower and lower.engine}, resume)
         paths = [*every.paths, *(held_out.paths if held_out else ())]
         rows, errors = _features(trunk, paths, place, engine, say, progress)
         training, checked = _sides(every, held_out, errors, request, say)

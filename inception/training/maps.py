@@ -46,11 +46,13 @@ class Lower:
     Attributes:
         end: the operation of the Keras model that makes them; empty where they are the inputs themselves.
         shape: of one picture's maps.
+        engine: what runs it: an inference engine, "keras", or "" where there is nothing to run.
     """
 
     end: str
     shape: tuple[int, ...]
     run: Callable[[np.ndarray], np.ndarray]
+    engine: str = ""
 
 
 def lower(trunk: Trunk, unfrozen: frozenset[str], engine: str, precision: Precision) -> Lower:
@@ -69,7 +71,7 @@ def lower(trunk: Trunk, unfrozen: frozenset[str], engine: str, precision: Precis
     points = {id(tensor): point for point, tensor in end_points(trunk.base).items()} if trunk.weights else {}
     if (point := points.get(id(end.output))) is None:
         model = keras.Model(trunk.base.inputs, end.output)
-        return Lower(name, shape, lambda inputs: np.asarray(model.predict_on_batch(inputs), np.float32))
+        return Lower(name, shape, lambda inputs: np.asarray(model.predict_on_batch(inputs), np.float32), "keras")
     compiled = compile_inference(
         trunk.network,
         end_points=(point,),
@@ -77,7 +79,7 @@ def lower(trunk: Trunk, unfrozen: frozenset[str], engine: str, precision: Precis
         precision=precision,
         image_size=sides,
     )
-    return Lower(name, shape, lambda inputs: compiled.prepared(inputs)[point])
+    return Lower(name, shape, lambda inputs: compiled.prepared(inputs)[point], compiled.engine)
 
 
 def _cut(base: keras.Model, unfrozen: frozenset[str]) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from inception.architecture import END_POINTS, Conv, walk
+from inception.inference import plan as plans
 from inception.networks import Network, classifier, network_of
 from inception.pictures import Picture, Preprocess
 from inception.variants import Variant
@@ -71,7 +72,7 @@ def trunk_of(
         weights: whatever `networks.network_of` takes, with its arguments. A Keras InceptionV3 counts as its weights.
 
     Raises:
-        ValueError: For arguments that do not fit.
+        ValueError: For arguments that do not fit, and for weights that are not finite.
     """
     network = network_of(weights, picture=picture, size=size, preprocess=preprocess)
     if network.weights is None:
@@ -91,6 +92,7 @@ def _of_weights(network: Network, end_point: str) -> Trunk:
     weights = network.inception
     weights = weights.step("drop-extra") if weights.extra else weights
     weights = weights.step("drop-top") if weights.variant.num_classes else weights
+    plans.plan(weights, (end_point,))  # refuses what is not finite
     last = "Mixed_7c" if end_point == "PreLogits" else end_point
     shape = (*network.picture.sides, weights.variant.channels)
     base = model_of(weights, input_shape=shape, pooling="avg", final_endpoint=last)

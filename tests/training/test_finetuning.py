@@ -22,6 +22,7 @@ from inception import classify
 from inception import pictures as pictures_
 from inception.cli import app
 from inception.files import atomic
+from inception.inference import engines
 from inception.networks import Network
 from inception.training import evaluate, finetune, finetuning, folders, loop, maps
 from inception.training import network as networks
@@ -407,11 +408,44 @@ def test_validation_from_a_folder_and_class_weights(pictures, weights, tmp_path)
     ({"preprocess": halved}, "preprocess is for other models"),
     ({"size": 40}, "needs images of at least 75x75"),
     ({"class_weights": {"red": -1.0}}, "class_weights has -1.0 for 'red'; expected a number, 0 or more"),
+    ({"engine": "abacus", "unfreeze": None}, "Unknown engine 'abacus'"),
 ])  # fmt: skip
 def test_arguments_that_do_not_fit_leave_no_folder(pictures, weights, tmp_path, change, sentence):
     with pytest.raises(ValueError, match=sentence):
         finetune(pictures, weights, tmp_path / "out", **{**SMALL, "end_point": None, **change})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("unfreeze", [None, "conv"])
+def test_weights_that_are_not_finite_leave_no_folder(pictures, weights, tiny, tmp_path, unfreeze):
+    before = inception.load_weights(weights)
+    name = next(name for name in before.arrays if name.endswith("Conv2d_2a_3x3/weights"))
+    network = replace(before, arrays={**before.arrays, name: before.arrays[name] * np.nan})
+    kernel, bias = tiny.get_layer("conv").get_weights()
+    tiny.get_layer("conv").set_weights([kernel * np.inf, bias])
+    for taken, settings in ((network, {**SMALL, "unfreeze": None}), (tiny, {**TINY, "unfreeze": unfreeze})):
+        with pytest.raises(ValueError, match="has weights that are not finite"):
+            finetune(pictures, taken, tmp_path / "out", **settings)
+        assert not (tmp_path / "out").exists()
+
+
+def test_frozen_maps_are_of_one_engine(pictures, weights, tmp_path, monkeypatch):
+    """What "auto" takes may have changed when a killed run is resumed: then its maps would be of two engines."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+
+    def killed(line):
+        if line.startswith("blocks 1/2"):
+            raise KeyboardInterrupt
+
+    settings = {**SMALL, "engine": "auto"}
+    monkeypatch.setattr(engines, "preferred", lambda: "tensorflow")
+    with pytest.raises(KeyboardInterrupt):
+        finetune(pictures, weights, tmp_path / "out", **settings, say=killed)
+    monkeypatch.setattr(engines, "preferred", lambda: "onnxruntime")
+    with pytest.raises(ValueError, match="a fine-tuning with another engine .*tensorflow.*, now .*onnxruntime"):
+        finetune(pictures, weights, tmp_path / "out", **settings, resume=True)
+    finetune(pictures, weights, tmp_path / "out", **{**settings, "engine": "tensorflow"}, resume=True)
 
 
 def test_the_command_line(pictures, weights, tmp_path):
