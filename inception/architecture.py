@@ -35,8 +35,15 @@ MIN_SIZE_AUX = 107  # the smallest image whose Mixed_6e fills the head's 5x5 poo
 class Conv:
     """A convolution, then batch norm and ReLU; a classifier (`batch_norm=False`) has biases instead.
 
-    `stddev` is that of a truncated normal initializer, where slim sets one; `fits` marks
-    a kernel that shrinks to a smaller map and is named after its size.
+    Attributes:
+        depth: channels that come out.
+        kernel: its height and width.
+        stride: in both directions.
+        padding: "SAME" or "VALID".
+        batch_norm: without it the layer has biases, and no ReLU.
+        stddev: of a truncated normal initializer, where slim sets one.
+        fits: the kernel shrinks to a smaller map, and the name says its size.
+        name: the last part of slim's scope.
     """
 
     depth: int
@@ -51,7 +58,16 @@ class Conv:
 
 @dataclass(frozen=True)
 class Pool:
-    """A maximum or average pool. Average pools of padding SAME have a border rule (see `Variant`)."""
+    """A maximum or average pool. Average pools of padding SAME have a border rule (see `Variant`).
+
+    Attributes:
+        kind: "max" or "avg".
+        kernel: its height and width.
+        stride: in both directions.
+        padding: "SAME" or "VALID".
+        fits: the kernel shrinks to a smaller map, and the name says its size.
+        name: the last part of slim's scope.
+    """
 
     kind: Literal["max", "avg"]
     kernel: tuple[int, int] = (3, 3)
@@ -70,7 +86,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class Concat:
-    """Branches side by side, joined along the channels. Without a name it opens no scope."""
+    """Branches side by side, joined along the channels.
+
+    Attributes:
+        branches: each a row of nodes, one after the other.
+        name: of the scope that it opens; without one it opens none.
+    """
 
     branches: tuple[tuple[Node, ...], ...]
     name: str = ""
@@ -208,7 +229,13 @@ AUX_END_POINT = "Mixed_6e"  # where the auxiliary head starts
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one concrete network: depths scaled, classes set, heads there or empty."""
+    """The rows of one concrete network: depths scaled, classes set, heads there or empty.
+
+    Attributes:
+        base: from the picture to Mixed_7c.
+        aux_logits: the auxiliary head, on Mixed_6e.
+        logits: the classifier.
+    """
 
     base: tuple[Node, ...]
     aux_logits: tuple[Node, ...] = ()
@@ -345,9 +372,13 @@ MapShape = tuple[Size, Size, int]
 
 @dataclass(frozen=True)
 class Place:
-    """A node where it stands: its slim scope, what goes in and what comes out.
+    """A node where it stands. Shapes are (height, width, channels) for one image; None is an unknown size.
 
-    Shapes are (height, width, channels) for one image; None is an unknown size.
+    Attributes:
+        path: its slim scope, below `InceptionV3/`.
+        node: what stands there.
+        input_shape: of what goes in.
+        output_shape: of what comes out.
     """
 
     path: str
@@ -442,6 +473,34 @@ def walk(rows: Table, height: Size = None, width: Size = None, channels: int = 3
 def convolutions(rows: Table) -> list[Place]:
     """The convolutions with batch norm, in creation order: 94 in the base, then the auxiliary head's two."""
     return [p for p in walk(rows) if isinstance(p.node, Conv) and p.node.batch_norm]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A row of the base, or a head, with all that is in it.
+
+    Attributes:
+        name: its slim scope.
+        output_shape: (height, width, channels) for one image; None is an unknown size.
+        parameters: numbers stored in it, moving statistics included.
+        multiply_adds: for one image; 0 where the map's size is unknown.
+    """
+
+    name: str
+    output_shape: MapShape
+    parameters: int
+    multiply_adds: int
+
+
+def blocks(rows: Table, height: Size = None, width: Size = None, channels: int = 3, gamma: bool = False) -> list[Block]:
+    """The rows of a network, then its heads, with what each holds and costs. Raises as `walk` does."""
+    inside: dict[str, list[Place]] = {}
+    for place in walk(rows, height, width, channels):
+        inside.setdefault(place.path.partition("/")[0], []).append(place)
+    return [
+        Block(name, p[-1].output_shape, sum(x.parameters(gamma) for x in p), sum(x.multiply_adds or 0 for x in p))
+        for name, p in inside.items()
+    ]
 
 
 def end_point_shapes(rows: Table, height: Size = None, width: Size = None) -> dict[str, MapShape]:

@@ -23,7 +23,12 @@ from inception import arguments
 
 @dataclass(frozen=True)
 class Label:
-    """A class: its WordNet id (empty outside ImageNet) and the first of its names."""
+    """A class.
+
+    Attributes:
+        wnid: its WordNet id; empty outside ImageNet.
+        name: the first of its names.
+    """
 
     wnid: str
     name: str

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from inception import images, pictures
+from inception import brief, images, pictures
 from inception import labels as class_names
 from inception.brief import one_line
 from inception.files import hdf5, inert_json
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import keras
 
 _DESCRIBED = {"network": str, "end_point": str, "picture": dict, "classes": list[str], "variant": dict}
+_FEW_CLASSES = 5  # that are named in a notebook
 MODEL = "model"  # a fine-tuned folder's files: model.keras, model.ckpt, model.json, model.labels.txt
 # Keras's layers that leave the range of their input alone at inference, besides those that augment, all called Random.
 _PASSING = {"Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "AlphaDropout", "Identity", "InputLayer",
@@ -66,6 +67,16 @@ class Network:
     preprocess: Preprocess | None = None
 
     __repr__ = one_line
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what belongs to the network, and its weights."""
+        names = [label.name for label in self.labels or ()]
+        classes = f"{len(names)}: {', '.join(names[:_FEW_CLASSES])}" + (", ..." if len(names) > _FEW_CLASSES else "")
+        rows: list[Any] = [("picture", self.picture), ("classes", classes if names else "no classifier")]
+        rows += [("Keras model", self.model.name)] if self.model is not None else []
+        rows += [("published as", self.published)] if self.published else []
+        weights = self.loaded._repr_html_() if self.loaded is not None else ""
+        return brief.card(self.name, brief.table(("network", ""), rows), weights)
 
     @functools.cached_property
     def inception(self) -> Weights:

@@ -40,7 +40,8 @@ class Picture:
             covers size / crop, and cuts the size out of its middle.
         resize: one of `inception.resize.OPERATORS`.
         rounded: pixels are whole numbers after the resize.
-        mean, scale: the input is (pixel - mean) / scale, pixels being 0..255.
+        mean: the input is (pixel - mean) / scale, pixels being 0..255.
+        scale: of each channel, as the mean.
         bgr: the channels come in the order blue, green, red.
     """
 

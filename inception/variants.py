@@ -35,7 +35,8 @@ class Variant:
         border: what SAME average pools do with the border: "exclude" divides by the pixels that are there (TensorFlow,
             Keras), "include" by nine (torchvision, timm).
         last_pool: the pool in the last branch of Mixed_7c: "avg", or the "max" of the 2015 graph.
-        depth_multiplier, min_depth: the width, as slim's builder takes it.
+        depth_multiplier: the width: every depth is multiplied by it.
+        min_depth: no depth becomes less.
         aux_kernel: the auxiliary head's last kernel; 5x5, or smaller when trained on small images.
         channels: of the input image.
     """

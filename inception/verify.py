@@ -32,11 +32,14 @@ _OF_SLIM = {
 class Difference:
     """One end point of two networks: how far `b` is from `a`.
 
+    Where either array has a number that is not finite, both differences are infinite and the cosine is 0.
+
     Attributes:
+        end_point: slim's name.
+        shape: of one picture's array.
         absolute: the largest difference of two numbers.
         relative: the same over the largest number of `a`.
-        cosine: of the two arrays as vectors. Where either array has a number that is not finite, both differences are
-            infinite and the cosine is 0.
+        cosine: of the two arrays as vectors.
     """
 
     end_point: str

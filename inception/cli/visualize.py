@@ -20,7 +20,6 @@ ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file
 WeightOption = Annotated[str, typer.Option("--weights", "-w", help='A weight file or published id, or "imagenet".')]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The picture to write: .png, .jpg or .webp.")]
 Names = Annotated[Path | None, typer.Option(help="Class names, one a line.")]
-Point = Annotated[str, typer.Option(help="An end point, by slim's name, or a layer.")]
 Unused = Annotated[int, typer.Option(help="Taken as by the other verbs; nothing is random here.")]
 FILTER_POINTS = ("Mixed_5b", "Mixed_6a")
 Seed = Annotated[int, typer.Option(help="The same seed gives the same picture.")]
@@ -84,7 +83,8 @@ def filters(
         dead = f"dead: {', '.join(map(str, result.channels[result.dead]))}" if result.dead.any() else "none is dead"
         rise = f"mean value {result.losses[:, 0].mean():.3g} -> {result.losses[:, -1].mean():.3g}"
         out.print(f"{name:<16}{len(result.channels)} channels, {rise}; {dead}")
-    pictures.save(pictures.sheet(sections, 6, size), output)
+    title = f"Filters of {', '.join(section.title for section in sections)}"
+    pictures.save(pictures.sheet(sections, 6, size), output, title, loaded.name)
     _made(output, began)
 
 
@@ -94,7 +94,7 @@ def gradcam(
     weights: WeightOption = "imagenet",
     picture: Way = None,
     label: Annotated[str | None, typer.Option(help="A class: its number, name or wnid. The predicted one.")] = None,
-    point: Point = "Mixed_7c",
+    point: Annotated[str | None, typer.Option(help="An end point or layer; the last whose maps show a place.")] = None,
     labels: Names = None,
     seed: Unused = 0,
     force: Force = False,
@@ -102,9 +102,14 @@ def gradcam(
     """Draws where in a picture the evidence for a class lies."""
     began = time.perf_counter()
     _checked(image, output, force)
-    loaded = _taken(weights, picture, labels, built=point != "Mixed_7c")
+    loaded = _taken(weights, picture, labels, built=False)
     table = _labels(loaded)
     from inception.visualize import gradcam as run
+    from inception.visualize.gradcam import LAST, default_point
+
+    point = point or default_point(loaded)
+    if point != LAST:
+        quietly(loaded, "tensorflow")
 
     with working("heat map"):
         cam = run(loaded, image, None if label is None else _number(label, table), point)

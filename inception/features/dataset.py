@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from inception import extras
+from inception import brief, extras
 from inception.brief import one_line
 from inception.features import leases, stores
 from inception.features.reading import Read
@@ -96,6 +96,16 @@ class Features:
     sha256: list[str]
 
     __repr__ = one_line
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the arrays, and what they are features of."""
+        arrays = ((name, " × ".join(map(str, a.shape)), a.dtype) for name, a in self.arrays.items())
+        known = [name for name in ("weights", "engine", "precision") if name in self.metadata]
+        return brief.card(
+            f"Features of {len(self)} pictures; {len(self.errors)} could not be read",
+            brief.table(("end point", "shape", "type"), arrays),
+            brief.table(("of", ""), ((FIELDS[name], self.metadata[name]) for name in known)),
+        )
 
     def __len__(self) -> int:
         return len(self.paths)

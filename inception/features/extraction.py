@@ -43,11 +43,16 @@ class Summary:
     """What an extraction did.
 
     Attributes:
+        out: the folder.
         pictures: in the list.
-        rows, errors: with and without features.
+        rows: with features.
+        errors: pictures without.
         computed: pictures of this run; the others were there, in shards or in pieces of them.
-        damaged, changed: shards done again because their file was torn, or because a picture is not as it was.
+        damaged: shards done again because their file was torn.
+        changed: shards done again because a picture is not as it was.
         passed_over: files without a picture's ending.
+        engine: what computed them.
+        seconds: of this run.
         agreement: of the int8 network with the float32 one.
     """
 

@@ -19,9 +19,10 @@ MOST_DIMENSIONS = 8
 class Stored:
     """One tensor of a weight file, not read yet.
 
-    `shape` and `dtype` come from the file's own header, so that a plan can be
-    checked before a byte of the values is read. `read()` returns the values as a
-    fresh array of that shape and type, or raises `CorruptFile`.
+    Attributes:
+        shape: from the file's own header, so that a plan can be checked before a byte of the values is read.
+        dtype: from there too.
+        read: a function of nothing: the values as a fresh array of that shape and type, or `CorruptFile`.
     """
 
     shape: Shape

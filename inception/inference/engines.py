@@ -28,7 +28,14 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 
 @dataclass(frozen=True)
 class Settings:
-    """How a plan runs: sizes that are fixed (None: any), threads (None: the engine's own choice)."""
+    """How a plan runs.
+
+    Attributes:
+        precision: "float32", "bfloat16" or "int8".
+        batch: images in a run; None for any number.
+        image_size: (height, width); None for any.
+        threads: None for the engine's own choice.
+    """
 
     precision: Precision = "float32"
     batch: int | None = None

@@ -48,7 +48,15 @@ class Unproven(ValueError):
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was written, and how it compared: with the Keras builder in float32, with float32 in int8."""
+    """A file that was written, and how it compared.
+
+    Attributes:
+        path: of the file, or the folder.
+        kind: its format.
+        plan: what is in it.
+        differences: to the Keras builder in float32, a row an end point.
+        agreement: of int8 with float32.
+    """
 
     path: Path
     kind: str

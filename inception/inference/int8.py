@@ -40,10 +40,13 @@ class LowAgreement(UserWarning):
 class Agreement:
     """How an int8 network compares with the float32 one on held-out images.
 
+    An image for which either network gives numbers that are not finite is a disagreement: cosine 0.
+
     Attributes:
+        images: how many.
         top1: the share of images with the same best class (None without a classifier).
-        cosine, lowest_cosine: of the pooled features, their mean and the worst image's. An image for which either
-            network gives numbers that are not finite is a disagreement: cosine 0.
+        cosine: of the pooled features, the mean.
+        lowest_cosine: the worst image's.
     """
 
     images: int

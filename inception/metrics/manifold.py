@@ -24,7 +24,12 @@ _COMPARE: dict[str, Callable[..., Array]] = {"<=": np.less_equal, "<": np.less}
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Shares of the generated and of the reference pictures that are inside the other set's balls."""
+    """Shares of pictures that are inside the balls of the other set.
+
+    Attributes:
+        precision: of the generated pictures.
+        recall: of the reference's.
+    """
 
     precision: float
     recall: float
@@ -32,7 +37,12 @@ class PrecisionRecall:
 
 @dataclass(frozen=True)
 class DensityCoverage:
-    """Mean number of the reference's balls (over k) that a generated picture is in; share of balls that have one."""
+    """How the reference's balls are filled.
+
+    Attributes:
+        density: the mean number of balls (over k) that a generated picture is in.
+        coverage: the share of balls that have one.
+    """
 
     density: float
     coverage: float

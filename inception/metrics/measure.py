@@ -50,10 +50,14 @@ class Row:
     Attributes:
         metric: "fid", ...; "not FID" and so on where the network is not the one of 2015, and "unproven FID" where its
             table is that one's, and its weights are none that are known as published.
+        protocol: whose way.
+        value: the number.
         error: a standard error, or the deviation that the tool prints; None where there is none.
-        n_generated, n_reference: pictures; None where a file of statistics does not say, or nothing is compared.
+        n_generated: pictures; None where a file of statistics does not say.
+        n_reference: the same of the reference; None where nothing is compared.
         weights: which network, and the first digits of the digest of its arrays.
         picture: the way of a picture, as `pictures.named` reads it.
+        version: of this package.
     """
 
     metric: str

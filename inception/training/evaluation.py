@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from inception import brief
 from inception.arguments import count
 from inception.brief import one_line
 from inception.classify import Classifier, classifier_of, finite
@@ -21,6 +22,8 @@ from inception.training import folders
 from inception.training.folders import Pictures
 from inception.weights import published
 from inception.weights.published import Published
+
+_SHOWN = 20  # classes in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,14 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         finite(self.scores, self.pictures.paths)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how often it is right, and the classes that are recognised least."""
+        worst = sorted(self.per_class.items(), key=lambda each: each[1][0] / each[1][1])
+        rows: list[Any] = [(name, right, of, f"{right / of:.1%}") for name, (right, of) in worst[:_SHOWN]]
+        rows += [(f"and {len(worst) - _SHOWN} more", "", "", "")] if len(worst) > _SHOWN else []
+        right = f"{self.top1:.1%} of {len(self.pictures)} pictures are right, {self.top5:.1%} among the best five"
+        return brief.card(f"{right}; loss {self.loss:.4f}", brief.table(("class", "right", "of", ""), rows))
 
     def top(self, count: int) -> float:
         """The part of the pictures whose class is among the `count` best; of equal scores the first class counts."""

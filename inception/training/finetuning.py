@@ -76,9 +76,12 @@ class Result:
     """What a fine-tuning made.
 
     Attributes:
+        out: the folder.
+        classes: in the order of the outputs.
         history: all epochs of both stages.
         evaluation: of the validation set, by the model that was saved.
-        training_loss, inference_loss: of the same training pictures in the two modes, without dropout and augmentation.
+        training_loss: of some training pictures in training mode, without dropout and augmentation.
+        inference_loss: of the same in inference mode.
         skipped: (path, reason).
     """
 
@@ -430,9 +433,10 @@ class _Run:
             losses = compare_modes(upper, np.stack([rows[path] for path in compared.paths]), compared.labels)
         scored = evaluation.scored(self.checked, self._saved(model), request.batch_size)
         report.table(self.out / "history.csv", loop.COLUMNS, map(dataclasses.astuple, self.history))
-        report.curves(self.history, self.out / "curves.png")
-        report.confusion(scored, self.out / "confusion.png")
-        report.most_wrong(scored, self.out / "most_wrong.png")
+        name = self.trunk.network.name
+        report.curves(self.history, self.out / "curves.png", name)
+        report.confusion(scored, self.out / "confusion.png", name)
+        report.most_wrong(scored, self.out / "most_wrong.png", name)
         result = Result(self.out, classes, tuple(self.history), scored, *losses, tuple(errors))
         if result.diverged:
             warnings.warn(

@@ -20,7 +20,13 @@ from inception.features.sources import ENDINGS
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Labelled pictures: `labels[i]`, a number of `classes`, says what `paths[i]` shows."""
+    """Labelled pictures.
+
+    Attributes:
+        paths: of the files.
+        labels: which of `classes` each shows: int64 [pictures].
+        classes: their names.
+    """
 
     paths: tuple[str, ...]
     labels: np.ndarray

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A row of the history: means over the epoch in training mode, and over the validation set after it."""
+    """A row of the history: means over the epoch in training mode, and over the validation set after it.
+
+    Attributes:
+        stage: "classifier" or "blocks".
+        epoch: of the stage, from 1.
+        learning_rate: in it.
+        loss: in nats, with the weights of classes.
+        accuracy: the part that is right.
+        val_loss: of the validation set.
+        val_accuracy: of the validation set.
+    """
 
     stage: str
     epoch: int

@@ -33,11 +33,15 @@ class Recipe:
     """One way to train InceptionV3 from scratch.
 
     Attributes:
-        images, batch_size: of the training set and of one step, over all devices. They make the epochs' length.
+        images: of the training set.
+        batch_size: of one step, over all devices.
         epochs: how long the training is.
-        learning_rate: at the start; multiplied by `rate_decay` every `epochs_per_decay` epochs, in stairs.
-        rms_decay, momentum, epsilon: of RMSProp. The epsilon of 1 stands inside the square root, and the mean of
-            squares starts at 1, as in TensorFlow 1 (see `optimizer`).
+        learning_rate: at the start.
+        rate_decay: what it is multiplied by every `epochs_per_decay` epochs, in stairs.
+        epochs_per_decay: between two such falls.
+        rms_decay: of RMSProp, whose mean of squares starts at 1, as in TensorFlow 1 (see `optimizer`).
+        momentum: of RMSProp.
+        epsilon: of RMSProp; the 1 stands inside the square root.
         label_smoothing: the part of each target that is spread evenly over all classes.
         aux_weight: of the auxiliary head's loss, the classifier's being 1.
         weight_decay: each kernel adds weight_decay * sum(kernel ** 2) / 2 to the loss (slim's `l2_regularizer`).

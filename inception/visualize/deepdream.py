@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from inception import brief
 from inception.brief import one_line
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture
@@ -32,7 +33,16 @@ Sides = tuple[int, int]
 
 @dataclass(frozen=True)
 class Step:
-    """A step done, for a progress line: octaves and steps count from 1."""
+    """A step done, for a progress line.
+
+    Attributes:
+        octave: its number, from 1.
+        octaves: of how many.
+        step: its number, from 1.
+        steps: of how many.
+        size: (height, width) of the octave.
+        loss: before the step.
+    """
 
     octave: int
     octaves: int
@@ -44,7 +54,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Octave:
-    """One size: (height, width), and the loss before each step and after the last."""
+    """What happened at one size.
+
+    Attributes:
+        size: (height, width).
+        losses: before each step and after the last.
+    """
 
     size: Sides
     losses: tuple[float, ...]
@@ -52,19 +67,35 @@ class Octave:
 
 @dataclass(frozen=True)
 class Dream:
-    """image: uint8, of the picture's shape; octaves: what happened at each size, in their order."""
+    """A dreamt picture.
+
+    Attributes:
+        image: uint8, of the picture's shape.
+        octaves: what happened at each size, in their order.
+        weights: what the network is called.
+        layers: what it dreamt of.
+    """
 
     image: np.ndarray
     octaves: tuple[Octave, ...]
+    weights: str = ""
+    layers: tuple[str, ...] = ()
 
     __repr__ = one_line
+
+    def _repr_html_(self) -> str:
+        return brief.card(self.title, brief.image(self.image, self.title))
+
+    @property
+    def title(self) -> str:
+        return f"DeepDream of {', '.join(self.layers)}"
 
     def picture(self) -> np.ndarray:
         return self.image
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the picture; the ending (.png, .jpg, .webp) says the format."""
-        return pictures.save(self.image, path)
+        return pictures.save(self.image, path, self.title, self.weights)
 
 
 @dataclass(frozen=True)
@@ -218,7 +249,7 @@ def deepdream(
             whole = pictures.resize(original, *size)
             now = now + whole - pictures.resize(before, *size)
             before = whole
-    return Dream(span.pixels(pictures.resize(now, *full)), tuple(octaves))
+    return Dream(span.pixels(pictures.resize(now, *full)), tuple(octaves), taken.name, tuple(recipe.layers))
 
 
 def _network(opened: model_points.Points, recipe: DreamRecipe) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from inception import brief
 from inception.brief import one_line
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture
@@ -39,10 +40,12 @@ class Filters:
     """What excites channels of one point.
 
     Attributes:
+        point: the end point or layer.
         channels: their numbers [n].
         images: uint8 [n, size, size, 3].
         losses: the mean value before the ReLU, [n, steps + 1], from the first noise to the end.
         dead: bool [n], the channels that never came above zero anywhere (their images are their last attempts).
+        weights: what the network is called.
     """
 
     point: str
@@ -50,8 +53,16 @@ class Filters:
     images: np.ndarray
     losses: np.ndarray
     dead: np.ndarray
+    weights: str = ""
 
     __repr__ = one_line
+
+    def _repr_html_(self) -> str:
+        return brief.card(self.title, brief.image(self.picture(), self.title))
+
+    @property
+    def title(self) -> str:
+        return f"Filters of {self.point}"
 
     def section(self) -> Section:
         """The grid's part of a sheet; dead channels are empty cells that say so."""
@@ -68,7 +79,7 @@ class Filters:
 
     def save(self, path: str | os.PathLike[str], columns: int = 6, cell: int | None = None) -> Path:
         """Writes the grid; the ending (.png, .jpg, .webp) says the format."""
-        return pictures.save(self.picture(columns, cell), path)
+        return pictures.save(self.picture(columns, cell), path, self.title, self.weights)
 
 
 def _span(channels: np.ndarray) -> str:
@@ -190,7 +201,7 @@ def filters(
             f"No channel of {point} has a gradient: nothing in a picture of {size} pixels changes them. "
             "Choose another end point or size, or check that the model has its weights."
         )
-    return Filters(point, wanted, span.pixels(images), losses, (tops <= 0) | flat)
+    return Filters(point, wanted, span.pixels(images), losses, (tops <= 0) | flat, network.name)
 
 
 def _channels(channels: int | Sequence[int], depth: int, point: str) -> np.ndarray:

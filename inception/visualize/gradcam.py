@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
+from inception import architecture, brief
 from inception.brief import one_line
 from inception.files.errors import safe
 from inception.inference import compile_inference
@@ -25,7 +26,7 @@ from inception.networks import Network, network_of
 from inception.pictures import ImageLike, Picture, Preprocess
 from inception.variants import SCOPE
 from inception.visualize import model_points, pictures
-from inception.visualize.activations import network_input
+from inception.visualize.activations import taking
 from inception.visualize.gradient import gradient
 from inception.visualize.pictures import FAINT, HEAT, INK, PAPER
 
@@ -45,6 +46,7 @@ class GradCam:
         label: the class's number.
         outputs: the model's output [classes].
         point: the end point.
+        weights: what the network is called.
 
     Where nothing at the end point speaks for the class, heat and maps are zero everywhere, and `empty` says so.
     """
@@ -55,8 +57,16 @@ class GradCam:
     label: int
     outputs: np.ndarray
     point: str
+    weights: str = ""
 
     __repr__ = one_line
+
+    def _repr_html_(self) -> str:
+        return brief.card(self.title, brief.image(self.picture(), self.title))
+
+    @property
+    def title(self) -> str:
+        return f"Grad-CAM of class {self.label} at {self.point}"
 
     @property
     def empty(self) -> bool:
@@ -74,7 +84,7 @@ class GradCam:
 
     def save(self, path: str | os.PathLike[str], labels: Sequence[Label] | None = None, top: int = 3) -> Path:
         """Writes that picture; the ending (.png, .jpg, .webp) says the format."""
-        return pictures.save(self.picture(labels, top), path)
+        return pictures.save(self.picture(labels, top), path, self.title, self.weights)
 
 
 def gradcam(
@@ -93,7 +103,7 @@ def gradcam(
             [n, classes], with softmax or sigmoid or neither.
         image: a file, or uint8 [height, width, 3].
         label: the class's number; None is the predicted one.
-        point: an end point or layer with maps; None is Mixed_7c, or the last maps of other models.
+        point: an end point or layer with maps; None is `default_point`'s.
         picture, size, preprocess: see `networks.network_of`; models of other families need one of them.
             What a way of a picture cuts off the network does not see: there the heat is zero.
 
@@ -115,17 +125,18 @@ def of_classes(
 ) -> list[GradCam]:
     """`gradcam` for several classes of one picture, in one pass."""
     network = network_of(model, picture=picture, size=size, preprocess=preprocess)
-    if network.model is None and network.labels is not None and point in (None, LAST):
+    name = point or default_point(network)
+    if network.model is None and network.labels is not None and name == LAST:
         return _at_the_last_maps(network, network.picture.read(image), labels)
     import keras
 
     model = network.built()
     opened = model_points.open_model(model)
     classes = _classes(model, opened)
-    name = point or model_points.default_point(opened)
     tensor = opened.map_point(name)
+    network = taking(opened, network)
     photo = network.picture.read(image)
-    inputs = network_input(opened, network, photo)[None]
+    inputs = network.input(photo)[None]
     window = network.picture.window(*photo.shape[:2])
     arrays = model_points.values(opened, {"maps": tensor, "outputs": opened.outputs[0]}, inputs)
     outputs = arrays["outputs"][0]
@@ -138,7 +149,22 @@ def of_classes(
 
     maps, images = (np.repeat(array, len(wanted), axis=0) for array in (arrays["maps"], inputs))
     _, slopes = gradient(logits, compiled=False)(maps, images, wanted)
-    return [_heat(m, s, photo, window, int(c), outputs, name) for m, s, c in zip(maps, slopes, wanted, strict=True)]
+    return [
+        _heat(m, s, photo, window, int(c), outputs, name, network.name)
+        for m, s, c in zip(maps, slopes, wanted, strict=True)
+    ]
+
+
+def default_point(network: Network) -> str:
+    """The end point where none is said: the last one whose maps, of pictures of the network's size, show a place.
+
+    Mixed_7c at 299 pixels; Mixed_6e where pictures are small, for a map of 2 x 2 says nothing of where.
+    """
+    if network.model is None:
+        shapes = architecture.end_point_shapes(network.inception.variant.table(), *network.picture.sides)
+        return model_points.last_wide(shapes)
+    opened = model_points.open_model(network.model)
+    return model_points.default_point(opened, taking(opened, network).picture.sides)
 
 
 def _at_the_last_maps(network: Network, photo: np.ndarray, labels: Sequence[int] | None) -> list[GradCam]:
@@ -148,8 +174,9 @@ def _at_the_last_maps(network: Network, photo: np.ndarray, labels: Sequence[int]
     maps, outputs = (array[0] for array in run.prepared(network.input(photo)[None]).values())
     kernel = network.inception.arrays[f"{SCOPE}/Logits/Conv2d_1c_1x1/weights"][0, 0] / np.prod(maps.shape[:2])
     wanted = _wanted(outputs, labels, network.name)
+    slopes = (np.broadcast_to(kernel[:, c], maps.shape) for c in wanted)
     return [
-        _heat(maps, np.broadcast_to(kernel[:, c], maps.shape), photo, window, int(c), outputs, LAST) for c in wanted
+        _heat(maps, s, photo, window, int(c), outputs, LAST, network.name) for s, c in zip(slopes, wanted, strict=True)
     ]
 
 
@@ -186,6 +213,7 @@ def _heat(
     label: int,
     outputs: np.ndarray,
     name: str,
+    weights: str,
 ) -> GradCam:
     for what, values in (("The output", outputs), ("The map", maps), ("The gradient", slopes)):
         if not np.isfinite(values).all():
@@ -199,7 +227,7 @@ def _heat(
     top, left, bottom, right = window
     heat = np.zeros(photo.shape[:2], np.float32)
     heat[top:bottom, left:right] = pictures.resize(evidence / (evidence.max() or 1), bottom - top, right - left)
-    return GradCam(np.clip(heat, 0, 1), evidence, photo, label, outputs, name)
+    return GradCam(np.clip(heat, 0, 1), evidence, photo, label, outputs, name, weights)
 
 
 def _over(picture: np.ndarray, heat: np.ndarray, strength: float = _STRENGTH) -> np.ndarray:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import difflib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from inception.architecture import END_POINTS
+
+_WIDE = 4  # rows and columns at least of maps that show a place
 # Layers and operations that only apply an activation to what comes in.
 _ACTIVATIONS = {"Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Relu", "Relu6", "Sigmoid", "Silu",
                 "Gelu", "Tanh", "LogSoftmax", "Elu", "LeakyRelu", "Selu", "HardSwish", "HardSilu"}  # fmt: skip
@@ -221,11 +224,22 @@ def values(points: Points, tensors: dict[str, Any], batch: np.ndarray) -> dict[s
     return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
 
 
-def default_point(points: Points) -> str:
-    """Mixed_7c, or in other models the last maps before the pooled ones."""
-    if last := [name for name in points.maps if name.rpartition("/")[2] == "Mixed_7c"]:
-        return min(last, key=len)
-    wide = [name for name in points.maps if "Pool" not in type(points._made[id(points.named[name])][1]).__name__]
-    if not wide:
+def default_point(points: Points, sides: tuple[int, int]) -> str:
+    """The last end point of an InceptionV3, or the last maps of other models that are no pool's, wide enough to show
+    a place in pictures of that height and width (`last_wide`).
+    """
+    import keras
+
+    ends = [name for name in points.maps if name.rpartition("/")[2] in END_POINTS]
+    names = ends or [n for n in points.maps if "Pool" not in type(points._made[id(points.named[n])][1]).__name__]
+    if not names:
         raise ValueError("The model has no maps, [n, height, width, channels], to look at.")
-    return wide[-1]
+    model = keras.Model(points.image, {name: points.named[name] for name in names})
+    shapes = model.compute_output_shape((1, *sides, 3))
+    return last_wide({name: shapes[name][1:] for name in names})
+
+
+def last_wide(shapes: Mapping[str, Sequence[int | None]]) -> str:
+    """The last of {name: (height, width, channels)} in which a place can be told; the last of all where none can."""
+    wide = [name for name, (height, width, *_) in shapes.items() if min(height or 0, width or 0) >= _WIDE]
+    return (wide or list(shapes))[-1]

@@ -6,20 +6,25 @@ Every picture here is uint8 [height, width, 3], RGB.
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 
+import inception
 from inception.files import atomic
 from inception.files.errors import safe
 
 ENDINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (120, 126, 134)
 _DEAD, _STROKE = (232, 233, 236), (178, 181, 188)
-_CAPTION = 16  # pixels of height
+CAPTION = 16  # pixels of height, of the words below a tile
+_BESIDE = 200  # pixels, the longer side of a picture beside a grid
 
 # Anchors from dark to light, spread evenly: matplotlib's viridis (CC0), and a blue-to-red scale for heat.
 VIRIDIS = ((68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142), (31, 158, 137),
@@ -45,12 +50,41 @@ def colour(values: np.ndarray, anchors: Sequence[tuple[int, int, int]] = VIRIDIS
     return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def save(picture: np.ndarray, path: str | os.PathLike[str]) -> Path:
-    """Writes a picture whole or not at all, in place of an old one; the ending says the format. The path."""
+def save(picture: np.ndarray, path: str | os.PathLike[str], title: str = "", weights: str = "") -> Path:
+    """Writes a picture whole or not at all, in place of an old one; the ending says the format. The path.
+
+    The file says what it is (`said`): a PNG under the format's own keywords, others in their EXIF.
+    """
     kind, path = check_target(path), Path(path)
     with atomic.replacing(path) as (temporary,):
-        Image.fromarray(picture).save(temporary, format=kind, **({"quality": 92} if kind != "PNG" else {}))
+        Image.fromarray(picture).save(temporary, format=kind, **_options(kind, said(title, weights)))
     return path
+
+
+def said(title: str, weights: str = "") -> dict[str, str]:
+    """What a picture's file says of itself: title, weights, the command that made it, and this version."""
+    words = {"Title": title, "Source": os.path.basename(weights), "Comment": _command()}
+    words = {name: safe(value) for name, value in words.items() if value}
+    return words | {"Software": f"inception {inception.__version__}"}
+
+
+def _command() -> str:
+    """The command line, where it is one of ours."""
+    program = Path(sys.argv[0])
+    ours = program.stem == "inception" or program.parts[-2:] == ("inception", "__main__.py")
+    return shlex.join(["inception", *sys.argv[1:]]) if ours else ""
+
+
+def _options(kind: str, words: dict[str, str]) -> dict[str, Any]:
+    if kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        for name, value in words.items():
+            info.add_text(name, value)
+        return {"pnginfo": info}
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = words.pop("Software")
+    exif[ExifTags.Base.ImageDescription] = "; ".join(words.values())
+    return {"quality": 92, "exif": exif}
 
 
 def check_target(
@@ -77,34 +111,49 @@ class Tile:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a line below it, and tiles side by side."""
+    """A heading, a line below it, and tiles side by side; left of them a picture, where there is one."""
 
     title: str
     note: str
     tiles: Sequence[Tile]
+    beside: np.ndarray | None = None
+
+
+def fitted(shape: Sequence[int], most: int) -> tuple[int, int]:
+    """(height, width) of the same proportions whose longer side is `most` pixels."""
+    longest = max(shape[:2])
+    return max(round(most * shape[0] / longest), 1), max(round(most * shape[1] / longest), 1)
 
 
 def grid(
-    tiles: Sequence[Tile], columns: int, cell: int, gap: int = 3, paper: tuple[int, int, int] = PAPER
+    tiles: Sequence[Tile],
+    columns: int,
+    cell: int | tuple[int, int],
+    gap: int = 3,
+    paper: tuple[int, int, int] = PAPER,
+    ink: tuple[int, int, int] = FAINT,
 ) -> np.ndarray:
-    """Tiles in rows of square cells of `cell` pixels, captions below them. uint8 [h, w, 3]."""
-    captions = _CAPTION if any(tile.caption for tile in tiles) else 0
+    """Tiles in rows of cells, squares of `cell` pixels or (height, width), captions below them. uint8 [h, w, 3]."""
+    height, width = (cell, cell) if isinstance(cell, int) else cell
+    row = height + gap + (CAPTION if any(tile.caption for tile in tiles) else 0)
     columns = max(1, min(columns, len(tiles)))
-    rows = -(-len(tiles) // columns)
-    page = Image.new("RGB", (columns * (cell + gap) - gap, rows * (cell + captions + gap) - gap), paper)
+    page = Image.new("RGB", (columns * (width + gap) - gap, -(-len(tiles) // columns) * row - gap), paper)
     for i, tile in enumerate(tiles):
-        x, y = i % columns * (cell + gap), i // columns * (cell + captions + gap)
-        page.paste(_dead(cell) if tile.picture is None else Image.fromarray(resize(tile.picture, cell, cell)), (x, y))
+        x, y = i % columns * (width + gap), i // columns * row
+        shown = tile.picture
+        page.paste(_dead(height, width) if shown is None else Image.fromarray(resize(shown, height, width)), (x, y))
         if tile.caption:
-            ImageDraw.Draw(page).text((x, y + cell + 1), tile.caption, FAINT, font(11))
+            ImageDraw.Draw(page).text((x, y + height + 1), tile.caption, ink, font(11))
     return np.asarray(page)
 
 
-def sheet(sections: Sequence[Section], columns: int, cell: int, gap: int = 3) -> np.ndarray:
+def sheet(sections: Sequence[Section], columns: int, cell: int | tuple[int, int], gap: int = 3) -> np.ndarray:
     """Sections under each other, each a heading and its grid. uint8 [h, w, 3]."""
     margin, head, between = 14, 46, 10
-    grids = [grid(section.tiles, columns, cell, gap) for section in sections]
-    width = 2 * margin + max(420, *(each.shape[1] for each in grids))
+    grids = [_beside(section.beside, grid(section.tiles, columns, cell, gap), margin) for section in sections]
+    width = 2 * margin + max(
+        420, *(each.shape[1] for each in grids), *(int(font(12).getlength(each.note)) + 1 for each in sections)
+    )
     height = 2 * margin + sum(head + each.shape[0] for each in grids) + between * (len(grids) - 1)
     page = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(page)
@@ -117,17 +166,28 @@ def sheet(sections: Sequence[Section], columns: int, cell: int, gap: int = 3) ->
     return np.asarray(page)
 
 
-def _dead(cell: int) -> Image.Image:
+def _beside(picture: np.ndarray | None, of: np.ndarray, gap: int) -> np.ndarray:
+    """A grid with a picture left of it."""
+    if picture is None:
+        return of
+    height, width = fitted(picture.shape, _BESIDE)
+    page = np.full((max(height, of.shape[0]), width + gap + of.shape[1], 3), PAPER, np.uint8)
+    page[:height, :width] = resize(picture, height, width)
+    page[: of.shape[0], width + gap :] = of
+    return page
+
+
+def _dead(height: int, width: int) -> Image.Image:
     """An empty, crossed cell that says so where there is room."""
-    page = Image.new("RGB", (cell, cell), _DEAD)
+    page = Image.new("RGB", (width, height), _DEAD)
     pen = ImageDraw.Draw(page)
-    pen.rectangle((0, 0, cell - 1, cell - 1), None, _STROKE)
-    pen.line((0, 0, cell - 1, cell - 1), _STROKE)
-    pen.line((0, cell - 1, cell - 1, 0), _STROKE)
-    left, top, right, bottom = pen.textbbox((cell / 2, cell / 2), "dead", font(12), anchor="mm")
-    if right - left < cell - 12:
+    pen.rectangle((0, 0, width - 1, height - 1), None, _STROKE)
+    pen.line((0, 0, width - 1, height - 1), _STROKE)
+    pen.line((0, height - 1, width - 1, 0), _STROKE)
+    left, top, right, bottom = pen.textbbox((width / 2, height / 2), "dead", font(12), anchor="mm")
+    if right - left < width - 12 and bottom - top < height - 12:
         pen.rectangle((left - 3, top - 2, right + 3, bottom + 2), _DEAD)
-        pen.text((cell / 2, cell / 2), "dead", FAINT, font(12), anchor="mm")
+        pen.text((width / 2, height / 2), "dead", FAINT, font(12), anchor="mm")
     return page
 
 

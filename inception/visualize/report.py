@@ -6,36 +6,30 @@ outside. It reads in light and dark and on a phone.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from inception import architecture
+from inception import architecture, brief
 from inception.files import atomic
-from inception.files.errors import LONGEST_NAME, safe
 from inception.labels import Label, top
 from inception.networks import Network, network_of
 from inception.pictures import ImageLike, Picture
 from inception.variants import SCOPE
 from inception.visualize import model_points, pictures
-from inception.visualize.activations import DEFAULT_POINTS, Activations, activations, network_input
+from inception.visualize.activations import DEFAULT_POINTS, Activations, activations, taking
 from inception.visualize.gradcam import GradCam, of_classes
-from inception.visualize.pictures import HEAT
+from inception.visualize.pictures import HEAT, PAPER
 from inception.weights import Weights
 
 PAGE = "index.html"
 _PHOTO, _CELL, _GAP, _COLUMNS, _CHANNELS = 720, 64, 2, 8, 64
-_WIDE = 5  # rows and columns at least of the maps that heat is computed from
-_GAP_COLOUR = (128, 132, 140)  # between tiles, on white and on black
+_GAP_COLOUR = (92, 96, 104)  # between tiles, on white and on black
 
 
 @dataclass(frozen=True)
@@ -104,29 +98,20 @@ def _classifier_parts(network: Network, photo: np.ndarray, classes: int, say: Ca
         words = "These weights have no classifier, so there are no predictions and no heat maps of classes."
         return [_Part("Predictions", f'<p class="note">{words}</p>')]
     opened = model_points.open_model(network.built())
-    image = network_input(opened, network, photo)[None]
+    image = taking(opened, network).input(photo)[None]
     scores = model_points.values(opened, {"scores": opened.outputs[0]}, image)["scores"][0]
     say("heat maps")
     best = [int(c) for c in np.argsort(-scores, kind="stable")[:classes]]
-    heats = of_classes(network, photo, best, _point(network, opened))
+    heats = of_classes(network, photo, best)
     return [
         _Part("Predictions", _bars(scores, network.labels)),
         _Part("Where it looks", _heats(heats, network.labels)),
     ]
 
 
-def _point(network: Network, opened: model_points.Points) -> str:
-    """The last end point whose maps are wide enough to show a place: Mixed_7c, but for small pictures."""
-    if network.weights is None:
-        return model_points.default_point(opened)
-    shapes = architecture.end_point_shapes(network.weights.variant.table(), *network.picture.sides)
-    wide = [name for name, (height, _, _) in shapes.items() if height and height >= _WIDE]
-    return (wide or list(shapes))[-1]
-
-
 def _bars(scores: np.ndarray, labels: Sequence[Label]) -> str:
     rows = [
-        f'<li><span class="name">{_text(label.name)}</span><span class="score">{score:.1%}</span>'
+        f'<li><span class="name">{brief.text(label.name)}</span><span class="score">{score:.1%}</span>'
         f'<span class="bar"><i style="width:{max(score, 0):.2%}"></i></span></li>'
         for label, score in top(scores, labels, 5)
     ]
@@ -136,15 +121,16 @@ def _bars(scores: np.ndarray, labels: Sequence[Label]) -> str:
 def _heats(heats: Sequence[GradCam], labels: Sequence[Label]) -> str:
     figures = []
     for cam in heats:
-        name = _text(labels[cam.label].name)
+        name = brief.text(labels[cam.label].name)
         caption = f"<b>{name}</b> {cam.outputs[cam.label]:.1%}"
         if cam.empty:
             caption += "; nothing here speaks for it, so its map is zero everywhere"
-        figures.append(_figure(_small(cam.overlay(), 480), f"Heat map of {name} over the picture", caption))
+        alt = f"Heat map of {labels[cam.label].name} over the picture"
+        figures.append(_figure(_small(cam.overlay(), 480), alt, caption))
     height, width, depth = cam.maps.shape[0], cam.maps.shape[1], len(heats)
     colours = ", ".join(f"rgb{anchor}" for anchor in HEAT)
     return (
-        f"<p>Grad-CAM of the best {depth} at <code>{_text(cam.point)}</code> ({height} &times; {width}): "
+        f"<p>Grad-CAM of the best {depth} at <code>{brief.text(cam.point)}</code> ({height} &times; {width}): "
         "which places speak for the class.</p>"
         f'<div class="cards">{"".join(figures)}</div>'
         f'<div class="legend"><i style="background:linear-gradient(90deg, {colours})"></i>'
@@ -154,66 +140,43 @@ def _heats(heats: Sequence[GradCam], labels: Sequence[Label]) -> str:
 
 def _activation_part(found: Activations) -> _Part:
     blocks = []
-    for name, maps in found.maps.items():
-        height, width, depth = maps.shape
-        shown, dead = min(depth, _CHANNELS), int(found.dead[name].sum())
-        which = f"all {depth} channels" if shown == depth else f"the first {shown} of {depth} channels"
-        silent = "none is dead for this picture" if not dead else f"{dead} of {depth} are dead for this picture"
-        grid = _open_ended(
-            pictures.grid(found.tiles(name, _CHANNELS, _CELL), _COLUMNS, _CELL, _GAP, _GAP_COLOUR), shown
-        )
-        caption = f"<b>{_text(name)}</b> {height} &times; {width}, {which}; {silent}"
-        blocks.append(_figure(grid, f"Activations of {_text(name)}", caption, "grid"))
-    words = "Each square is a channel on its own scale, dark to light. Crossed squares are dead."
+    cell = pictures.fitted(found.photo.shape, _CELL)
+    for name in found.maps:
+        shown = found.tiles(name, _CHANNELS, _CELL)
+        grid = pictures.grid(shown, _COLUMNS, cell, _GAP, _GAP_COLOUR, PAPER)
+        caption = f"<b>{brief.text(name)}</b> {found.note(name, _CHANNELS)}"
+        blocks.append(_figure(_open_ended(grid, len(shown), cell), f"Activations of {name}", caption, "grid"))
+    words = (
+        "Channels with their numbers, the strongest first, each on its own scale, dark to light. Dead ones are crossed."
+    )
     return _Part("What the channels see", f'<p>{words}</p><div class="grids">{"".join(blocks)}</div>')
 
 
-def _open_ended(grid: np.ndarray, tiles: int) -> np.ndarray:
+def _open_ended(grid: np.ndarray, tiles: int, cell: tuple[int, int]) -> np.ndarray:
     """The grid with what its last row leaves empty transparent: uint8 [h, w, 4]."""
     opaque = np.full((*grid.shape[:2], 1), 255, np.uint8)
     last = tiles % _COLUMNS
     if last and tiles > _COLUMNS:
-        opaque[-_CELL:, last * (_CELL + _GAP) :] = 0
+        opaque[-(cell[0] + pictures.CAPTION) :, last * (cell[1] + _GAP) :] = 0
     return np.concatenate([grid, opaque], axis=2)
 
 
 def _table(weights: Weights, sides: tuple[int, int]) -> _Part:
-    variant = weights.variant
-    places = architecture.walk(variant.table(), *sides, variant.channels)
-    rows = []
-    for row in (*variant.table().base, *(("Logits",) if variant.num_classes else ())):
-        name = row if isinstance(row, str) else row.name
-        inside = [p for p in places if p.path == name or p.path.startswith(f"{name}/")]
-        shape = " &times; ".join(map(str, inside[-1].output_shape))
-        parameters = sum(p.parameters(variant.gamma) for p in inside)
-        operations = sum(p.multiply_adds or 0 for p in inside)
-        cells = f"<td>{shape}</td><td>{parameters:,}</td><td>{operations / 1e6:,.1f}</td>"
-        rows.append(f"<tr><th scope=row>{_text(name)}</th>{cells}</tr>")
-    head = "<tr><th>End point</th><th>Output</th><th>Parameters</th><th>Multiply-adds, millions</th></tr>"
+    variant = dataclasses.replace(weights.variant, aux_logits=False)
+    rows = [
+        (b.name, " × ".join(map(str, b.output_shape)), f"{b.parameters:,}", f"{b.multiply_adds / 1e6:,.1f}")
+        for b in architecture.blocks(variant.table(), *sides, variant.channels, variant.gamma)
+    ]
+    table = brief.table(("End point", "Output", "Parameters", "Multiply-adds, millions"), rows)
     words = f"For pictures of {sides[0]} &times; {sides[1]} pixels; names are slim's, below <code>{SCOPE}/</code>."
-    table = f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
     return _Part("Layers", f"<p>{words}</p>{table}")
 
 
 # --- HTML ------------------------------------------------------------------------------
 
 
-def _text(foreign: str) -> str:
-    """Somebody else's words as a part of no markup."""
-    return escape(safe(foreign, LONGEST_NAME))
-
-
 def _figure(picture: np.ndarray, alt: str, caption: str, kind: str = "card") -> str:
-    height, width = picture.shape[:2]
-    image = f'<img src="{_data(picture)}" width="{width}" height="{height}" alt="{alt}">'
-    return f'<figure class="{kind}">{image}<figcaption>{caption}</figcaption></figure>'
-
-
-def _data(picture: np.ndarray) -> str:
-    """The picture as a data: URI."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="WEBP", quality=88)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return f'<figure class="{kind}">{brief.image(picture, alt)}<figcaption>{caption}</figcaption></figure>'
 
 
 def _small(picture: np.ndarray, most: int) -> np.ndarray:
@@ -224,14 +187,14 @@ def _small(picture: np.ndarray, most: int) -> np.ndarray:
 
 def _page(name: str, photo: np.ndarray, network: Network, parts: Sequence[_Part]) -> str:
     multiplier = network.weights.variant.depth_multiplier if network.weights is not None else 1
-    title = f"What InceptionV3 sees in {_text(name)}"
+    title = f"What InceptionV3 sees in {brief.text(name)}"
     classes = f"{len(network.labels)} classes" if network.labels else "no classifier"
     width = "" if multiplier == 1 else f", width {multiplier:g}"
-    source = f"<bdi>{_text(os.path.basename(network.name))}</bdi>, {classes}{width}"
-    way = _text(str(network.picture))
+    source = f"<bdi>{brief.text(os.path.basename(network.name))}</bdi>, {classes}{width}"
+    way = brief.text(str(network.picture))
     facts = f"{photo.shape[1]} &times; {photo.shape[0]} pixels, brought in as {way}; weights: {source}"
     first, *rest = parts
-    photo_figure = _figure(_small(photo, _PHOTO), "The picture", _text(name))
+    photo_figure = _figure(_small(photo, _PHOTO), "The picture", brief.text(name))
     sections = "".join(f"<section><h2>{part.title}</h2>{part.body}</section>" for part in rest)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inception import pictures
+from inception import architecture, brief, pictures
 from inception.files import inert_json
 from inception.files.errors import CheckpointError, CorruptFile, reason
 from inception.pictures import Picture
@@ -36,8 +36,12 @@ class Source:
     """Where weights came from, and how far their bytes can be trusted.
 
     Attributes:
+        path: of the file.
+        format: what kind of file it is.
         integrity: "digest" (the file is a published one, by its hash), "checksum" (the format's own checksums were
             right) or "structure" (the format has none).
+        published: the id of the published file that it is.
+        notes: sentences on what was done in reading it.
         assumed: a sentence on what the file does not say, where families that differ in it share its names.
     """
 
@@ -56,10 +60,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Weights:
-    """InceptionV3's arrays under slim's variable names, and the `Variant` they belong to.
+    """InceptionV3's arrays under slim's variable names, and what belongs to them.
 
     Attributes:
         arrays: {"InceptionV3/Conv2d_1a_3x3/weights": float32 array, HWIO, ...} in creation order.
+        variant: which InceptionV3 they are of.
+        source: where they came from.
         extra: what else a fine-tuned file holds, under the file's own names: the layers of another head, say. They are
             of no use to the network and stay behind at `save` only by name (the step drop-extra).
         picture: how a picture becomes the input that they were trained with.
@@ -78,6 +84,17 @@ class Weights:
             f"Weights({self.source.path!r}, {self.source.format}: {heads}, {len(self.arrays)} arrays{extra}, "
             f"{self.parameters:,} parameters)"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the blocks, for pictures of the weights' own size."""
+        variant, sides = self.variant, self.picture.sides
+        height, width = sides if min(sides) >= architecture.MIN_SIZE_AUX else (None, None)
+        rows = [
+            (b.name, " × ".join("?" if side is None else str(side) for side in b.output_shape), f"{b.parameters:,}")
+            for b in architecture.blocks(variant.table(), height, width, variant.channels, variant.gamma)
+        ]
+        total = ("all", "", f"{self.parameters:,}")
+        return brief.card(self, brief.table(("block", "output", "parameters"), [*rows, total]))
 
     @property
     def parameters(self) -> int:

@@ -57,7 +57,8 @@ def twice_nested():
 def test_an_opened_model_computes_what_the_model_computes(make):
     model = make()
     points = open_model(model)
-    assert default_point(points).endswith("Mixed_7c")
+    assert default_point(points, (299, 299)).endswith("Mixed_7c")  # 8 x 8
+    assert default_point(points, (SIDE, SIDE)).endswith("Mixed_6e")  # Mixed_7c is 2 x 2 here
     found = values(points, {"output": points.outputs[0], "last": points.named["Mixed_7c"]}, batch())
     np.testing.assert_allclose(found["output"], model.predict(batch(), verbose=0), rtol=1e-5, atol=1e-6)
     assert found["last"].shape[1:3] == (2, 2)

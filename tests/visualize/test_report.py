@@ -68,7 +68,7 @@ def test_a_page_has_everything_in_it(sample, digit, tmp_path):
     assert re.search(r'class="name">4</span><span class="score">(\d\d)', page)
     [row] = re.findall(r"<tr><th scope=row>Conv2d_1a_3x3</th>(.*?)</tr>", page)
     parameters, additions = 27 * 8 + 3 * 8, 53 * 53 * 27 * 8  # kernel, and batch norm's beta, mean and variance
-    cells = re.sub("<.*?>", " ", row.replace("&times;", "x")).split()
+    cells = re.sub("<.*?>", " ", row.replace("×", "x")).split()
     assert cells == ["53", "x", "53", "x", "8", str(parameters), f"{additions / 1e6:.1f}"]
 
 

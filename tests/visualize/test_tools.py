@@ -11,7 +11,8 @@ import pytest
 from made import NARROW, NARROW_NOTOP, on_tensorflow, random_weights
 from PIL import Image, ImageDraw
 
-from inception import images, labels, load_weights
+import inception
+from inception import images, labels, load_weights, network_of
 from inception.builders.keras import model_of
 from inception.pictures import NAMED, preprocess_input
 from inception.visualize import (
@@ -26,6 +27,7 @@ from inception.visualize import (
 )
 from inception.visualize import pictures as drawing
 from inception.visualize.deepdream import _cuts, tiled
+from inception.visualize.gradcam import default_point
 from inception.visualize.gradient import gradient
 
 PHOTO = images.test_picture(160)[:120]
@@ -73,9 +75,41 @@ def test_a_dead_channel_is_marked_and_not_drawn_as_the_others(tmp_path):
     found = activations(silent(1), PHOTO, ["conv"], "whole", size=(40, 40))
     assert found.dead["conv"].tolist() == [False, True, False]
     empty = [tile.picture is None for tile in found.tiles("conv")]
-    assert empty == [False, True, False]
+    assert empty == [False, False, True] and found.order("conv")[2] == 1  # the last, as the weakest
     path = found.save(tmp_path / "grid.png")
     np.testing.assert_array_equal(np.asarray(Image.open(path)), found.picture())
+
+
+def test_activations_are_sorted_numbered_and_in_the_proportions_of_the_picture(classifier):
+    found = activations(classifier, PHOTO, ["Mixed_5b"], picture="whole")
+    means, order = found.maps["Mixed_5b"].mean((0, 1)), found.order("Mixed_5b")
+    assert sorted(order) == list(range(len(means))) and (np.diff(means[order]) <= 0).all()
+    assert [tile.caption for tile in found.tiles("Mixed_5b", 3)] == [str(c) for c in order[:3]]
+    assert {tile.picture.shape for tile in found.tiles("Mixed_5b", 3, 56)} == {(42, 56, 3)}  # 120 x 160 pixels
+    np.testing.assert_array_equal(found.photo, PHOTO)
+    page = found.picture(3, 3, 56)
+    np.testing.assert_array_equal(page[60:210, 14:214], drawing.resize(PHOTO, 150, 200))  # beside the channels
+    middle = activations(classifier, PHOTO, ["Mixed_5b"], picture="torchvision")  # which cuts a square out
+    top, left, bottom, right = NAMED["torchvision"].at(107).window(120, 160)
+    assert left > 20 and abs((right - left) - (bottom - top)) <= 1
+    np.testing.assert_array_equal(middle.photo, PHOTO[top:bottom, left:right])
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_a_picture_says_what_it_is_and_how_it_was_made(ending, tmp_path, monkeypatch):
+    path = tmp_path / f"x.{ending}"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/inception", "filters", "-o", "a b.png"])
+    drawing.save(PHOTO, path, "Filters of \u202eé", "/home/me/weights.h5")
+    with Image.open(path) as picture:
+        exif = picture.getexif()
+        words = picture.text if ending == "png" else {"all": exif[270], "Software": exif[305]}
+    assert words["Software"] == f"inception {inception.__version__}"
+    said = "; ".join(words.values())
+    assert "weights.h5" in said and "home" not in said and "inception filters -o 'a b.png'" in said
+    if ending == "png":
+        assert words["Title"] == "Filters of \\u202eé"
+    monkeypatch.setattr(sys, "argv", ["/home/me/secret.py", "password"])
+    assert drawing.said("x") == {"Title": "x", "Software": words["Software"]}
 
 
 # --- Filters ---------------------------------------------------------------------------
@@ -161,7 +195,7 @@ def detector(base):
 def test_the_heat_moves_with_the_object(narrow):
     model, places = detector(narrow), []
     for left in (0, 160, 321):
-        cam = gradcam(model, scene(left), 1, picture="whole", size=(107, 428))
+        cam = gradcam(model, scene(left), 1, "Mixed_7c", picture="whole", size=(107, 428))
         assert cam.heat.shape == (107, 428) and cam.heat.dtype == np.float32
         assert cam.heat.max() > 0.9
         places.append((cam.heat.sum(0) * np.arange(428)).sum() / cam.heat.sum() - left)
@@ -172,7 +206,7 @@ def test_heads_with_and_without_softmax_give_the_same_map(classifier):
     bare = model_of(random_weights(NARROW), input_shape=(107, 107, 3), classifier_activation=None)
     one, other = gradcam(classifier, PHOTO, 2), gradcam(bare, PHOTO, 2)
     np.testing.assert_allclose(one.heat, other.heat, atol=1e-5)
-    assert one.heat.shape == PHOTO.shape[:2] and one.point == "Mixed_7c"
+    assert one.heat.shape == PHOTO.shape[:2] and one.point == "Mixed_6e"
     assert one.outputs.sum() == pytest.approx(1, abs=1e-5) and gradcam(classifier, PHOTO).label == one.outputs.argmax()
 
 
@@ -180,17 +214,26 @@ def test_weights_give_the_map_of_their_model(classifier):
     """The inference engine's maps and the classifier's kernel, against Keras's maps and gradient."""
     weights = random_weights(NARROW)
     for label in (1, None):
-        cam, expected = (gradcam(each, PHOTO, label, size=107) for each in (weights, classifier))
+        cam, expected = (gradcam(each, PHOTO, label, "Mixed_7c", size=107) for each in (weights, classifier))
         assert (cam.label, cam.point) == (expected.label, "Mixed_7c") and not cam.empty
         np.testing.assert_allclose(cam.maps, expected.maps, rtol=0, atol=1e-5 * expected.maps.max())
         np.testing.assert_allclose(cam.heat, expected.heat, atol=1e-5)
         np.testing.assert_allclose(cam.outputs, expected.outputs, atol=1e-6)
     with pytest.raises(ValueError, match="classes 0 to 6"):
-        gradcam(weights, PHOTO, 7)
+        gradcam(weights, PHOTO, 7, "Mixed_7c")
     name = "InceptionV3/Logits/Conv2d_1c_1x1/weights"
     dead = dataclasses.replace(weights, arrays={**weights.arrays, name: weights.arrays[name] * 0})
     with pytest.raises(ValueError, match="gradient of class 2 at Mixed_7c is zero everywhere"):
-        gradcam(dead, PHOTO, 2)
+        gradcam(dead, PHOTO, 2, "Mixed_7c", size=107)
+
+
+@pytest.mark.parametrize(
+    ("size", "point"), [(299, "Mixed_7c"), (107, "Mixed_6e"), (75, "Mixed_5d"), ((107, 428), "Mixed_6e")]
+)
+def test_the_default_end_point_is_the_last_that_shows_a_place(size, point):
+    weights, sides = random_weights(NARROW), (size, size) if isinstance(size, int) else size
+    model = model_of(weights, input_shape=(*sides, 3))
+    assert {default_point(network_of(each, size=size)) for each in (weights, model)} == {point}
 
 
 def test_any_end_point_and_a_branch_beside_which_others_run(classifier):
@@ -280,7 +323,7 @@ def test_a_gradient_of_zeros_is_a_sentence(classifier):
     kernel, bias = dead.get_layer("predictions").get_weights()
     dead.get_layer("predictions").set_weights([kernel * 0, bias])
     with pytest.raises(ValueError, match="gradient of class 2 at Mixed_7c is zero everywhere"):
-        gradcam(dead, PHOTO, 2)
+        gradcam(dead, PHOTO, 2, "Mixed_7c")
     with pytest.raises(ValueError, match="classes 0 to 6"):
         gradcam(classifier, PHOTO, 7)
 

@@ -28,11 +28,19 @@ class Published:
     """One published file.
 
     Attributes:
+        id: what commands take it by, as "slim-2016-08-28".
+        family: whose it is.
         file: the name of the weight file; what is at `url` may be an archive with such a member.
+        variant: which InceptionV3 it holds.
+        url: where it is fetched from; None where it is not published any more.
         size: in bytes.
-        md5, sha256: in hex; `sha256` may be its first digits alone.
+        md5: in hex.
+        sha256: in hex; it may be its first digits alone.
         picture: its publishers' way to the network's input.
-        top1, top5: in percent, single crop, measured by `protocol`.
+        top1: in percent, single crop, measured by `protocol`.
+        top5: the same of the five best classes.
+        protocol: how these were measured.
+        licence: None where its publishers name none.
         unread: why no reader here takes the file, if none does.
     """
 
