@@ -10,14 +10,20 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tools")]
+
+import notebooks  # noqa: E402
 
 import inception  # noqa: E402
 
 project = "inception"
 author = "the inception authors"
 release = inception.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}  # of a notebook `generated` makes Markdown
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
+copybutton_selector = "div.highlight-console pre, div.highlight-python pre, div.highlight-sh pre"
 exclude_patterns = ["_build", "figures"]
 smartquotes = False
 default_role = "literal"  # docstrings have `names` in single quotes, as Markdown has
@@ -56,7 +62,9 @@ def without_factories(
 
 
 def generated(app: Any, page: str, source: list[str]) -> None:
-    """`<!-- verbs -->` becomes the command line's reference, `<!-- figure NAME -->` a file, once it is there."""
+    """`<!-- verbs -->` becomes the command line's reference, `<!-- figure NAME -->` a file, a notebook Markdown."""
+    if str(app.env.doc2path(page)).endswith(".ipynb"):
+        source[0] = notebooks.markdown(notebooks.read(source[0]))
     if "<!-- verbs -->" in source[0]:
         source[0] = source[0].replace("<!-- verbs -->", verbs())
     source[0] = re.sub(r"<!-- figure (\S+) -->", lambda m: _figure(m[1]), source[0])
