@@ -57,7 +57,7 @@ def _run(text: str, where: str, names: dict[str, Any]) -> Any:
     body = ast.parse(text, where).body
     last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
     exec(compile(ast.Module(body, []), where, "exec"), names)
-    return None if last is None else eval(compile(ast.Expression(last.value), where, "eval"), names)
+    return eval(compile(ast.Expression(last.value), where, "eval"), names) if isinstance(last, ast.Expr) else None
 
 
 def _data(value: Any) -> dict[str, list[str]]:
