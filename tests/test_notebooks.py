@@ -29,7 +29,9 @@ def words(output):
 
 
 def near(one, other):
-    """Numbers of two machines: the same, or off by little, or rounding errors both."""
+    """Numbers of two machines: counts are the same, others off by little, or rounding errors both."""
+    if "." not in one and "e" not in one:
+        return one == other
     a, b = (float(text.replace(",", "")) for text in (one, other))
     return abs(a - b) <= 0.05 * max(abs(a), abs(b)) or max(abs(a), abs(b)) < 1e-5
 
