@@ -148,6 +148,9 @@ class RegularFile:
         for at in range(start, stop, _MEBIBYTE):
             yield self.octets(at, min(_MEBIBYTE, stop - at)).tobytes()
 
+    def _changed(self) -> CorruptFile:
+        return CorruptFile(f"{self.name}: was changed while it was being read; read it again")
+
     @contextlib.contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
         try:
@@ -159,10 +162,12 @@ class RegularFile:
                 shared = _IDENTITIES.get()
                 first = identity if shared is None else shared.setdefault(os.path.abspath(self.name), identity)
                 if self._seen not in (None, identity) or first != identity:
-                    raise CorruptFile(f"{self.name}: was changed while it was being read; read it again")
+                    raise self._changed()
                 self._seen = identity
                 yield file
         except FileNotFoundError as error:
+            if self._seen or os.path.abspath(self.name) in (_IDENTITIES.get() or {}):
+                raise self._changed() from error
             raise CheckpointError(f"{self.name}: there is no such file; check the path") from error
         except OSError as error:
             if error.errno == errno.ELOOP:

@@ -194,12 +194,13 @@ def test_every_cut_is_refused(container, tmp_path):
         file.write_bytes(whole)
 
 
-def test_a_changed_file_is_noticed_when_its_values_are_read(container, tmp_path):
+@pytest.mark.parametrize("change", [lambda file: os.utime(file, (1, 1)), os.unlink], ids=["touched", "gone"])
+def test_a_changed_file_is_noticed_when_its_values_are_read(container, change, tmp_path):
     if container.at_once:
         pytest.skip("values are read with the list")
     path = made(container, tmp_path)
     tensors = container.read(path)
-    os.utime(tmp_path / container.files[-1], (1, 1))
+    change(tmp_path / container.files[-1])
     with pytest.raises(CorruptFile, match="was changed while it was being read"):
         tensors["w"].read()
 
