@@ -1,9 +1,14 @@
-"""Counts and picture sizes as callers give them: of any integer kind, in any sequence, refused when they are none."""
+"""Counts, picture sizes and words as callers give them: of any integer kind, in any sequence, refused when none."""
 
 from __future__ import annotations
 
+import difflib
 import operator
+from collections.abc import Iterable
 from typing import Any
+
+_LONGEST_WORD = 100
+_MANY = 24
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
@@ -33,3 +38,19 @@ def sides(name: str, value: Any) -> tuple[int, int] | None:
         raise ValueError(f"{name} is {value!r}; expected a side, or (height, width).")
     height, width = (count(name, side) for side in value)
     return height, width
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """`" (did you mean PreLogits?)"` of the known word that is nearest to one that is not known, or nothing."""
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(str(word)[:_LONGEST_WORD].casefold(), folded, 1)
+    return f" (did you mean {folded[close[0]]}?)" if close else ""
+
+
+def chosen(name: str, word: str, known: Iterable[str]) -> str:
+    """The word. ValueError, which lists the known ones and suggests the nearest, where it is none of them."""
+    words = list(known)
+    if word in words:
+        return word
+    shown = ", ".join(words if len(words) <= _MANY else [*words[: _MANY // 2], "...", *words[-_MANY // 2 :]])
+    raise ValueError(f"{name} is {word!r}{nearest(word, words)}; expected one of {shown}.")

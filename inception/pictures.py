@@ -223,7 +223,8 @@ def named(way: str | Picture | None, own: Picture = KERAS) -> Picture:
         picture = NAMED[first].at(own.size)
     else:
         raise ValueError(
-            f"Unknown way of a picture {first!r}; expected one of {', '.join(NAMED)}, and fields as in slim,size=107."
+            f"Unknown way of a picture {first!r}{arguments.nearest(first, NAMED)}; expected one of {', '.join(NAMED)}, "
+            "and fields as in slim,size=107."
         )
     return dataclasses.replace(picture, **dict(map(_field, rest))) if rest else picture
 

@@ -149,11 +149,22 @@ def test_a_page_and_pictures_obey_nothing(made_of_names, tmp_path):
     Image.fromarray(images.test_picture(100)).save(photo, format="PNG")
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(f"<b>{i}\x1b[31m\u202e$\\frac" for i in range(200)), encoding="utf-8")
-    shown("report", photo, "-o", tmp_path / "page", "--weights", weights, "--labels", labels, "--point", "Mixed_5b")
+    shown("report", photo, "-o", tmp_path / "page", "--weights", weights, "--labels", labels, "--end-point", "Mixed_5b")
     page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
     assert page.replace("\n", "").isprintable() and "<script" not in page and "<b>1" not in page
     assert r"&lt;script&gt;\udc80\u202e$x$.png" in page and r"\x1b[31m\u202e$\frac" in page
-    shown("gradcam", photo, "-o", tmp_path / "cam.png", "--weights", weights, "--labels", labels, "--point", "Mixed_5b")
+    shown(
+        "gradcam",
+        photo,
+        "-o",
+        tmp_path / "cam.png",
+        "--weights",
+        weights,
+        "--labels",
+        labels,
+        "--end-point",
+        "Mixed_5b",
+    )
 
 
 def test_a_pipe_of_few_letters_takes_all_names(made_of_names, monkeypatch, tmp_path):

@@ -11,7 +11,8 @@ import typer
 
 import inception
 from inception import extras
-from inception.cli import classify, export, features, metrics, training, visualize, weights
+from inception.cli import classify, export, features, metrics, options, program, training, visualize, weights
+from inception.cli.examples import epilog
 from inception.cli.terminal import complain
 
 __all__ = ["VERBS", "app", "main"]
@@ -51,7 +52,7 @@ app = typer.Typer(
 )
 for group, verbs in VERBS.items():
     for verb, function in verbs.items():
-        app.command(verb, rich_help_panel=group)(function)
+        app.command(verb, cls=program.Verb, rich_help_panel=group, epilog=epilog(verb))(options.flattened(function))
 
 
 def _say_version(wanted: bool) -> None:
@@ -74,11 +75,19 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name in letters that a pipe's encoding lacks
     try:
-        app(prog_name="inception")
+        sys.exit(typer.main.get_command(app).main(prog_name="inception", standalone_mode=False))
+    except program.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            complain(program.sentence(error))
     except (extras.MissingPackage, ValueError, OSError) as error:
         complain(error)
     except ModuleNotFoundError as error:
         complain(f"this needs {error.name}, which is not installed; pip install {error.name} brings it.")
     except MemoryError:
         complain("there is not enough memory for this; free some, or give fewer or smaller pictures at a time.")
+    except typer.Abort:
+        complain("stopped.")
+        sys.exit(130)
     sys.exit(2)

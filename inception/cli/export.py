@@ -7,55 +7,63 @@ from typing import Annotated, Any
 
 import typer
 
-from inception.cli.terminal import Force, Way, WeightFile, complain, network, out, working
-from inception.cli.weights import differences_table
+from inception.cli import options
+from inception.cli.terminal import answer, complain, network, working
+from inception.cli.weights import differences, differences_table
 
 
 def export(
-    source: WeightFile,
+    source: options.WeightFile,
     target: Annotated[
-        Path, typer.Argument(help="What to write: .onnx, .tflite, .xml (OpenVINO), else a SavedModel folder.")
+        Path, typer.Argument(help="Or -o: what to write, .onnx, .tflite, .xml (OpenVINO), else a SavedModel folder.")
     ],
-    end_point: Annotated[
-        list[str] | None,
-        typer.Option(help="An output, by slim's name; may be repeated. Predictions, without a classifier PreLogits."),
+    end_point: options.EndPoints = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=0, help="Side of the input in pixels, 0: any; the weights' own.")
     ] = None,
-    size: Annotated[int | None, typer.Option(min=0, help="Side of the images, 0: any; the weights' own.")] = None,
-    picture: Way = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images a run; any number where none is given.")] = None,
+    picture: options.Way = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Pictures at a time; any number where none is given.")
+    ] = None,
     uint8: Annotated[bool, typer.Option("--uint8", help="Take pixels 0..255 and scale them inside.")] = False,
-    precision: Annotated[str, typer.Option(help="float32, or int8 (.onnx and .xml) with --calibrate.")] = "float32",
+    precision: Annotated[
+        str, options.one_of("--precision", "float32|int8", "int8: of .onnx and .xml, with --calibrate.")
+    ] = "float32",
     calibrate: Annotated[
         Path | None, typer.Option(help="A folder of pictures for int8; every fifth measures the agreement.")
     ] = None,
-    accept: Annotated[bool, typer.Option("--accept", help="Write int8 even when less than 99 % agrees.")] = False,
-    force: Force = False,
+    least_agreement: options.LeastAgreement = 0.99,
+    force: options.Force = False,
 ) -> None:
     """Writes the inference network for another runtime, and proves the file in that runtime."""
     from inception import quiet
     from inception.inference import export as exports
-    from inception.inference import int8
+    from inception.inference import plan as plans
 
-    if (precision == "int8") != (calibrate is not None) or precision not in ("float32", "int8"):
+    if (precision == "int8") != (calibrate is not None):
         raise ValueError(f"--precision is {precision}; expected float32, or int8 together with --calibrate FOLDER.")
     exports.check_target(target, int8=precision == "int8", overwrite=force, source=source)
     loaded = network(source, picture=picture)
     sizes = loaded.picture.sides if size is None else (size, size) if size else None
+    if end_point:
+        plans.check_end_points(loaded.inception, end_point)
     quiet.import_tensorflow()
     pictures = exports.pictures(calibrate, loaded, sizes, uint8) if calibrate else None
-    lowest = 0.0 if accept else int8.ENOUGH
-    options: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}
-    options["overwrite"] = force
+    given: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}
+    given |= {"overwrite": force, "calibration": pictures, "lowest_agreement": least_agreement}
     try:
         with working(f"writing and proving {target}"):
-            written = exports.export(loaded, target, **options, calibration=pictures, lowest_agreement=lowest)
+            written = exports.export(loaded, target, **given)
     except exports.Unproven as error:
         complain(error)
         raise typer.Exit(1) from error
-    out.print(f"{source} -> {target}: {written.kind}, {precision}, {', '.join(written.plan.end_points)}")
+    made = f"{source} -> {target}: {written.kind}, {precision}, {', '.join(written.plan.end_points)}"
+    record = {"out": target, "kind": written.kind, "precision": precision, "end_points": written.plan.end_points}
+    record |= {"agreement": written.agreement and written.agreement.share}
+    record |= {"differences": differences(written.differences)}
     if written.agreement:
-        out.print(str(written.agreement))
+        answer(record, made, str(written.agreement))
         return
     worst = max(written.differences, key=lambda row: row.relative)
-    out.print(differences_table(list(written.differences), exports.RELATIVE))
-    out.print(f"equal to the Keras builder: largest difference {worst.absolute:.2e}, {worst.relative:.2e} relative")
+    equal = f"equal to the Keras builder: largest difference {worst.absolute:.2e}, {worst.relative:.2e} relative"
+    answer(record, made, differences_table(list(written.differences), exports.RELATIVE), equal)

@@ -8,44 +8,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.terminal import Least, Precision, Way, complain, network, noted, out, quietly, working
+from inception.cli import options, pictures
+from inception.cli.terminal import answer, complain, missing, network, noted, quietly, working
 
 if TYPE_CHECKING:
     from inception.features import Summary
+    from inception.networks import Network
 
-Engine = Annotated[str, typer.Option(help="openvino, onnxruntime, tensorflow; auto: the first installed; or ray.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Images in each run of the engine.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads that decode; one a core.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="On Ray: processes with an engine; one a CPU.")]
-Column = Annotated[str | None, typer.Option(help="A Parquet source's column of paths or pictures.")]
-ShardRows = Annotated[int | None, typer.Option(min=1, help="Pictures in a file of the dataset.")]
+_POOLED = ["PreLogits"]
 
 
 def features(
-    source: Annotated[
-        list[str],
-        typer.Argument(help="Pictures, folders, globs, lists of paths (.txt), Parquet, .zip, .tar; or URLs of them."),
-    ],
+    source: options.Pictures,
     target: Annotated[
-        str, typer.Argument(metavar="OUT", help="The folder of features, or its URL in a store; run again, it goes on.")
+        str,
+        typer.Argument(metavar="OUT", help="Or -o: the folder of features, or its URL; run again, it goes on."),
     ],
-    weights: Annotated[str, typer.Option(help='A weight file, a published id, or "imagenet".')] = "imagenet",
-    endpoint: Annotated[str, typer.Option(help="End points by slim's names, with commas.")] = "PreLogits",
-    pool: Annotated[str, typer.Option(help="What becomes of maps: avg, max, or none to keep them.")] = "avg",
-    picture: Way = None,
-    engine: Engine = "auto",
-    precision: Precision = "float32",
-    least_agreement: Least = 0.99,
+    weights: options.Weights = "imagenet",
+    end_point: options.EndPoints = _POOLED,
+    pool: Annotated[str, options.one_of("--pool", "avg|max|none", "What becomes of maps; none keeps them.")] = "avg",
+    picture: options.Way = None,
+    size: options.Size = None,
+    work: options.Extraction = options.EXTRACTION,
     int8_of: Annotated[
         Path | None, typer.Option(help="A folder of features in int8 whose network is taken, to compare with those.")
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the images; the weights' own.")] = None,
-    batch: Batch = None,
-    threads: Threads = None,
-    workers: Workers = None,
-    column: Column = None,
-    shard_rows: ShardRows = None,
     check: Annotated[bool, typer.Option("--check", help="Read every byte of what is there already.")] = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Extracts features of pictures into a Parquet dataset; stopped anywhere, the same command goes on."""
     from inception import extras, features
@@ -54,26 +43,66 @@ def features(
 
     extras.load("pyarrow")
     dataset.described(target)  # a folder of other things is said before weights are fetched
+    sources, given = pictures.named(source), work.arguments()
+    if dry_run and (known := missing(weights)):
+        answer({"dry_run": True, "download": known.id}, f"{known.id} would be downloaded first; nothing was done.")
+        return
     loaded = network(weights, picture=picture, size=size)
-    quietly(loaded, engine)
-    options: dict[str, Any] = {"end_points": endpoint.split(","), "pool": pool, "engine": engine}
-    options |= {"precision": precision, "least_agreement": least_agreement, "int8_of": int8_of}
-    options |= {"batch": batch, "threads": threads, "workers": workers}
-    options |= {"column": column, "shard_rows": shard_rows, "check": check}
+    named: dict[str, Any] = {"end_points": end_point or [], "pool": pool}
+    if dry_run:
+        _plan(sources, target, loaded, work, named)
+        return
+    quietly(loaded, work.engine)
     try:
         with noted(), working("features", "images") as move:
 
             def progress(done: int, total: int, errors: int) -> None:
                 move(done, total, f"features, {errors} unread" if errors else "")
 
-            summary = features.extract(source, target, loaded, **options, progress=progress)
+            summary = features.extract(
+                sources, target, loaded, **named, **given, int8_of=int8_of, check=check, progress=progress
+            )
     except KeyboardInterrupt:
         done, total = dataset.finished(target)
         more = ", and a part of a shard beside them" if (stores.place(target) / PIECES).exists() else ""
         complain(f"stopped; {done:,} of {total:,} pictures are in {target}{more}. The same command goes on.")
         raise typer.Exit(130) from None
-    for line in _lines(summary):
-        out.print(line)
+    fields = ("out", "pictures", "rows", "errors", "computed", "damaged", "changed", "passed_over", "engine", "seconds")
+    record = {name: getattr(summary, name) for name in fields}
+    answer(record | {"agreement": summary.agreement and summary.agreement.share}, *_lines(summary))
+    if summary.errors:
+        raise typer.Exit(1)
+
+
+def _plan(sources: list[str], target: str, loaded: Network, work: options.Extraction, named: dict[str, Any]) -> None:
+    """Says what an extraction would do, after all that it checks first."""
+    from inception.features import dataset, task
+    from inception.features import sources as lists
+
+    engine = "auto" if work.engine == "ray" else work.engine
+    listing = lists.listed(sources, work.column)
+    asked = task.task_of(
+        loaded,
+        named["end_points"],
+        named["pool"],
+        None,
+        None,
+        engine,
+        work.batch,
+        None,
+        work.precision,  # type: ignore[arg-type]
+    )
+    done = 0
+    if (before := dataset.described(target)) is not None:
+        listed = {"count": len(listing.items), "digest": listing.digest}
+        dataset.check_same(target, before, before | asked.metadata() | {"pictures": listed})
+        done, _ = dataset.finished(target)
+    count = len(listing.items)
+    sides = asked.picture.sides
+    record = {"dry_run": True, "out": target, "pictures": count, "to_do": count - done, "end_points": asked.end_points,
+              "size": sides, "passed_over": listing.passed_over}  # fmt: skip
+    what = f"{', '.join(asked.end_points)} at {sides[1]} x {sides[0]} pixels"
+    answer(record, f"{target}: {count - done:,} of {count:,} pictures would be computed, {what}; nothing was done.")
 
 
 def _lines(summary: Summary) -> Iterator[str]:

@@ -3,77 +3,73 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inception.cli.features import Batch, Column, Engine, ShardRows, Threads, Workers
-from inception.cli.terminal import Force, Least, Precision, complain, noted, out, working
+from inception.cli import options, pictures
+from inception.cli.terminal import answer, complain, missing, noted, working
 
 if TYPE_CHECKING:
     from inception.metrics.measure import Row
 
-_SIDE = "pictures (folder, .zip, .npz, Parquet), a folder of features, an .npz of features, or a file of statistics."
-Weights = Annotated[
-    str | None, typer.Option(help="Whatever holds a network; the published one of 2015, which FID is defined by.")
-]
-Work = Annotated[Path | None, typer.Option(help="A folder for the features, where the same command goes on.")]
+_CLEAN, _FID = ["clean"], ["fid"]
+_SIDE = "pictures (folder, glob, .zip, .npz, Parquet, - for stdin), a folder or .npz of features, or statistics."
+Work = Annotated[Path | None, typer.Option("--work", help="A folder for the features, where the same command goes on.")]
 
 
 def metrics(
     generated: Annotated[str, typer.Argument(help=f"Generated {_SIDE}")],
     reference: Annotated[str, typer.Argument(help=f"The reference: {_SIDE}")],
-    protocol: Annotated[str, typer.Option(help="Names with commas: clean, adm, pytorch-fid, ...; or all.")] = "clean",
+    protocol: Annotated[
+        list[str], options.some_of("--protocol", f"{options.PROTOCOLS}|all", "By whose way: names with commas, or all.")
+    ] = _CLEAN,
     metric: Annotated[
-        str, typer.Option(help="Names with commas: fid, kid, is, pr, dc, sfid, mifid, fid-infinity.")
-    ] = "fid",
-    weights: Weights = None,
+        list[str], options.some_of("--metric", options.METRICS, "Which numbers: names with commas.")
+    ] = _FID,
+    weights: options.Weights2015 = None,
     work: Work = None,
-    engine: Engine = "auto",
-    precision: Precision = "float32",
-    least_agreement: Least = 0.99,
-    batch: Batch = None,
-    threads: Threads = None,
-    workers: Workers = None,
-    column: Column = None,
-    shard_rows: ShardRows = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A list of rows as JSON, and nothing else.")] = False,
+    how: options.Extraction = options.EXTRACTION,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Measures generated pictures against a reference: FID and its relatives, a row a protocol and a number."""
-    from inception.metrics import measure
+    from inception.metrics import measure, taps
 
-    options: dict[str, Any] = {"engine": engine, "batch": batch, "threads": threads, "workers": workers}
-    options |= {"column": column, "shard_rows": shard_rows}
-    options |= {"precision": precision, "least_agreement": least_agreement}
+    generated, reference = pictures.side(generated), pictures.side(reference)
+    named: dict[str, Any] = {"protocols": "all" if "all" in protocol else protocol, "metrics": metric}
+    if dry_run:
+        sides = measure.planned(generated, reference, **named, column=how.column)
+        known = missing(weights or taps.PUBLISHED)
+        first = [f"{known.id} would be downloaded first"] if known else []
+        lines = [_planned(side) for side in sides]
+        record = {"dry_run": True, "sides": sides, "download": known and known.id}
+        answer(record, *first, *lines, "nothing was done")
+        return
     with _bar(work) as progress:
         rows = measure.measure(
-            generated, reference, protocols=protocol, metrics=metric, weights=weights, work=work,
-            progress=progress, **options,
-        )  # fmt: skip
-    if as_json:
-        typer.echo(json.dumps([row.json() for row in rows], indent=1))
-    else:
-        out.print(_table(rows))
+            generated, reference, **named, weights=weights, work=work, progress=progress, **how.arguments()
+        )
+    answer([row.json() for row in rows], _table(rows))
+
+
+def _planned(side: dict[str, Any]) -> str:
+    count = "" if side["pictures"] is None else f"{side['pictures']:,} "
+    ways = f", each by {len(side['ways'])} ways of a picture" if side["ways"] else ""
+    return f"{side['name']}: {count}{side['holds']}{ways}"
 
 
 def statistics(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="Pictures, or a folder of features.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.npz", help="The file; pytorch-fid, clean-fid, ADM read it.")],
-    protocol: Annotated[str, typer.Option(help="By whose way: clean, adm, pytorch-fid, ...")] = "clean",
-    weights: Weights = None,
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Pictures (- is stdin), or a folder of features.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.npz", help="Or -o: the file; pytorch-fid, clean-fid, ADM read it.")
+    ],
+    protocol: Annotated[str, options.one_of("--protocol", options.PROTOCOLS, "By whose way.")] = "clean",
+    weights: options.Weights2015 = None,
     work: Work = None,
-    engine: Engine = "auto",
-    precision: Precision = "float32",
-    least_agreement: Least = 0.99,
-    batch: Batch = None,
-    threads: Threads = None,
-    workers: Workers = None,
-    column: Column = None,
-    shard_rows: ShardRows = None,
-    force: Force = False,
+    how: options.Extraction = options.EXTRACTION,
+    force: options.Force = False,
 ) -> None:
     """Writes mean and covariance of pictures' features, and what they are of, for later comparisons."""
     from inception.files.atomic import check_target
@@ -82,13 +78,14 @@ def statistics(
     check_target(target, force)
     if target.suffix != ".npz":
         raise ValueError(f"{target}: statistics are written as .npz; give a name that ends so.")
-    options: dict[str, Any] = {"engine": engine, "batch": batch, "threads": threads, "workers": workers}
-    options |= {"column": column, "shard_rows": shard_rows}
-    options |= {"precision": precision, "least_agreement": least_agreement}
     with _bar(work) as progress:
-        parts = measure.statistics_of(source, protocol, weights=weights, work=work, progress=progress, **options)
+        parts = measure.statistics_of(
+            pictures.side(source), protocol, weights=weights, work=work, progress=progress, **how.arguments()
+        )
     statistics_files.write(target, parts["fid"], spatial=parts.get("spatial"), overwrite=force)
-    out.print(f"{target}: {parts['fid'].count:,} pictures, {protocol}, {', '.join(parts)}")
+    count = parts["fid"].count
+    record = {"out": target, "pictures": count, "protocol": protocol, "parts": list(parts)}
+    answer(record, f"{target}: {count:,} pictures, {protocol}, {', '.join(parts)}")
 
 
 @contextlib.contextmanager

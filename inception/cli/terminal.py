@@ -1,18 +1,22 @@
-"""What every verb shares: the two streams, weights by path or id, notes and waiting lines."""
+"""What every verb shares: the two streams, answers (text, TSV, JSON), weights by path or id, notes, waiting lines."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
+import logging
+import math
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from inception.files.errors import safe
@@ -35,6 +39,16 @@ class Plain(Console):
         columns = None if stream.isatty() or "COLUMNS" in os.environ else _WIDEST
         super().__init__(highlight=False, width=columns, **options)
 
+    def print(self, *shown: Any, **options: Any) -> None:
+        """As rich's own; a table in a pipe is a line a row, its cells between tabs."""
+        if len(shown) == 1 and isinstance(shown[0], Table) and not self.is_terminal:
+            head = shown[0].show_header
+            columns = [[*([column.header] if head else []), *column.cells] for column in shown[0].columns]
+            for row in zip(*columns, strict=True):
+                self.file.write("\t".join(map(safe, row)).rstrip("\t") + "\n")
+            return
+        super().print(*shown, **options)
+
     def render_str(self, text: str, *, style: Any = "", justify: Any = None, overflow: Any = None, **_: Any) -> Text:
         return Text(safe(text), style, justify=justify, overflow=overflow)
 
@@ -43,27 +57,80 @@ out = Plain(sys.stdout, soft_wrap=not sys.stdout.isatty())
 err = Plain(sys.stderr, stderr=True, soft_wrap=True)
 
 
+@dataclasses.dataclass
+class Asked:
+    """What is asked of all verbs: see `options.Common`."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    offline: bool = False
+
+
+asked = Asked()
+log = logging.getLogger("inception")
+_waiting: list[str] = []  # notes on the command itself, from before it was known whether they are wanted
+_said: set[str] = set()  # notes that are said once a process
+
+
+def ask(**wanted: bool) -> None:
+    """Takes what is asked of all verbs, from here to the next command."""
+    asked.__dict__.update(wanted)
+    if asked.offline:
+        os.environ["INCEPTION_OFFLINE"] = "1"  # which child processes see
+    if asked.verbose:
+        logging.basicConfig(format="%(relativeCreated)6.0f ms  %(name)s: %(message)s", stream=sys.stderr)
+    log.setLevel(logging.DEBUG if asked.verbose else logging.WARNING)
+    while _waiting:
+        note(_waiting.pop(0))
+
+
+def later(sentence: str) -> None:
+    """A note on how a command is spelled."""
+    _waiting.append(sentence)
+
+
+def note(sentence: object) -> None:
+    """A line beside the answer, unless --quiet."""
+    if not asked.quiet:
+        err.print(f"note: {sentence}", style="yellow")
+
+
+def say(line: str) -> None:
+    """A line on how the work goes, unless --quiet."""
+    if not asked.quiet:
+        err.print(line)
+
+
 def complain(error: object) -> None:
     """What ends a command, as one sentence."""
+    if isinstance(error, BaseException):
+        log.debug("where it happened", exc_info=error)
     err.print(f"inception: {error}", style="red")
 
 
-Way = Annotated[
-    str | None,
-    typer.Option(
-        "--picture",
-        help="How a picture becomes the input: keras, slim, google_2015, torchvision, timm, whole, ..., "
-        "and fields as in slim,size=107 or upright=false; the network's own.",
-    ),
-]
-WeightFile = Annotated[
-    str, typer.Argument(help="A weight file of any format, a checkpoint's prefix, or the id of a published file.")
-]
-Precision = Annotated[str, typer.Option(help="float32; bfloat16, twice as fast where the processor has it; int8.")]
-Least = Annotated[
-    float, typer.Option(min=0, max=1, help="Of int8 with float32 on some of the pictures; below it is refused.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there; without, it is refused.")]
+def answer(record: Any, *shown: Any) -> None:
+    """What a verb found: with --json the record alone, otherwise what is shown (lines and tables)."""
+    if asked.json:
+        out.file.write(json.dumps(_json(record), indent=1) + "\n")
+        return
+    for each in shown:
+        out.print(each)
+
+
+def _json(value: Any) -> Any:
+    """Of values of JSON alone; a number that is not finite is null."""
+    if hasattr(value, "item") and not getattr(value, "shape", ()):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _json(each) for key, each in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_json(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def fetched(known: Published) -> Path:
@@ -72,6 +139,14 @@ def fetched(known: Published) -> Path:
 
     with working(known.file, "MB", 1e6) as move:
         return download.fetch(known, progress=move)
+
+
+def missing(path: str) -> Published | None:
+    """The published file that an id names and that would have to be downloaded."""
+    from inception.weights import published
+
+    known = None if os.path.exists(path) else published.find(path)
+    return None if known is None or published.cached(known) else known
 
 
 def load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
@@ -94,7 +169,9 @@ def network(path: str, **arguments: Any) -> Network:
     known = None if os.path.exists(path) else published.find(path)
     place = fetched(known) if known else path
     with noted(), working(f"reading {path}"):
-        return network_of(place, **arguments)
+        found = network_of(place, **arguments)
+    log.info("%s is read", found.name)
+    return found
 
 
 def quietly(loaded: Network, engine: str = "auto") -> None:
@@ -111,9 +188,15 @@ def noted() -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
+    from inception.weights.canonical import UnverifiedFile
+
     for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            err.print(f"note: {warning.message}", style="yellow")
+        sentence = str(warning.message)
+        if not issubclass(warning.category, UserWarning) or sentence in _said:
+            continue
+        if issubclass(warning.category, UnverifiedFile):
+            _said.add(sentence)
+        note(sentence)
 
 
 @contextlib.contextmanager
@@ -132,7 +215,10 @@ def working(what: str, unit: str = "", each: float = 1) -> Iterator[Callable[...
 
     text = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[count]}", markup=False)
     columns = text[0], BarColumn(), text[1], TimeElapsedColumn(), TimeRemainingColumn()
-    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    moving = err.is_terminal and not asked.quiet
+    # On a stream of its own: while TensorFlow is imported nothing else of stderr is seen (`quiet`).
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w") if moving else sys.stderr
+    bar = Progress(*columns, console=Plain(stream, file=stream), transient=True, disable=not moving)
     task = bar.add_task(safe(what), total=None, count="")
 
     def move(done: float, total: float | None, words: str = "") -> None:
@@ -151,3 +237,5 @@ def working(what: str, unit: str = "", each: float = 1) -> Iterator[Callable[...
         start.cancel()
         start.join()
         bar.stop()
+        if moving:
+            stream.close()

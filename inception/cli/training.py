@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import Force, Least, Precision, Way, err, network, noted, out, quietly, working
+from inception.cli import options, pictures
+from inception.cli.terminal import answer, missing, network, noted, quietly, say, working
 from inception.files.errors import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
     from inception.training import Evaluation
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that has a folder of pictures for each class.")]
+_AUGMENT = ["flip", "shift", "rotate", "zoom"]
 _MOST_CLASSES = 40
 
 
 def finetune(
-    folder: Folder,
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; new or empty.")],
-    weights: Annotated[str, typer.Option(help='A weight file, a published id, or "imagenet".')] = "imagenet",
+    folder: options.Folder,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Or -o: the folder to write; new or empty.")],
+    weights: options.Weights = "imagenet",
     unfreeze: Annotated[
         str | None, typer.Option(help="Train this block and all above it too, as Mixed_7a; else the classifier alone.")
     ] = None,
@@ -32,72 +33,78 @@ def finetune(
     head_learning_rate: Annotated[float, typer.Option(help="Of the classifier alone.")] = 1e-3,
     validation: Annotated[str, typer.Option(help="The part of each class to hold out, or a folder like DIR.")] = "0.2",
     augment: Annotated[
-        str, typer.Option(help="Some of flip,shift,rotate,zoom; none for none.")
-    ] = "flip,shift,rotate,zoom",
+        list[str], options.some_of("--augment", "flip|shift|rotate|zoom|none", "What is done to training pictures.")
+    ] = _AUGMENT,
     class_weights: Annotated[
         str | None, typer.Option(help='"balanced", or CLASS=WEIGHT,... for the loss of their pictures.')
     ] = None,
     early_stopping: Annotated[
         int, typer.Option(min=0, help="Epochs without a lower validation loss that end a stage; 0: never.")
     ] = 5,
-    batch_norm: Annotated[str, typer.Option(help="Of unfrozen blocks: frozen, or train for large sets.")] = "frozen",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures in a step.")] = 32,
+    batch_norm: Annotated[
+        str, options.one_of("--batch-norm", "frozen|train", "Of unfrozen blocks; train for large sets.")
+    ] = "frozen",
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures in a step.")] = 32,
     dropout: Annotated[float, typer.Option(help="The part of the features dropped in training.")] = 0.2,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the pictures in pixels; the weights' own.")] = None,
-    picture: Way = None,
-    end_point: Annotated[str | None, typer.Option(help="End the network here, as Mixed_6e.")] = None,
-    engine: Annotated[str, typer.Option(help="For the features: openvino, onnxruntime, tensorflow or auto.")] = "auto",
+    size: options.Size = None,
+    picture: options.Way = None,
+    end_point: options.EndPoint = None,
+    engine: options.EngineHere = "auto",
     versions: Annotated[
         int | None, typer.Option(min=0, help="Augmented versions whose frozen maps are kept; 0: a new one an epoch.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of the blocks' training: float32 or bfloat16.")] = "float32",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    precision: Annotated[
+        str, options.one_of("--precision", "float32|bfloat16", "Of the blocks' training.")
+    ] = "float32",
+    seed: options.Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Teaches the network the classes of a folder: first its classifier, then its last blocks."""
     from inception import quiet
     from inception.training import finetune as run
-    from inception.training import finetuning, folders
+    from inception.training import finetuning
 
-    folders.read(folder)  # a wrong path is said before weights are fetched
+    given: dict[str, Any] = {
+        "unfreeze": unfreeze, "epochs": epochs, "learning_rate": learning_rate, "head_epochs": head_epochs,
+        "head_learning_rate": head_learning_rate, "validation": _part_or_folder(validation),
+        "augment": [name for name in augment if name != "none"], "class_weights": _class_weights(class_weights),
+        "early_stopping": early_stopping or None, "batch_norm": batch_norm, "batch_size": batch, "dropout": dropout,
+        "versions": versions, "precision": precision, "seed": seed,
+    }  # fmt: skip
     finetuning.check_target(target, resume)
-    loaded = network(weights)
+    finetuning.check_request(folder, **given)  # what is wrong is said before weights are fetched
+    if dry_run and (known := missing(weights)):
+        answer({"dry_run": True, "download": known.id}, f"{known.id} would be downloaded first; nothing was done.")
+        return
+    loaded = network(weights, picture=picture, size=size)
+    finetuning.check_network(loaded, end_point, unfreeze)
+    if dry_run:
+        with noted():
+            counts = finetuning.planned(folder, **given)
+        what = f"{counts['training']} pictures for training, {counts['validation']} for validation"
+        stages = f"the classifier{f' and all from {unfreeze}' if unfreeze else ' alone'}"
+        record = {"dry_run": True, "out": target, **counts, "unfreeze": unfreeze}
+        answer(record, f"{target}: {what}, {len(counts['classes'])} classes, {stages}; nothing was done.")
+        return
     quiet.import_tensorflow()
     with noted(), working("fine-tuning") as move:
         result = run(
-            folder,
-            loaded,
-            target,
-            unfreeze=unfreeze,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            head_epochs=head_epochs,
-            head_learning_rate=head_learning_rate,
-            validation=_part_or_folder(validation),
-            augment=[] if augment == "none" else [name.strip() for name in augment.split(",")],
-            class_weights=_class_weights(class_weights),
-            early_stopping=early_stopping or None,
-            batch_norm=batch_norm,  # type: ignore[arg-type]
-            batch_size=batch_size,
-            dropout=dropout,
-            size=size,
-            picture=picture,
-            end_point=end_point,
-            engine=engine,
-            versions=versions,
-            precision=precision,  # type: ignore[arg-type]
-            seed=seed,
-            resume=resume,
-            say=lambda line: err.print(line),
-            progress=move,
+            folder, loaded, target, **given, end_point=end_point, engine=engine, resume=resume, say=say, progress=move
         )
-    out.print(f"{target}: {result.accuracy:.1%} of {len(result.evaluation.pictures)} held-out pictures are right")
-    out.print(
-        f"loss on the same training pictures: {result.training_loss:.4f} in training mode, "
-        f"{result.inference_loss:.4f} in inference mode"
+    files = sorted(target / path.name for path in target.iterdir() if path.is_file())
+    record = {"out": target, "accuracy": result.accuracy, "held_out": len(result.evaluation.pictures),
+              "training_loss": result.training_loss, "inference_loss": result.inference_loss,
+              "epochs": len(result.history), "classes": result.classes,
+              "skipped": [{"picture": path, "error": reason} for path, reason in result.skipped],
+              "files": files}  # fmt: skip
+    losses = f"{result.training_loss:.4f} in training mode, {result.inference_loss:.4f} in inference mode"
+    answer(
+        record,
+        f"{target}: {result.accuracy:.1%} of {len(result.evaluation.pictures)} held-out pictures are right",
+        f"loss on the same training pictures: {losses}",
+        *(f"  {path}" for path in files),
     )
-    for name in sorted(path.name for path in target.iterdir() if path.is_file()):
-        out.print(f"  {target / name}")
 
 
 def _part_or_folder(text: str) -> float | str:
@@ -118,23 +125,22 @@ def _class_weights(text: str | None) -> str | dict[str, float] | None:
 
 
 def evaluate(
-    folder: Folder,
-    weights: Annotated[
-        str, typer.Option(help='What finetune wrote, a weight file with a classifier, or "imagenet".')
-    ] = "imagenet",
-    picture: Way = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the network's input; the weights' own.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Class names, one a line; those of the weights.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; results do not depend on it.")] = 32,
-    precision: Precision = "float32",
-    least_agreement: Least = 0.99,
+    folder: options.Folder,
+    weights: options.Weights = "imagenet",
+    picture: options.Way = None,
+    size: options.Size = None,
+    labels: options.Labels = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures at a time; results do not depend on it.")] = 32,
+    precision: options.Precision = "float32",
+    least_agreement: options.LeastAgreement = 0.99,
     errors: Annotated[Path | None, typer.Option(help="A CSV file to write all wrong pictures to.")] = None,
-    force: Force = False,
+    force: options.Force = False,
 ) -> None:
     """Says how often a classifier is right: top-1, top-5, and each class."""
     from inception.files import atomic
     from inception.training import evaluate as run
     from inception.training import folders
+    from inception.training.evaluation import check_classes
     from inception.weights import formats
 
     folders.read(folder)
@@ -142,16 +148,23 @@ def evaluate(
         sources = [*formats.files_of(weights), *([labels] if labels else [])]
         atomic.check_target(errors, force, sources)
     loaded = network(weights, picture=picture, size=size, labels=labels)
+    check_classes(folder, loaded)
     quietly(loaded)
     with working(f"classifying the pictures of {folder}", "pictures") as move:
         more: Any = {"precision": precision, "least_agreement": least_agreement}
-        result = run(folder, loaded, batch=batch_size, progress=move, **more)
-    out.print(_summary(result))
-    out.print(_classes(result))
+        result = run(folder, loaded, batch=batch, progress=move, **more)
     for path, reason in result.skipped:
-        err.print(f"skipped: {path}: {reason}", style="yellow")
+        pictures.skipped(path, reason)
     if errors:
         _write_errors(result, errors)
+    count, right = len(result.pictures), result.per_class
+    record = {"top1": result.top1, "top5": result.top5 if result.scores.shape[1] > 5 else None, "loss": result.loss,
+              "pictures": count, "picture": result.picture.json(), "published": result.known and result.known.id,
+              "classes": {name: {"right": good, "of": of} for name, (good, of) in right.items()},
+              "skipped": [{"picture": path, "error": reason} for path, reason in result.skipped]}  # fmt: skip
+    answer(record, _summary(result), _classes(result))
+    if result.skipped:
+        raise typer.Exit(1)
 
 
 def _summary(result: Evaluation) -> Table:

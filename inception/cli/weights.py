@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from inception.cli.terminal import Force, Way, WeightFile, load, network, noted, out, quietly, working
+from inception.arguments import nearest
+from inception.cli import options, pictures
+from inception.cli.terminal import answer, load, network, noted, out, quietly, working
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
     from inception.weights import Weights
     from inception.weights.published import Published
 
-Averages = Annotated[bool, typer.Option(help="Take a training checkpoint's moving averages.")]
+STEPS = "drop-background|add-background|drop-aux|drop-top|drop-extra|fold-gamma"
+FORMATS = "keras-h5|keras|keras-weights|slim|slim-v1|torch|safetensors|safetensors-slim|npz|graph-def"
 
 
 def convert(
-    source: WeightFile,
-    target: Annotated[Path, typer.Argument(help="The file to write; its ending names the format: .h5, .ckpt, ...")],
+    source: options.WeightFile,
+    target: Annotated[
+        Path, typer.Argument(help="Or -o: the file to write; its ending names the format: .h5, .ckpt, ...")
+    ],
     step: Annotated[
-        list[str] | None,
-        typer.Option(help="drop-background, add-background, drop-aux, drop-top, fold-gamma or drop-extra."),
+        list[str] | None, options.some_of("--step", STEPS, "Changes on the way, in this order, with commas.")
     ] = None,
-    to: Annotated[str | None, typer.Option("--format", help="The format, where the ending does not tell.")] = None,
-    moving_averages: Averages = False,
+    to: Annotated[
+        str | None, options.one_of("--format", FORMATS, "The format, where the ending does not tell.")
+    ] = None,
+    moving_averages: options.Averages = False,
     exclude: Annotated[list[str] | None, typer.Option(help="A scope of a checkpoint to leave out.")] = None,
-    force: Force = False,
+    force: options.Force = False,
 ) -> None:
     """Converts a weight file into another format, every tensor exactly once."""
     from inception.weights import formats
@@ -43,19 +50,23 @@ def convert(
         weights = weights.step(name)
     with noted(), working(f"writing {target}"):
         weights.save(target, to, overwrite=force)
-    out.print(f"{source} -> {target}: {len(weights.arrays)} arrays, {weights.parameters:,} values, "
-              f"{time.perf_counter() - started:.1f} s")  # fmt: skip
-    for note in weights.source.notes:
-        out.print(f"  {note}")
+    seconds, counts = time.perf_counter() - started, f"{len(weights.arrays)} arrays, {weights.parameters:,} values"
+    record = {"out": target, "format": to, "arrays": len(weights.arrays), "values": weights.parameters}
+    record |= {"notes": weights.source.notes, "seconds": seconds}
+    notes = (f"  {note}" for note in weights.source.notes)
+    answer(record, f"{source} -> {target}: {counts}, {seconds:.1f} s", *notes)
 
 
-def inspect(source: WeightFile, moving_averages: Averages = False) -> None:
+def inspect(source: options.WeightFile, moving_averages: options.Averages = False) -> None:
     """Says what a weight file is: format, network, classes, heads, width, and which published file."""
     weights = load(source, moving_averages) if moving_averages else network(source).inception
     table = Table.grid(padding=(0, 2))
     for name, value in _facts(weights):
         table.add_row(name, str(value))
-    out.print(table)
+    kept = weights.source
+    record = {"file": kept.path, "format": kept.format, "published": kept.published, "integrity": kept.integrity}
+    record |= dataclasses.asdict(weights.variant) | {"picture": weights.picture.json(), "notes": kept.notes}
+    answer(record | {"arrays": len(weights.arrays), "parameters": weights.parameters}, table)
 
 
 def _facts(weights: Weights) -> Iterator[tuple[str, object]]:
@@ -88,15 +99,20 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def verify(
-    a: WeightFile,
+    a: options.WeightFile,
     b: Annotated[str, typer.Argument(help="The file to compare it with; none with --against.")] = "",
-    against: Annotated[str, typer.Option(help="Instead of a file: keras or torch, the peer's own network.")] = "",
+    against: Annotated[
+        str, options.one_of("--against", "keras|torch", "Instead of a file: the peer's own network.")
+    ] = "",
     builder: Annotated[
-        str, typer.Option(help="own, each file's own; keras; slim; or none: the inference engine, without TensorFlow.")
+        str,
+        options.one_of("--builder", "own|keras|slim|none", "own: each file's; none: the engine, without TensorFlow."),
     ] = "own",
-    image: Annotated[Path | None, typer.Option(help="A picture; one made here where none is given.")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Its size in pixels; what the weights were made for.")] = None,
-    picture: Way = None,
+    image: Annotated[
+        str | None, typer.Option(help="A picture, or - for stdin; one made here where none is given.")
+    ] = None,
+    size: options.Size = None,
+    picture: options.Way = None,
     tolerance: Annotated[
         float | None, typer.Option(help="The largest relative difference allowed; 1e-5, and 1e-4 of torch.")
     ] = None,
@@ -105,18 +121,17 @@ def verify(
     from inception import images
     from inception import verify as verification
 
-    if bool(b) == bool(against) or against not in ("", "keras", "torch"):
+    if bool(b) == bool(against):
         raise ValueError("verify takes a second file, or --against keras, or --against torch; give one of them.")
-    if builder not in ("own", "keras", "slim", "none"):
-        raise ValueError(f"--builder is {builder}; expected own, keras, slim or none.")
     if tolerance is None:
         tolerance = 1e-4 if against == "torch" else 1e-5
     if not 0 <= tolerance < float("inf"):
         raise ValueError(f"--tolerance is {tolerance:g}; expected a number from 0 (no difference at all) up.")
+    shown = _only(image) if image else images.test_picture(299)
     loaded = network(a, picture=picture, size=size)
     first = loaded.inception
     second = network(b).inception if b else verification.as_peer_runs(first, against)  # type: ignore[arg-type]
-    pixels = first.picture.resized(image or images.test_picture(299))
+    pixels = first.picture.resized(shown)
     builders: list[Any] = [verification.own_builder(w) if builder == "own" else builder for w in (first, second)]
     names = ["inference engine" if name == "none" else f"{name} builder" for name in builders]
     if against:
@@ -128,25 +143,39 @@ def verify(
             rows = verification.differences(verification.end_points(first, pixels, builders[0]), theirs)
         else:
             rows = verification.compare(first, second, pixels, (builders[0], builders[1]))
-    out.print(f"a: {a} ({names[0]})")
-    out.print(f"b: {b or a} ({names[1]})")
-    _verdict(rows, tolerance, verification.reasons(first, second))
+    sides = {"a": a, "b": b or a, "a_runs_in": names[0], "b_runs_in": names[1]}
+    _verdict(sides, rows, tolerance, verification.reasons(first, second))
 
 
-def _verdict(rows: list[Any], tolerance: float, reasons: list[str]) -> None:
-    """Prints the table and what it says; exits with 1 where an end point differs."""
-    out.print(differences_table(rows, tolerance))
+def _only(image: str) -> Any:
+    items = pictures.listed([image])
+    if len(items) > 1:
+        raise ValueError(f"--image is {image}, which has {len(items)} pictures; give one.")
+    return pictures.image(items[0])
+
+
+def _verdict(sides: dict[str, str], rows: list[Any], tolerance: float, reasons: list[str]) -> None:
+    """Says the table and what it means; exits with 1 where an end point differs."""
     worst = max(rows, key=lambda row: row.relative)
     verdict = "equal" if worst.relative <= tolerance else "DIFFERENT"
     summary = f"largest relative difference {worst.relative:.2e} at {worst.end_point}"
     if not worst.finite:
         summary = f"{worst.end_point} has numbers that are not finite"
-    out.print(f"{verdict}: {summary} (allowed {tolerance:g})")
-    if worst.relative > tolerance:
-        out.print(f"first different end point: {next(row.end_point for row in rows if row.relative > tolerance)}")
-        for reason in reasons:
-            out.print(f"  {reason}")
+    first = next((row.end_point for row in rows if row.relative > tolerance), None)
+    lines = [f"{name}: {sides[name]} ({sides[f'{name}_runs_in']})" for name in "ab"]
+    more = [f"first different end point: {first}", *(f"  {reason}" for reason in reasons)] if first else []
+    record = sides | {"equal": not first, "tolerance": tolerance, "end_points": differences(rows)}
+    record |= {"first_different": first, "reasons": reasons if first else []}
+    table = differences_table(rows, tolerance)
+    answer(record, *lines, table, f"{verdict}: {summary} (allowed {tolerance:g})", *more)
+    if first:
         raise typer.Exit(1)
+
+
+def differences(rows: Iterable[Any]) -> list[dict[str, Any]]:
+    """The rows of `differences_table` as JSON has them."""
+    keys = ("end_point", "shape", "absolute", "relative", "cosine", "finite")
+    return [{key: getattr(row, key) for key in keys} for row in rows]
 
 
 def differences_table(rows: list[Any], tolerance: float) -> Table:
@@ -166,19 +195,18 @@ def published(
     id: Annotated[str | None, typer.Argument(help="One of them, to see everything that is known of it.")] = None,
 ) -> None:
     """Lists the published weight files by their ids, which every command takes where it takes a weight file."""
-    from inception.weights import CheckpointError, published
+    from inception.weights import CheckpointError
     from inception.weights.published import catalogue
 
+    ids = {catalogue.IMAGENET: catalogue.FILES[0]} | {known.id: known for known in catalogue.FILES}
     if id is None:
-        out.print(_published_table(catalogue.FILES))
-        out.print()
-        for line in _PUBLISHED_KEY:
-            out.print(line)
+        key = ("", *_PUBLISHED_KEY) if out.is_terminal else ()
+        answer([_published_record(name, known) for name, known in ids.items()], _published_table(ids), *key)
         return
-    if (known := published.find(id)) is None:
-        raise CheckpointError(f"{id} is no id of a published file; `inception published` lists them.")
-    for name, value in _published_facts(known):
-        out.print(f"{name:<15}{value or 'unknown'}", soft_wrap=True)
+    if id not in ids:
+        raise CheckpointError(f"{id} is no id of a published file{nearest(id, ids)}; `inception published` lists them.")
+    facts = _published_facts(ids[id])
+    answer(_published_record(id, ids[id]), *(f"{name:<15}{value or 'unknown'}" for name, value in facts))
 
 
 _PUBLISHED_KEY = (
@@ -187,14 +215,23 @@ _PUBLISHED_KEY = (
 )
 
 
-def _published_table(files: Iterable[Published]) -> Table:
+def _published_table(files: Mapping[str, Published]) -> Table:
+    """An id is never cut, however narrow the terminal is."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    for name in ("id", "family", "size", "classes", "top-1/5", "digest", "here"):
-        table.add_column(name, justify="right" if name in ("size", "classes", "top-1/5") else "left", no_wrap=True)
-    for known in files:
-        facts = dict(_published_facts(known))
+    table.add_column("id", no_wrap=True, min_width=max(map(len, files)))
+    for name in ("family", "size", "classes", "top-1/5", "digest", "here"):
+        table.add_column(name, justify="right" if name in ("size", "classes", "top-1/5") else "left", overflow="fold")
+    for id, known in files.items():
+        facts = dict(_published_facts(known)) | {"id": id}
         table.add_row(*(facts[str(column.header)] or "unknown" for column in table.columns))
     return table
+
+
+def _published_record(id: str, known: Published) -> dict[str, Any]:
+    fields = ("family", "file", "url", "size", "digest", "hex", "top1", "top5", "protocol", "licence", "unread")
+    facts = dict(_published_facts(known))
+    record = {"id": id, **{name: getattr(known, name) for name in fields}, "classes": known.variant.num_classes}
+    return record | {"here": facts["here"], "path": facts.get("path")}
 
 
 def _published_facts(known: Published) -> Iterator[tuple[str, str | None]]:

@@ -15,7 +15,7 @@ import numpy as np
 import inception
 from inception import inference
 from inception.architecture import END_POINTS
-from inception.arguments import count_or_none
+from inception.arguments import count_or_none, nearest
 from inception.brief import one_line
 from inception.inference import Precision, stored
 from inception.inference import plan as plans
@@ -137,9 +137,10 @@ def task_of(
     if isinstance(end_points, str) or not end_points or len(set(end_points)) != len(end_points):
         raise ValueError(f"end_points is {end_points!r}; expected a sequence of different names, as ('PreLogits',).")
     if pool not in POOLS:
-        raise ValueError(f"Unknown pool {pool!r}; expected one of {', '.join(POOLS)}.")
+        raise ValueError(f"Unknown pool {pool!r}{nearest(pool, POOLS)}; expected one of {', '.join(POOLS)}.")
     if engine not in ("auto", *inference.ENGINES):
-        raise ValueError(f"Unknown engine {engine!r}; expected auto, {', '.join(inference.ENGINES)}, ray.")
+        near = nearest(engine, inference.ENGINES)
+        raise ValueError(f"Unknown engine {engine!r}{near}; expected auto, {', '.join(inference.ENGINES)}, ray.")
     inference.check_precision(precision, engine)
     batch = count_or_none("batch", batch)
     network = network_of(weights, picture=picture, size=size, preprocess=preprocess)
@@ -202,7 +203,7 @@ def _check_layers(model: Any, end_points: Sequence[str]) -> None:
     for name in end_points:
         if name not in names:
             raise ValueError(
-                f"The model {model.name} has no layer {name!r}; expected some of its layers, "
+                f"The model {model.name} has no layer {name!r}{nearest(name, names)}; expected some of its layers, "
                 f"the last of which are {', '.join(names[-8:])}."
             )
 

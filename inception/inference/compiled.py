@@ -170,7 +170,9 @@ def compile_inference(
 
 def _check(engine: str, settings: Settings, calibration: Any) -> None:
     if engine != "auto" and engine not in ENGINES:
-        raise ValueError(f"Unknown engine {engine!r}; expected auto, {', '.join(ENGINES)}.")
+        raise ValueError(
+            f"Unknown engine {engine!r}{arguments.nearest(engine, ENGINES)}; expected auto, {', '.join(ENGINES)}."
+        )
     check_precision(settings.precision, engine)
     if (settings.precision == "int8") != (calibration is not None):
         need = "needs calibration=, an array of images" if calibration is None else "takes no calibration images"
@@ -180,7 +182,8 @@ def _check(engine: str, settings: Settings, calibration: Any) -> None:
 def check_precision(precision: str, engine: str) -> None:
     """ValueError for a precision that there is not, and for one that an engine does not have."""
     if precision not in PRECISIONS:
-        raise ValueError(f"Unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}.")
+        near = arguments.nearest(precision, PRECISIONS)
+        raise ValueError(f"Unknown precision {precision!r}{near}; expected one of {', '.join(PRECISIONS)}.")
     if precision != "float32" and engine not in ("auto", "openvino"):
         raise ValueError(f"precision={precision!r} runs on engine='openvino' here, not on {engine!r}.")
 

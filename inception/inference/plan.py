@@ -18,6 +18,7 @@ import numpy as np
 
 from inception import architecture, pictures
 from inception.architecture import AUX_END_POINT, END_POINTS, Borders, Concat, Conv, Ops, Padding, Pool, fold, walk
+from inception.arguments import nearest
 from inception.brief import one_line
 from inception.pictures import Picture
 from inception.variants import SCOPE, Variant
@@ -202,7 +203,7 @@ def check_end_points(weights: Weights, end_points: Sequence[str]) -> None:
             raise ValueError(f"{where} has no classifier, so no {name}; ask for end_points=('PreLogits',) (features).")
         if name == "AuxLogits":
             raise ValueError(f"{where} has no auxiliary head, so no AuxLogits; leave it out.")
-        raise ValueError(f"Unknown end point {name!r}; expected some of {', '.join(known)}.")
+        raise ValueError(f"Unknown end point {name!r}{nearest(name, known)}; expected some of {', '.join(known)}.")
 
 
 def check_size(variant: Variant, end_points: Sequence[str], image_size: tuple[int, int]) -> None:

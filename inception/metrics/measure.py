@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import inception
+from inception.arguments import nearest
 from inception.features import dataset, task
 from inception.metrics import protocols as known
 from inception.metrics import statistics, taps
@@ -111,11 +112,7 @@ def measure(
         ValueError: For unknown names, sides that do not fit the protocol or each other, and when no number is left.
         CheckpointError: Where the weights are not here: what to fetch, where to put it, its digest.
     """
-    names = [name.strip() for name in (metrics.split(",") if isinstance(metrics, str) else metrics)]
-    for name in names:
-        if name not in METRICS:
-            raise ValueError(f"Unknown metric {name!r}; expected some of {', '.join(METRICS)}.")
-    asked = known.named(protocols if isinstance(protocols, str) else ",".join(protocols))
+    names, asked = _named(metrics, protocols)
     ends = (FEATURES, SPATIAL) if "sfid" in names else (FEATURES,)
     sides = side_of(generated), side_of(reference)
     rows: list[Row] = []
@@ -140,6 +137,47 @@ def measure(
     for failure in failures:
         warnings.warn(str(failure), stacklevel=2)
     return rows
+
+
+def _named(metrics: str | Sequence[str], protocols: str | Sequence[str]) -> tuple[list[str], tuple[Protocol, ...]]:
+    names = [name.strip() for name in (metrics.split(",") if isinstance(metrics, str) else metrics)]
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"Unknown metric {name!r}{nearest(name, METRICS)}; expected some of {', '.join(METRICS)}.")
+    return names, known.named(protocols if isinstance(protocols, str) else ",".join(protocols))
+
+
+def planned(
+    generated: Any,
+    reference: Any,
+    *,
+    protocols: str | Sequence[str] = known.DEFAULT,
+    metrics: str | Sequence[str] = "fid",
+    column: str | None = None,
+) -> list[dict[str, Any]]:
+    """What `measure` would start from, and what it refuses before any work: a record a side; nothing is computed.
+
+    Returns:
+        For each side its name, what it holds ("pictures", "features" or "statistics"), how many pictures (None where
+        statistics do not say), and by which ways of a picture the network would run over them.
+
+    Raises:
+        ValueError: As `measure`, but for what only the network's weights can tell.
+    """
+    names, asked = _named(metrics, protocols)
+    needed = {_OF_MOMENTS.get(name) for name in names}
+    sides = []
+    for side in (side_of(generated), side_of(reference)):
+        side = dataclasses.replace(side, pictures=None) if needed <= side.statistics.keys() else side
+        for protocol in asked:
+            check_fits(side, protocol)
+        if side.pictures is None:
+            ways, count, holds = [], side.count, "features" if side.arrays else "statistics"
+        else:
+            count, holds = check_pictures(side, column), "pictures"
+            ways = list(dict.fromkeys(str(protocol.picture) for protocol in asked))
+        sides.append({"name": side.name, "holds": holds, "pictures": count, "ways": ways})
+    return sides
 
 
 def statistics_of(
@@ -283,11 +321,9 @@ class _Run:
         said = {side.name: side.weights or (self.digest if side.pictures else None) for side in self._sides}
         known = {digest for digest in said.values() if digest}
         if len(known) > 1:
-            (one, first), (other, second) = said.items()
-            raise ValueError(
-                f"{one} has features of the weights {str(first)[:12]} and {other} of {str(second)[:12]}; "
-                "compare those of one network."
-            )
+            one, other = said
+            given = f", here those of {self.network.name}" if any(side.pictures for side in self._sides) else ""
+            raise ValueError(f"{one} and {other} have features of two networks' weights{given}; compare those of one.")
         return next(iter(known), None)
 
     def pair(self, protocol: Protocol) -> _Pair:
@@ -403,8 +439,8 @@ def _inception_score(pair: _Pair) -> dict[str, Measured]:
     weights, digest = pair.run.network.inception, pair.run.digest
     if pair.x.made.weights != digest:
         raise ValueError(
-            f"{pair.x.name} has features of the weights {str(pair.x.made.weights)[:12]}, and the classifier comes "
-            f"from {weights.source.path}, {digest[:12]}; give the same weights."
+            f"{pair.x.name} has features of other weights than {weights.source.path}, from which the classifier comes; "
+            "give the same weights."
         )
     return {"is": inception_score(taps.logits(pair.x.rows(FEATURES), weights), pair.protocol.splits or IMPROVED_GAN)}
 

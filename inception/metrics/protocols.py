@@ -12,6 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from inception.arguments import nearest
 from inception.metrics import kernel
 from inception.metrics.inception_score import ADM, STYLEGAN, TORCH_FIDELITY, TORCHMETRICS, Splits
 from inception.metrics.kernel import Subsets
@@ -113,5 +114,7 @@ def named(names: str) -> tuple[Protocol, ...]:
     asked = list(PROTOCOLS) if names == "all" else [name.strip() for name in names.split(",")]
     for name in asked:
         if name not in PROTOCOLS:
-            raise ValueError(f"Unknown protocol {name!r}; expected all, or some of {', '.join(PROTOCOLS)}.")
+            raise ValueError(
+                f"Unknown protocol {name!r}{nearest(name, PROTOCOLS)}; expected all, or some of {', '.join(PROTOCOLS)}."
+            )
     return tuple(PROTOCOLS[name] for name in asked)

@@ -206,13 +206,15 @@ def _values(path: str, name: str) -> int:
     return int(ended.stdout)
 
 
-def check_pictures(side: Side, column: str | None = None) -> None:
-    """ValueError for a side of fewer than two pictures, which no other side needs to be computed for."""
-    if side.pictures is not None and len(sources.listed(side.name, column).items) < 2:
+def check_pictures(side: Side, column: str | None = None) -> int | None:
+    """How many pictures a side has. ValueError for fewer than two, which no other side needs to be computed for."""
+    count = None if side.pictures is None else len(sources.listed(side.name, column).items)
+    if count is not None and count < 2:
         raise ValueError(
             f"{side.name} is one picture at most; expected more (a folder, a glob, a list, Parquet, .zip, .npz), "
             "features (a folder, .npz, Parquet), or a file of statistics."
         )
+    return count
 
 
 def check_fits(side: Side, protocol: Protocol) -> None:

@@ -16,11 +16,11 @@ from inception.brief import one_line
 from inception.classify import Classifier, classifier_of, finite
 from inception.inference import Precision, int8
 from inception.labels import Label
-from inception.networks import Network
+from inception.networks import Network, network_of
 from inception.pictures import Picture, Preprocess
 from inception.training import folders
 from inception.training.folders import Pictures
-from inception.weights import published
+from inception.weights import CheckpointError, published
 from inception.weights.published import Published
 
 _SHOWN = 20  # classes in a notebook
@@ -156,10 +156,22 @@ def evaluate(
         progress: called with (pictures done, of how many).
     """
     batch = count("batch", batch)
-    more: Any = {"precision": precision, "least_agreement": least_agreement, "preprocess": preprocess}
-    more |= {"calibration": folders.read(folder).paths if precision == "int8" else ()}
-    classifier = classifier_of(weights, names_file=labels, picture=picture, size=size, **more)
-    return scored(_labelled(folder, classifier.labels), classifier, batch, progress)
+    network = network_of(weights, picture=picture, size=size, labels=labels, preprocess=preprocess)
+    pictures = check_classes(folder, network)
+    calibration = pictures.paths if precision == "int8" else ()
+    more: Any = {"precision": precision, "least_agreement": least_agreement, "calibration": calibration}
+    return scored(pictures, classifier_of(network, **more), batch, progress)
+
+
+def check_classes(folder: str | os.PathLike[str], network: Network) -> Pictures:
+    """The pictures of a folder with a network's class numbers.
+
+    Raises:
+        ValueError: For a network without a classifier, and for folders that are none of its classes.
+    """
+    if network.labels is None:
+        raise CheckpointError(f"{network.name} has no classifier; give weights with top.")
+    return _labelled(folder, network.labels)
 
 
 def _labelled(folder: str | os.PathLike[str], known: tuple[Label, ...]) -> Pictures:

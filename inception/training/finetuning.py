@@ -41,7 +41,7 @@ from inception.files import atomic, inert_json, regular
 from inception.files.atomic import replacing
 from inception.files.errors import safe
 from inception.labels import Label
-from inception.networks import MODEL, classifier
+from inception.networks import MODEL, Network, classifier
 from inception.pictures import Picture, Preprocess
 from inception.training import evaluation, folders, loop, maps, report
 from inception.training import network as trunks
@@ -217,23 +217,12 @@ def finetune(
     (`Doubled`) of files of equal bytes in two classes, or in both folders. In one class they are
     no harm: the split keeps them on one side.
     """
-    request = Request(
-        unfreeze=unfreeze,
-        epochs=count("epochs", epochs),
-        learning_rate=learning_rate,
-        head_epochs=count("head_epochs", head_epochs),
-        head_learning_rate=head_learning_rate,
-        validation=validation if isinstance(validation, int | float) else os.fspath(validation),
-        augment=tuple(augment or ()),
-        class_weights=class_weights,
-        early_stopping=count_or_none("early_stopping", early_stopping),
-        batch_norm=batch_norm,
-        batch_size=count("batch_size", batch_size),
-        dropout=dropout,
-        versions=count_or_none("versions", versions, 0),
-        precision=precision,
-        seed=count("seed", seed, 0),
-    )
+    request = _request(
+        unfreeze=unfreeze, epochs=epochs, learning_rate=learning_rate, head_epochs=head_epochs,
+        head_learning_rate=head_learning_rate, validation=validation, augment=augment, class_weights=class_weights,
+        early_stopping=early_stopping, batch_norm=batch_norm, batch_size=batch_size, dropout=dropout,
+        versions=versions, precision=precision, seed=seed,
+    )  # fmt: skip
     extras.load("pyarrow")
     extras.load("matplotlib")
     say = say or (lambda line: None)
@@ -259,6 +248,58 @@ def finetune(
             frozen = Maps(trunk.network, lower, tuple(augment), kept, request.batch_size, precision,
                           place / _WORK / "maps", progress)  # fmt: skip
         return _Run(request, trunk, unfrozen, frozen, place, say, progress, training, checked).result(rows, errors)
+
+
+def _request(**given: Any) -> Request:
+    """The arguments of `finetune` that decide its numbers, each checked."""
+    validation = given["validation"]
+    return Request(**given | {
+        "validation": validation if isinstance(validation, int | float) else os.fspath(validation),
+        "augment": tuple(given["augment"] or ()),
+        "early_stopping": count_or_none("early_stopping", given["early_stopping"]),
+        "versions": count_or_none("versions", given["versions"], 0),
+        "seed": count("seed", given["seed"], 0),
+        **{name: count(name, given[name]) for name in ("epochs", "head_epochs", "batch_size")},
+    })  # fmt: skip
+
+
+def check_request(folder: str | os.PathLike[str], **given: Any) -> None:
+    """ValueError for what is wrong with a folder and with arguments of `finetune`; no picture is read."""
+    request = _request(**given)
+    every = folders.read(folder)
+    folders.weights_of_classes(every, request.class_weights)
+    if not isinstance(request.validation, int | float):
+        folders.read(request.validation, every.classes)
+    elif not 0 < request.validation < 1:
+        folders.split(every, request.validation, request.seed)  # which says so
+
+
+def planned(folder: str | os.PathLike[str], **given: Any) -> dict[str, Any]:
+    """What `finetune` of a folder would learn from: {"classes", "training", "validation"}, names and counts.
+
+    Args:
+        given: arguments of `finetune` that decide its numbers.
+
+    Raises:
+        ValueError: For whatever is wrong with these, without a network and without writing anything.
+    """
+    request = _request(**given)
+    every, held_out = _listed(folder, request, lambda done, total, what: None)
+    folders.weights_of_classes(every, request.class_weights)
+    training = every
+    if held_out is None:
+        training, held_out = folders.split(every, float(request.validation), request.seed)
+    return {"classes": list(every.classes), "training": len(training), "validation": len(held_out)}
+
+
+def check_network(network: Network, end_point: str | None, unfreeze: str | None) -> None:
+    """ValueError for names that an InceptionV3's weights have not, before TensorFlow is needed for them."""
+    if network.loaded is None:
+        return
+    trunks.check_end_point(end_point)
+    blocks = trunks.inception_blocks(network.loaded.variant, trunks.last_row(end_point))
+    if unfreeze:
+        trunks.check_block(unfreeze, blocks)
 
 
 def _listed(folder: Any, request: Request, progress: Progress) -> tuple[Pictures, Pictures | None]:

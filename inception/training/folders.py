@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inception.arguments import nearest
 from inception.brief import one_line
 from inception.features.sources import ENDINGS
 
@@ -106,8 +107,8 @@ def read(folder: str | os.PathLike[str], classes: Sequence[str] | None = None) -
         raise ValueError(f"{root} has no folders in it; expected a folder of pictures for each class.")
     if classes is not None and (unknown := sorted(set(folders) - set(classes))):
         raise ValueError(
-            f"{root} has the class {unknown[0]!r}, which the network has not; it has {', '.join(classes[:8])}"
-            + (", ..." if len(classes) > 8 else ".")
+            f"{root} has the class {unknown[0]!r}{nearest(unknown[0], classes)}, which the network has not; it has "
+            f"{', '.join(classes[:8])}" + (", ..." if len(classes) > 8 else ".")
         )
     if strange := [name for name in folders if not name.isprintable()]:
         raise ValueError(f"{root} has a folder {strange[0]!r}, which is no name that a text file can hold; rename it.")

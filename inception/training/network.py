@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from inception.architecture import END_POINTS, Conv, walk
+from inception.arguments import nearest
 from inception.inference import plan as plans
 from inception.networks import Network, classifier, network_of
 from inception.pictures import Picture, Preprocess
@@ -51,12 +52,29 @@ class Trunk:
 
     def from_block(self, block: str) -> frozenset[str]:
         """The layers of a block and of everything above it. ValueError for an unknown block."""
-        if block not in self.blocks:
-            known = list(self.blocks)
-            shown = ", ".join(known if len(known) <= 24 else [*known[:2], "...", *known[-12:]])
-            raise ValueError(f"There is no block {block!r} to unfreeze; expected one of {shown}.")
+        check_block(block, self.blocks)
         above = list(self.blocks)[list(self.blocks).index(block) :]
         return frozenset(layer for name in above for layer in self.blocks[name])
+
+
+def check_block(block: str, blocks: Iterable[str]) -> None:
+    """ValueError for a block that there is not."""
+    known = list(blocks)
+    if block not in known:
+        shown = ", ".join(known if len(known) <= 24 else [*known[:2], "...", *known[-12:]])
+        raise ValueError(f"There is no block {block!r} to unfreeze{nearest(block, known)}; expected one of {shown}.")
+
+
+def check_end_point(end_point: str | None) -> None:
+    """ValueError for a name that is no row of InceptionV3."""
+    if end_point not in (None, "PreLogits", *END_POINTS):
+        near = nearest(end_point, END_POINTS)
+        raise ValueError(f"Unknown end_point {end_point!r}{near}; expected one of {', '.join(END_POINTS)}.")
+
+
+def last_row(end_point: str | None) -> str:
+    """The row that a network cut at an end point ends in."""
+    return "Mixed_7c" if end_point in (None, "PreLogits") else str(end_point)
 
 
 def trunk_of(
@@ -81,8 +99,7 @@ def trunk_of(
         return _other(network)
     if preprocess is not None:
         raise ValueError("preprocess is for other models; InceptionV3's pixels are scaled as its weights need it.")
-    if end_point not in (None, "PreLogits", *END_POINTS):
-        raise ValueError(f"Unknown end_point {end_point!r}; expected one of {', '.join(END_POINTS)}.")
+    check_end_point(end_point)
     return _of_weights(network, end_point or "PreLogits")
 
 
@@ -93,7 +110,7 @@ def _of_weights(network: Network, end_point: str) -> Trunk:
     weights = weights.step("drop-extra") if weights.extra else weights
     weights = weights.step("drop-top") if weights.variant.num_classes else weights
     plans.plan(weights, (end_point,))  # refuses what is not finite
-    last = "Mixed_7c" if end_point == "PreLogits" else end_point
+    last = last_row(end_point)
     shape = (*network.picture.sides, weights.variant.channels)
     base = model_of(weights, input_shape=shape, pooling="avg", final_endpoint=last)
     return Trunk(

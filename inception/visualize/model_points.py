@@ -7,7 +7,6 @@ are the model's own, so their weights are too.
 
 from __future__ import annotations
 
-import difflib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from inception.architecture import END_POINTS
+from inception.arguments import nearest
+from inception.networks import Network
+from inception.weights.dialects import keras_layers
 
 _WIDE = 4  # rows and columns at least of maps that show a place
 # Layers and operations that only apply an activation to what comes in.
@@ -54,8 +56,7 @@ class Points:
         if name in self.named:
             shape = tuple(self.named[name].shape)
             raise ValueError(f"{name} has the shape {shape}; expected maps, [n, height, width, channels].")
-        close = difflib.get_close_matches(name, self.maps, n=3) or self.maps[-5:]
-        raise ValueError(f"The model has no end point or layer {name!r}; it has for instance {', '.join(close)}.")
+        raise ValueError(_unknown(name, self.maps))
 
     def before_activation(self, tensor: Any) -> Any:
         """What `tensor` is before its activation: the sums that a ReLU or softmax takes.
@@ -81,6 +82,27 @@ class Points:
             return
         self._made[id(outputs)] = outputs, layer, inputs
         self.named.setdefault(name, outputs)
+
+
+def _unknown(name: str, maps: Sequence[str]) -> str:
+    some = ", ".join(maps[-5:])
+    return f"The model has no end point or layer {name!r}{nearest(name, maps)}; it has for instance {some}."
+
+
+def check(network: Network, points: Sequence[str]) -> None:
+    """ValueError for a point without maps, before a model is built of weights; names alone can be told here."""
+    if network.model is not None or network.loaded is None:
+        return
+    variant = network.loaded.variant
+    layers = keras_layers.layers(variant.table())
+    units = [name for layer in layers.values() if layer.startswith("conv2d_") for name in keras_layers.unit(layer)]
+    heads = [*keras_layers.HEADS, "avg_pool", keras_layers.AUX_POOL, "AuxLogits", "PreLogits", "Logits", "Predictions"]
+    maps = [name for name in (*units, *layers.values(), *END_POINTS) if name not in heads]
+    for name in points:
+        if name in heads:
+            raise ValueError(f"{name} is no map; expected maps, [n, height, width, channels], as Mixed_6e.")
+        if name.removesuffix("_border") not in maps:
+            raise ValueError(_unknown(name, maps))
 
 
 def _each(function: Callable[[Any], Any], tensors: Any) -> Any:

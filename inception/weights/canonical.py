@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from inception import architecture, brief, pictures
+from inception.arguments import nearest
 from inception.files import inert_json
 from inception.files.errors import CheckpointError, CorruptFile, reason
 from inception.pictures import Picture
@@ -115,7 +116,7 @@ class Weights:
     def step(self, name: str) -> Weights:
         """These weights after one named, reported change (see `STEPS`)."""
         if name not in STEPS:
-            raise CheckpointError(f"Unknown step {name!r}; expected one of {', '.join(STEPS)}.")
+            raise CheckpointError(f"Unknown step {name!r}{nearest(name, STEPS)}; expected one of {', '.join(STEPS)}.")
         return STEPS[name](self)
 
 

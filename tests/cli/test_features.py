@@ -28,7 +28,7 @@ def test_extract_stop_go_on_and_refuse(sample, tmp_path):
         os.link(folder / "even" / "00.jpg", folder / f"{i:03d}.jpg")
     (folder / "notes.md").write_text("no picture")
     out = tmp_path / "out"
-    options = [folder, out, "--weights", sample, "--endpoint", "PreLogits,Mixed_6e", "--shard-rows", 16]
+    options = [folder, out, "--weights", sample, "--end-point", "PreLogits,Mixed_6e", "--shard-rows", 16]
     run = command(*options)
     deadline = time.monotonic() + 60
     while not list(out.glob("part-*.parquet")) and time.monotonic() < deadline:

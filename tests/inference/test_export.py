@@ -275,7 +275,7 @@ def test_the_command_stops_at_too_little_agreement(tmp_path, photographs, monkey
     run = command(*arguments)
     assert run.exit_code == 1 and "the same best class as float32 for 50.0% of them" in run.output
     assert not (tmp_path / "net.xml").exists() and not (tmp_path / "net.bin").exists()
-    run = command(*arguments, "--accept")
+    run = command(*arguments, "--least-agreement", 0)
     assert run.exit_code == 0 and "less than the 99% that is expected" in run.output
     assert (tmp_path / "net.xml").is_file() and (tmp_path / "net.bin").is_file()
 

@@ -110,11 +110,11 @@ def run(*arguments):
 @pytest.mark.parametrize(
     ("verb", "options", "said"),
     [
-        ("activations", ["--point", "Mixed_5b", "--channels", 8], "Mixed_5b        11 x 11 x 40"),
+        ("activations", ["--end-point", "Mixed_5b", "--channels", 8], "Mixed_5b        11 x 11 x 40"),
         ("gradcam", ["--label", "4"], "4: 9"),
-        ("filters", ["--point", "Mixed_5b", "--channels", 2, "--size", 48, "--steps", 3], "2 channels, mean value"),
-        ("dream", ["--point", "Mixed_5b=2", "--steps", 2, "--octaves", 2], "octave 2: 139 x 139, loss"),
-        ("dream", ["--point", "Mixed_5b", "--recipe", "weighted", "--steps", 2], "octave 2: 107 x 107, loss"),
+        ("filters", ["--end-point", "Mixed_5b", "--channels", 2, "--size", 48, "--steps", 3], "2 channels, mean value"),
+        ("dream", ["--end-point", "Mixed_5b=2", "--steps", 2, "--octaves", 2], "octave 2: 139 x 139, loss"),
+        ("dream", ["--end-point", "Mixed_5b", "--recipe", "weighted", "--steps", 2], "octave 2: 107 x 107, loss"),
     ],
 )
 def test_a_verb_makes_a_picture_and_says_what_and_how_long(verb, options, said, sample, digit, tmp_path):
@@ -167,7 +167,7 @@ def test_no_one_class(label, sentence):
 
 
 def test_a_map_without_evidence_is_said(sample, digit, tmp_path):
-    result = run("gradcam", digit, "-w", sample, "-o", tmp_path / "x.png", "--point", "Mixed_6e")
+    result = run("gradcam", digit, "-w", sample, "-o", tmp_path / "x.png", "--end-point", "Mixed_6e")
     assert result.exit_code == 0 and "at Mixed_6e; nothing there speaks for it, so its map is zero" in result.output
 
 
@@ -179,7 +179,7 @@ def test_the_page_says_of_a_map_that_it_has_no_evidence():
 
 
 def test_report_is_a_verb(sample, digit, tmp_path):
-    result = run("report", digit, "-w", sample, "-o", tmp_path / "page", "--point", "Mixed_5b", "--top", 1)
+    result = run("report", digit, "-w", sample, "-o", tmp_path / "page", "--end-point", "Mixed_5b", "--top", 1)
     assert result.exit_code == 0 and "MB, in" in result.output
     assert len(parsed(tmp_path / "page" / "index.html")[1].images) == 3
 
@@ -191,9 +191,9 @@ def test_report_is_a_verb(sample, digit, tmp_path):
         (["gradcam", "none.png", "-o", "x.png"], "none.png does not exist"),
         (["gradcam", "DIGIT", "-o", "x.png", "--label", "cat"], "No class is called 'cat'"),
         (["dream", "DIGIT", "-o", "x.png", "--recipe", "deep"], "expected mean or weighted"),
-        (["dream", "DIGIT", "-o", "x.png", "--point", "Mixed_5b=much"], "expected a name, or NAME=WEIGHT"),
+        (["dream", "DIGIT", "-o", "x.png", "--end-point", "Mixed_5b=much"], "expected a name, or NAME=WEIGHT"),
         (["filters", "-o", "none/x.png"], "The folder none does not exist"),
-        (["activations", "DIGIT", "-o", "x.png", "--point", "Predictions"], "expected maps"),
+        (["activations", "DIGIT", "-o", "x.png", "--end-point", "Predictions"], "expected maps"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_leaves_nothing(arguments, sentence, sample, digit, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from inception.arguments import nearest
 from inception.files import atomic
 from inception.files.archive import Archive
 from inception.files.errors import CheckpointError, ResourceLimit, UnsupportedFeature
@@ -200,7 +201,9 @@ def check_target(
     target = Path(path)
     name = format or format_of(target)
     if name not in FORMATS:
-        raise UnsupportedFeature(f"Unknown format {name!r}; expected one of {', '.join(FORMATS)}.")
+        raise UnsupportedFeature(
+            f"Unknown format {name!r}{nearest(name, FORMATS)}; expected one of {', '.join(FORMATS)}."
+        )
     written = [target]
     if name == "slim":
         written = [Path(f"{target}.index"), *_data_files(target)]

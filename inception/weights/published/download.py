@@ -99,6 +99,11 @@ def _obtained(known: Published, target: Path, progress: Progress | None) -> Path
 
 def _downloaded(known: Published, folder: Path, by_hand: Path, progress: Progress | None) -> Path:
     """What the address sends, in a folder and unchecked; `CheckpointError` where nothing whole comes."""
+    if os.environ.get("INCEPTION_OFFLINE", "").lower() not in ("", "0", "false", "no"):
+        raise CheckpointError(
+            f"{known.id} is not on this disk, and downloads are off (--offline, INCEPTION_OFFLINE); put "
+            f"{known.url or known.file} at {by_hand} by hand, or give the path of a weight file."
+        )
     if known.url is None:
         raise CheckpointError(f"Where {known.id} is to be had is not known; put it at {by_hand}, or give its path.")
     import pooch
