@@ -88,10 +88,16 @@ def verbs() -> str:
         options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
         usage = " ".join(["inception", name, *map(_metavar, arguments)])
         rows = [(f"`{_metavar(p)}`", _default(p)) for p in arguments]
-        rows += [(", ".join(f"`{o}`" for o in (*p.opts, *p.secondary_opts)), _default(p)) for p in options]
+        rows += [(", ".join(f"`{o}`" for o in (*p.opts, *p.secondary_opts)) + _set(p), _default(p)) for p in options]
         parts += [f"## {name}", "", " ".join((command.help or "").split()), "", "```text", usage + " [OPTIONS]", "```",
                   "", "| | |", "|---|---|", *(f"| {left} | {right} |" for left, right in rows), ""]  # fmt: skip
     return "\n".join(parts)
+
+
+def _set(parameter: Any) -> str:
+    """The words of an option that takes one of few."""
+    words = getattr(parameter, "metavar", None) or ""
+    return f" `{words}`".replace("|", "\\|") if "|" in words else ""
 
 
 def _metavar(parameter: Any) -> str:
@@ -102,6 +108,7 @@ def _metavar(parameter: Any) -> str:
 def _default(parameter: Any) -> str:
     text = " ".join((getattr(parameter, "help", "") or "").split()).replace("|", "\\|")
     default = parameter.default
+    default = ",".join(default) if isinstance(default, list) else default
     if default in (None, False, True, "", ()) or callable(default) or "Sentinel" in type(default).__name__:
         return text
     return f"{text} *Default: {default}.*"

@@ -75,7 +75,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name in letters that a pipe's encoding lacks
     try:
-        sys.exit(typer.main.get_command(app).main(prog_name="inception", standalone_mode=False))
+        sys.exit(typer.main.get_command(app).main(prog_name="inception", standalone_mode=False) or 0)
     except program.UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()

@@ -85,7 +85,8 @@ def read(items: Sequence[Item], loaded: Network) -> Iterator[list[Read]]:
 
 def skipped(path: str, reason: object) -> None:
     """The line that a bad picture costs."""
-    terminal.err.print(f"skipped: {name(path)}: {reason}", style="yellow")
+    said = str(reason).replace(path, name(path))
+    terminal.err.print(f"skipped: {said if name(path) in said else f'{name(path)}: {said}'}", style="yellow")
 
 
 def unread(item: Item) -> Any:

@@ -184,7 +184,7 @@ def _classes(result: Evaluation) -> Table:
     """A row a class, the worst first where there are many."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
-    for name in ("right", "of", ""):
+    for name in ("right", "of", "share"):
         table.add_column(name, justify="right")
     rows = list(result.per_class.items())
     if len(rows) > _MOST_CLASSES:

@@ -323,7 +323,9 @@ class _Run:
         if len(known) > 1:
             one, other = said
             given = f", here those of {self.network.name}" if any(side.pictures for side in self._sides) else ""
-            raise ValueError(f"{one} and {other} have features of two networks' weights{given}; compare those of one.")
+            raise ValueError(
+                f"{one} and {other} have features of two networks' weights{given}; compare those of one network."
+            )
         return next(iter(known), None)
 
     def pair(self, protocol: Protocol) -> _Pair:

@@ -197,7 +197,9 @@ def weights_of_classes(pictures: Pictures, wanted: str | Mapping[str, float] | N
         counts = np.bincount(pictures.labels, minlength=len(pictures.classes))
         return {i: len(pictures) / (len(counts) * max(int(count), 1)) for i, count in enumerate(counts)}
     if isinstance(wanted, str) or (unknown := sorted(set(wanted) - set(pictures.classes))):
-        given = repr(wanted) if isinstance(wanted, str) else f"a weight for {unknown[0]!r}"
+        given = (
+            f"{wanted!r}{nearest(wanted, ('balanced',))}" if isinstance(wanted, str) else f"a weight for {unknown[0]!r}"
+        )
         known = ", ".join(pictures.classes[:8])
         raise ValueError(f'class_weights has {given}; expected "balanced", or a weight for some of {known}.')
     weights = {i: _weight(name, wanted.get(name, 1.0)) for i, name in enumerate(pictures.classes)}

@@ -7,6 +7,7 @@ are the model's own, so their weights are too.
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ def check(network: Network, points: Sequence[str]) -> None:
     """ValueError for a point without maps, before a model is built of weights; names alone can be told here."""
     if network.model is not None or network.loaded is None:
         return
-    variant = network.loaded.variant
+    variant = dataclasses.replace(network.loaded.variant, aux_logits=False)
     layers = keras_layers.layers(variant.table())
     units = [name for layer in layers.values() if layer.startswith("conv2d_") for name in keras_layers.unit(layer)]
     heads = [*keras_layers.HEADS, "avg_pool", keras_layers.AUX_POOL, "AuxLogits", "PreLogits", "Logits", "Predictions"]

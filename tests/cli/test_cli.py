@@ -78,14 +78,15 @@ def test_verify_passes_and_fails_by_its_exit_code(inception, sample, tmp_path):
     weights.save(tmp_path / "bad.h5")
     text = inception("verify", sample, tmp_path / "bad.h5", code=1)
     assert "DIFFERENT" in text
-    assert text.split("<- differs")[0].splitlines()[-1].startswith("Mixed_6b")
+    assert text.split("<- differs")[0].splitlines()[-1].startswith("Mixed_6b\t")
 
 
 def test_classify_names_real_digits(inception, sample, repository):
     pictures = sorted((repository / "checkpoints" / "sample-digits").glob("*.png"))
     text = inception("classify", *pictures, "--weights", sample, "--top", 1)
-    found = [line.split()[-1] for line in text.splitlines() if "%" in line]
-    assert found == [picture.stem[-1] for picture in pictures]
+    rows = [line.split("\t") for line in text.splitlines()]
+    assert rows[0] == ["picture", "probability", "class", "wnid"]
+    assert [(row[0], row[2]) for row in rows[1:]] == [(str(picture), picture.stem[-1]) for picture in pictures]
 
 
 def test_classify_without_names_shows_indices(inception, sample, repository, tmp_path):
@@ -94,7 +95,7 @@ def test_classify_without_names_shows_indices(inception, sample, repository, tmp
     assert "class 4" in inception("classify", picture, "--weights", tmp_path / "mine.h5")
     (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
     text = inception("classify", picture, "--weights", tmp_path / "mine.h5", "--labels", tmp_path / "names.txt")
-    assert next(line for line in text.splitlines() if "%" in line).split()[-1] == "e"
+    assert text.splitlines()[1].split("\t")[2] == "e"
 
 
 @pytest.mark.parametrize(

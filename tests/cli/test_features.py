@@ -41,7 +41,7 @@ def test_extract_stop_go_on_and_refuse(sample, tmp_path):
 
     run = command(*options)
     said, complained = run.communicate(timeout=120)
-    assert run.returncode == 0 and "530 pictures, 529 rows, 1 without" in said
+    assert run.returncode == 1 and "530 pictures, 529 rows, 1 without" in said  # one is no picture
     assert "were there already" in said and "with onnxruntime" in said
     assert "says why 1 picture could" in said and "passed over: 1 file without a picture's ending" in said
     assert pq.read_table(out).num_rows == 529

@@ -137,7 +137,7 @@ SIDES = {  # of what is taken None, else the sentence
     "huge.parquet": "too many for such a file", "x.npy": "x.npy is one picture at most", "pipe.npz": "is one",
     "nothing": "nothing does not exist", "empty": "empty has no pictures", "folder.npz": "folder.npz has no pictures",
     "one": "one is one picture at most", "empty.zip": "empty.zip has no pictures", "empty.npz": "cut short",
-    "-": "- does not exist", "/dev/null": "/dev/null is one picture at most",
+    "-": "Nothing came by stdin", "/dev/null": "/dev/null is one picture at most",
 }  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def test_archives_and_arrays_and_statistics_give_what_the_pictures_give(run, pla
 
 def test_what_does_not_fit_is_said(run, place, tmp_path):
     weights = place / "w.safetensors"
-    with pytest.raises(ValueError, match="Unknown metric 'fad'; expected some of fid, kid, "):
+    with pytest.raises(ValueError, match=r"Unknown metric 'fad' \(did you mean fid\?\); expected some of fid, kid, "):
         run(metrics="fad")
     features.extract(place / "generated", tmp_path / "f", weights, picture=PROTOCOLS["adm"].picture)
     with pytest.raises(ValueError, match="the protocols that fit it: ttur, torch-fidelity, adm"):

@@ -190,7 +190,7 @@ def test_report_is_a_verb(sample, digit, tmp_path):
         (["gradcam", "DIGIT", "-o", "x.bmp"], "no ending of a picture"),
         (["gradcam", "none.png", "-o", "x.png"], "none.png does not exist"),
         (["gradcam", "DIGIT", "-o", "x.png", "--label", "cat"], "No class is called 'cat'"),
-        (["dream", "DIGIT", "-o", "x.png", "--recipe", "deep"], "expected mean or weighted"),
+        (["dream", "DIGIT", "-o", "x.png", "--recipe", "deep"], "--recipe is 'deep'; expected one of mean, weighted"),
         (["dream", "DIGIT", "-o", "x.png", "--end-point", "Mixed_5b=much"], "expected a name, or NAME=WEIGHT"),
         (["filters", "-o", "none/x.png"], "The folder none does not exist"),
         (["activations", "DIGIT", "-o", "x.png", "--end-point", "Predictions"], "expected maps"),

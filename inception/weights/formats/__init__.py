@@ -126,8 +126,9 @@ def recognise(path: str) -> ModuleType:
     if Path(f"{path}.index").exists() or path.endswith(".index") or re.search(r"\.data-\d{5}-of-\d{5}$", path):
         return _module("slim_checkpoint")
     if not Path(path).is_file():
-        raise CheckpointError(f"{path} does not exist; give the path of a weight file, the prefix of a checkpoint, "
-                              "or an id that `inception published` lists.")  # fmt: skip
+        near = nearest(path, (known.id for known in catalogue.FILES))
+        raise CheckpointError(f"{path} does not exist{near}; give the path of a weight file, the prefix of a "
+                              "checkpoint, or an id that `inception published` lists.")  # fmt: skip
     file = RegularFile(path)
     head, tail = (b"".join(file.pieces(start, size)) for start, size in ((0, 1024), (max(0, file.size - 8), 8)))
     if head.startswith(_HDF5):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import re
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from made import NARROW, assert_same, random_weights
 from typer.testing import CliRunner
 
 from inception import load_weights
-from inception.cli import app
+from inception.cli import app, terminal
+from inception.cli import weights as verbs
 from inception.weights import CheckpointError, UnsupportedFeature, published
 from inception.weights.published import Published, cache, catalogue, find, recognise
 from inception.weights.published.catalogue import FILES
@@ -191,10 +193,23 @@ def command(*arguments):
 def test_the_command_lists_every_file_whole():
     text = command("published")
     for known in FILES:
-        line = next(line for line in text.splitlines() if line.split(" ")[0] == known.id)
+        line = next(line for line in text.splitlines() if line.split("\t")[0] == known.id)
         assert (f"{known.top1:.1f}/{known.top5:.1f}" if known.top1 else "") in line
-        assert len(line) <= 80 and "…" not in line
-    assert "keras-v0.5-notop        Keras       87.9 MB    none      none md5" in text
+    assert "keras-v0.5-notop\tKeras\t87.9 MB\tnone\tnone\tmd5" in text and "\nimagenet\tKeras\t96.1 MB" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_terminal_s_list_cuts_no_id(width, monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    shown = terminal.Plain(screen, file=screen, force_terminal=True, no_color=True)
+    shown.width = width
+    for module in (terminal, verbs):
+        monkeypatch.setattr(module, "out", shown)
+    verbs.published()
+    lines = screen.getvalue().splitlines()
+    for id in ("imagenet", *(known.id for known in FILES)):
+        assert any(re.match(rf"(\x1b\[\d+m)?{re.escape(id)} ", line) for line in lines), id
 
 
 def test_the_command_says_everything_of_one_file():
