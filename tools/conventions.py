@@ -105,7 +105,7 @@ OF_HELP = {
     "`--verbose`": r"--verbose\b",
     "`--offline`": r"--offline\b",
     "`--dry-run`": r"--dry-run\b|--diff\b",
-    "examples": r"(?i)\bexamples?:?\b\s*\n",
+    "examples": r"(?i)\bexamples?\b:?\s*\n",
     "sets shown": r"\[possible values:|\w\|\w|Possible values",
     "environment variables shown": r"(?i)\[env(?: var)?:",
 }

@@ -180,7 +180,10 @@ def flattened(verb: Callable[..., None]) -> Callable[..., None]:
         terminal.ask(**{field.name: given.pop(field.name) for field in dataclasses.fields(Common)})
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
-        verb(**given)
+        try:
+            verb(**given)
+        finally:
+            terminal.asked.json = terminal.asked.quiet = False  # for whoever goes on in this process
 
     del run.__wrapped__  # type: ignore[attr-defined]  # typer would read that one's parameters
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

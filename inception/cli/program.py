@@ -72,7 +72,7 @@ def sentence(error: Any) -> str:
     help = f"inception{verb} -h says what it takes."
     kind = type(error).__name__
     if kind == "NoSuchOption":
-        known = [option for p in context.command.params for option in p.opts if option.startswith("--")]
+        known = ["--help", *(o for p in context.command.params for o in p.opts if o.startswith("--"))]
         return f"There is no option {error.option_name}{nearest(error.option_name, known)}; {help}"
     text = " ".join(str(error.format_message()).split()).rstrip(".")
     if text.startswith("No such command") and context is not None:
