@@ -27,7 +27,7 @@ END_POINT = "--end-point"
 
 def one_of(option: str, words: str, help: str) -> Any:
     """An option that takes one of some words, as "avg|max|none": shown, completed, and the nearest one suggested."""
-    return _of(option, words, help, lambda text: arguments.chosen(option, text, words.split("|")))
+    return _of(option, words, help, lambda word: word and arguments.chosen(option, word, words.split("|")))
 
 
 def some_of(option: str, words: str, help: str) -> Any:
@@ -37,21 +37,15 @@ def some_of(option: str, words: str, help: str) -> Any:
 
 
 def _of(option: str, words: str, help: str, check: Callable[[Any], Any]) -> Any:
-    def checked(value: Any) -> Any:
-        return check(value) if value else value
+    def checked(value: Any) -> Any:  # typer looks at the names and kinds of a callback's arguments
+        return check(value)
 
-    return typer.Option(
-        option, metavar=words, help=help, callback=checked, autocompletion=lambda: words.split("|")
-    )  # fmt: skip
+    return typer.Option(option, metavar=words, help=help, callback=checked, autocompletion=lambda: words.split("|"))
 
 
-def parted(given: list[str] | None) -> list[str]:
+def parted(given: Any) -> list[str]:
     """The words of an option that may be said again, each with commas."""
     return [word.strip() for text in given or [] for word in text.split(",") if word.strip()]
-
-
-def _words(given: list[str] | None) -> list[str] | None:
-    return parted(given) or None
 
 
 # --- Networks and files ----------------------------------------------------------------
@@ -99,7 +93,7 @@ Column = Annotated[str | None, typer.Option("--column", help="A Parquet source's
 
 EndPoints = Annotated[
     list[str] | None,
-    typer.Option(END_POINT, help="End points by slim's names, or layers: with commas, or said again.", callback=_words),
+    typer.Option(END_POINT, help="End points by slim's names, or layers: with commas, or said again.", callback=parted),
 ]
 EndPoint = Annotated[str | None, typer.Option(END_POINT, help="An end point by slim's name, as Mixed_6e, or a layer.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Pictures at a time.")]

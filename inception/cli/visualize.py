@@ -39,7 +39,7 @@ def activations(
     def draw(image: Any, target: Path) -> Any:
         began = time.perf_counter()
         with working("activations"):
-            result = run(loaded, image, end_point)
+            result = run(loaded, image, end_point or None)
             result.save(target, channels)
         found = {name: (*maps.shape, int(result.dead[name].sum())) for name, maps in result.maps.items()}
         lines = [f"{name:<16}{h} x {w} x {depth}, {dead} dead for this picture"
