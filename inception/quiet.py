@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
+import time
 
 
 def import_tensorflow() -> None:
@@ -13,7 +15,7 @@ def import_tensorflow() -> None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    kept = os.dup(2)
+    kept, began = os.dup(2), time.perf_counter()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -25,3 +27,4 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+    logging.getLogger(__name__).debug("TensorFlow was imported in %.1f s", time.perf_counter() - began)

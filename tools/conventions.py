@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ DRY = {"features", "finetune", "metrics", "microscope"}
 def options(verb: Any) -> dict[str, Any]:
     """{long spelling: option}."""
     return {p.opts[0]: p for p in verb.params if p.param_type_name == "option"}
+
+
+def _has(verb: Any, spelled: tuple[str, ...]) -> bool:
+    return tuple(getattr(options(verb).get(spelled[0]), "opts", ())) == spelled
 
 
 def _spelled(verb: Any, words: str) -> bool | None:
@@ -75,11 +80,9 @@ def _examples(verb: Any) -> bool:
 
 CONVENTIONS: dict[str, Callable[[Any], bool | None]] = {
     "`-h`": lambda verb: "-h" in verb.make_context(verb.name, [], ABOVE, resilient_parsing=True).help_option_names,
-    **{f"`{name}`": lambda verb, o=opts: tuple(getattr(options(verb).get(o[0]), "opts", ())) == o
-       for name, opts in COMMON.items()},
+    **{f"`{name}`": partial(_has, spelled=opts) for name, opts in COMMON.items()},
     "examples": _examples,
-    **{f"`{'/'.join(opts)}`": lambda verb, w=words: _spelled(verb, w) for words, opts in SPELLINGS.items()
-       if words != "out"},
+    **{f"`{'/'.join(opts)}`": partial(_spelled, words=words) for words, opts in SPELLINGS.items() if words != "out"},
     "writes to `-o`": _writes,
     "sets shown": _sets,
     "folders, globs, `-`": _pictures,

@@ -9,6 +9,7 @@ One plan (`plan`), three engines (`engines`).
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -165,6 +166,7 @@ def compile_inference(
         return _quantized(weights, plan, settings, calibration)
     del weights  # of a path: as large as the plan, and nobody's any more
     name = engine if engine != "auto" else engines.preferred() if precision == "float32" else "openvino"
+    logging.getLogger(__name__).info("%s is compiled by %s", ", ".join(plan.end_points), name)
     return Inference(plan, name, settings, engines.compiled(name, plan, settings))
 
 

@@ -163,6 +163,9 @@ def test_json_is_all_that_stdout_has_and_its_keys_are_in_the_manual(verb, sample
 
 
 def test_the_manual_has_the_keys_of_every_verb(repository):
+    """Those of `finetune` are compared where there is something to learn, in tests/training."""
+    said = "out accuracy held_out training_loss inference_loss epochs classes skipped files"
+    assert documented(repository)["finetune"] == set(said.split())
     assert documented(repository).keys() == {verb for group in cli.VERBS.values() for verb in group}
 
 

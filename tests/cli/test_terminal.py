@@ -1,6 +1,10 @@
 """The two streams: a text is shown and never obeyed, and what waits moves only where somebody looks."""
 
 import io
+import os
+import pty
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -51,6 +55,34 @@ def test_nothing_moves_in_a_pipe(stream):
         move(5e5, 1e6)
         move(1e6, None, "writing")
     assert stream.getvalue() == ""
+
+
+WAITING = """
+from inception import quiet
+from inception.cli import terminal
+with terminal.working("waiting for it"):
+    quiet.import_tensorflow()
+"""
+
+
+def test_on_a_terminal_the_line_moves_while_tensorflow_is_imported_and_nothing_else(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("import os, time\nos.write(2, b'noise')\ntime.sleep(2.5)\n")
+    ours, theirs = pty.openpty()
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "TERM": "xterm"}
+    child = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=theirs, env=environment)
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # Linux's end of a terminal
+            break
+        said += piece
+        if not piece:
+            break
+    assert child.communicate()[0] == b"" and child.returncode == 0
+    assert said.count(b"waiting for it") > 2 and b"noise" not in said
 
 
 def test_an_id_is_fetched_and_a_path_is_not(monkeypatch, sample, tmp_path):

@@ -455,6 +455,9 @@ def test_the_command_line(pictures, weights, tmp_path):
     done = call(app, ["finetune", *options])
     assert done.exit_code == 0, done.output
     assert "held-out pictures are right" in done.output and "model.keras" in done.output
+    again = json.loads(call(app, ["finetune", *options, "--resume", "--json", "-q"]).stdout)
+    keys = "out accuracy held_out training_loss inference_loss epochs classes skipped files"  # which the manual has
+    assert again.keys() == set(keys.split()) and again["classes"] == sorted(again["classes"])
     found = call(app, ["evaluate", str(pictures), "--weights", str(out), "--errors", str(tmp_path / "errors.csv")])
     assert found.exit_code == 1 and "top-1" in found.output and "top-5" not in found.output  # one cannot be read
     assert "the shorter side to 342" in found.output and "damaged" in found.output

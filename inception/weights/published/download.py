@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import logging
 import os
 import tarfile
 import time
@@ -110,6 +111,7 @@ def _downloaded(known: Published, folder: Path, by_hand: Path, progress: Progres
     import requests
 
     most = MOST_BYTES if known.archive else known.size or MOST_BYTES
+    logging.getLogger(__name__).info("%s is asked for", known.url)
     log, name, urls = pooch.get_logger(), by_hand.name, {by_hand.name: known.url}
     asked = pooch.create(folder.absolute(), known.url, registry={name: None}, urls=urls, retry_if_failed=_TRIES - 1)
     before, log.disabled = log.disabled, True  # it would write into the bar
