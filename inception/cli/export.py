@@ -52,7 +52,7 @@ def export(
     given: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}
     given |= {"overwrite": force, "calibration": pictures, "lowest_agreement": least_agreement}
     try:
-        with working(f"writing and proving {target}"):
+        with working(f"writing and proving {target}"), quiet.held():
             written = exports.export(loaded, target, **given)
     except exports.Unproven as error:
         complain(error)

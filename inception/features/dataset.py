@@ -201,8 +201,9 @@ def check_same(folder: object, before: Mapping[str, Any], now: Mapping[str, Any]
     for field, called in FIELDS.items():
         if before.get(field) != now.get(field):
             was, new = _short(before.get(field), now.get(field))
+            shown = "" if field == "weights" else f" ({was}, now {new})"  # digests, which nobody knows
             raise ValueError(
-                f"{folder} holds features with a different {called} ({was}, now {new}); "
+                f"{folder} holds features with a different {called}{shown}; "
                 f"give the same again, or another folder.{_way_out(field)}"
             )
 

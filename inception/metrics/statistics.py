@@ -170,8 +170,11 @@ def check_same(a: Statistics, b: Statistics) -> tuple[str, ...]:
         one, other = getattr(a.made, field), getattr(b.made, field)
         if one is None or other is None:
             if one is not other:
-                silent, said = (a, other) if one is None else (b, one)
-                notes.append(f"{silent.source} does not say its {called}; taken for {_shown(said, None)}.")
+                silent, said_by, said = (a, b, other) if one is None else (b, a, one)
+                taken = f"those of {said_by.source}" if field == "weights" else _shown(said, None)
+                notes.append(f"{silent.source} does not say its {called}; taken for {taken}.")
+        elif one != other and field == "weights":
+            raise ValueError(f"{a.source} and {b.source} are of two networks' weights; compare statistics of one.")
         elif one != other:
             raise ValueError(
                 f"{a.source} is of the {called} {_shown(one, other)} and {b.source} of {_shown(other, one)}; "
@@ -198,15 +201,14 @@ def mixed(one: str, a: Made, other: str, b: Made) -> str:
 
 
 def _shown(value: Any, other: Any) -> str:
-    """A name, the start of a digest, or what differs from the other."""
+    """A name, or what differs from the other."""
     if isinstance(value, Mapping):
         name = value.get("name")
         if isinstance(name, str) and not (isinstance(other, Mapping) and other.get("name") == name):
             return safe(name, 80)
         names = [key for key in value if not isinstance(other, Mapping) or value[key] != other.get(key)]
         return safe(json.dumps({key: value[key] for key in names}), 120)
-    text = str(value)
-    return safe(text[:12] if len(text) == 64 else text, 80)
+    return safe(value, 80)
 
 
 def labelled(statistics: Statistics, **fields: Any) -> Statistics:

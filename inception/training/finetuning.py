@@ -388,9 +388,11 @@ def _begin(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
     before = inert_json.side_file(file, {}, f"delete {place}, or give another folder")
     for name, value in settings.items():
         if before.get(name) != value:
+            digest = name in ("weights", "pictures", "validation_pictures")
+            shown = "" if digest else f" ({safe(before.get(name), 60)}, now {safe(value, 60)})"
             raise ValueError(
-                f"{place} has a fine-tuning with another {name} ({safe(before.get(name), 60)}, now "
-                f"{safe(value, 60)}); resume it with the same, or give another folder."
+                f"{place} has a fine-tuning with another {name}{shown}; resume it with the same, "
+                "or give another folder."
             )
 
 

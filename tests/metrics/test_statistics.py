@@ -296,7 +296,7 @@ def made(source, width=3, ddof=1, **fields):
          "a.npz is of the protocol clean and b.npz of adm; compare statistics of one protocol"),
         ({"protocol": {"name": "clean", "ddof": 1}}, {"protocol": {"name": "clean", "ddof": 0}},
          r'a.npz is of the protocol \{"ddof": 1\} and b.npz of \{"ddof": 0\}'),
-        ({"weights": "ab" * 32}, {"weights": "cd" * 32}, "the weights abababababab and b.npz of cdcdcdcdcdcd"),
+        ({"weights": "ab" * 32}, {"weights": "cd" * 32}, "a.npz and b.npz are of two networks' weights"),
         ({"tap": "PreLogits"}, {"tap": "spatial"}, "the tap PreLogits and b.npz of spatial"),
         ({"picture": {"resize": "tf1", "size": 299}}, {"picture": {"resize": "clean", "size": 299}},
          r'picture \{"resize": "tf1"\} and b.npz of \{"resize": "clean"\}'),
@@ -313,7 +313,7 @@ def test_what_one_side_does_not_say_is_noted():
     assert statistics.check_same(known, known) == statistics.check_same(made("a"), made("b")) == ()
     notes = statistics.check_same(known, made("b.npz", ddof=0))
     assert notes[:2] == ("b.npz does not say its protocol; taken for clean.",
-                         "b.npz does not say its weights; taken for abababababab.")  # fmt: skip
+                         "b.npz does not say its weights; taken for those of a.npz.")  # fmt: skip
     assert notes[2] == "a.npz has ddof 1 and b.npz 0: 1 / count apart."
     labelled = statistics.labelled(made("b.npz"), protocol={"name": "clean"}, weights="ab" * 32)
     assert statistics.check_same(known, labelled) == ()
