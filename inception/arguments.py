@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import operator
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,9 +43,16 @@ def sides(name: str, value: Any) -> tuple[int, int] | None:
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """`" (did you mean PreLogits?)"` of the known word that is nearest to one that is not known, or nothing."""
-    folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(str(word)[:_LONGEST_WORD].casefold(), folded, 1)
-    return f" (did you mean {folded[close[0]]}?)" if close else ""
+    folded, asked = {name.casefold(): name for name in known}, str(word)[:_LONGEST_WORD].casefold()
+    compared = difflib.SequenceMatcher(None, "", asked)
+
+    def nearness(name: str) -> tuple[float, int]:
+        """Of equally near ones the one that begins alike: Mixed_5b for Mixed_5a, and not Mixed_7a."""
+        compared.set_seq1(name)
+        return compared.ratio(), len(os.path.commonprefix([name, asked]))
+
+    close = max(difflib.get_close_matches(asked, folded, 10), key=nearness, default="")
+    return f" (did you mean {folded[close]}?)" if close else ""
 
 
 def chosen(name: str, word: str, known: Iterable[str]) -> str:

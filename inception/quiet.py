@@ -24,7 +24,7 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Holds back what anybody writes to stderr; it is shown after an error that is no ValueError, which says what is wrong."""
+    """Holds back what anybody writes to stderr; it is shown after an error that is no ValueError."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as lines:

@@ -50,3 +50,23 @@ def test_one_side_is_a_square_and_none_is_any():
 def test_no_sides(value):
     with pytest.raises(ValueError, match="^image_size is "):
         arguments.sides("image_size", value)
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [
+        ("prelogit", "PreLogits"), ("Mixed_5a", "Mixed_5b"), ("mixed_7C", "Mixed_7c"), ("nothing", ""), ("", ""),
+        ("PreLogits" * 10_000, ""), (None, ""),
+    ],
+)  # fmt: skip
+def test_the_nearest_word(word, nearest):
+    said = arguments.nearest(word, ["Mixed_5b", "Mixed_7a", "Mixed_7c", "PreLogits"])
+    assert said == (f" (did you mean {nearest}?)" if nearest else "")
+
+
+def test_a_word_that_is_none_is_said_with_the_known_ones():
+    assert arguments.chosen("--pool", "avg", ["avg", "max"]) == "avg"
+    with pytest.raises(ValueError, match=r"^--pool is 'agv' \(did you mean avg\?\); expected one of avg, max\.$"):
+        arguments.chosen("--pool", "agv", ["avg", "max"])
+    with pytest.raises(ValueError, match=r"expected one of 0, 1, .*, \.\.\., .*, 99\.$"):
+        arguments.chosen("--x", "z", map(str, range(100)))

@@ -314,7 +314,7 @@ def test_a_mistake_costs_a_sentence(outcomes, mistake):
         ("finetune set out -w s.h5 --class-weights balancd", "balanced"),
         ("metrics digits digits --protocol claen", "clean"),
         ("metrics digits digits --metric fdi", "fid"),
-        ("activations d.png -o x.png -w s.h5 --end-point Mixed_5a", "Mixed_"),
+        ("activations d.png -o x.png -w s.h5 --end-point Mixed_5a", "Mixed_5"),
         ("gradcam d.png -o x.png -w s.h5 --label class5", "class 5"),
     ],
 )

@@ -34,12 +34,12 @@ def test_blocks_are_the_rows_of_the_table_up_to_the_end_point(trunk):
 def test_from_a_block_on_is_it_and_all_above(trunk):
     above = trunk.from_block("Conv2d_4a_3x3")
     assert above == {*trunk.blocks["Conv2d_4a_3x3"], *trunk.blocks["Mixed_5b"]}
-    with pytest.raises(ValueError, match="There is no block 'Mixed_7c' to unfreeze; expected one of Conv2d_1a_3x3, "):
+    with pytest.raises(ValueError, match="no block 'Mixed_7c' to unfreeze .*; expected one of Conv2d_1a_3x3, "):
         trunk.from_block("Mixed_7c")
 
 
 def test_arguments_that_do_not_fit():
-    with pytest.raises(ValueError, match="Unknown end_point 'Mixed_9'; expected one of"):
+    with pytest.raises(ValueError, match=r"Unknown end_point 'Mixed_9' \(did you mean Mixed_\w\w\?\); expected one of"):
         trunks.trunk_of(random_weights(NARROW), size=SIDE, end_point="Mixed_9")
     model = small(keras.layers.Flatten())
     with pytest.raises(ValueError, match="end_point is for InceptionV3"):
