@@ -49,7 +49,7 @@ def nearest(word: object, known: Iterable[str]) -> str:
     def nearness(name: str) -> tuple[float, int]:
         """Of equally near ones the one that begins alike: Mixed_5b for Mixed_5a, and not Mixed_7a."""
         compared.set_seq1(name)
-        return compared.ratio(), len(os.path.commonprefix([name, asked]))
+        return compared.ratio(), len(os.path.commonprefix([name, asked]))  # noqa: RUF071 - of characters
 
     close = max(difflib.get_close_matches(asked, folded, 10), key=nearness, default="")
     return f" (did you mean {folded[close]}?)" if close else ""
