@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from inception.networks import Network
 
 FILTER_POINTS = ("Mixed_5b", "Mixed_6a")
-_LAST = "Mixed_7c"  # whose heat maps need no Keras model
 
 
 def activations(
@@ -89,7 +88,8 @@ def filters(
         record[name] = {"channels": result.channels, "dead": dead, "mean_before": rise[0], "mean_after": rise[1]}
         said = f"dead: {', '.join(map(str, dead))}" if dead else "none is dead"
         lines.append(f"{name:<16}{len(result.channels)} channels, mean value {rise[0]:.3g} -> {rise[1]:.3g}; {said}")
-    sheets.save(sheets.sheet(sections, 6, size), out)
+    title = f"Filters of {', '.join(section.title for section in sections)}"
+    sheets.save(sheets.sheet(sections, 6, size), out, title, loaded.name)
     made, line = _made(out, began)
     answer({"end_points": record, **made}, *lines, line)
 
@@ -100,26 +100,28 @@ def gradcam(
     weights: options.Weights = "imagenet",
     picture: options.Way = None,
     label: Annotated[str | None, typer.Option(help="A class: its number, name or wnid. The predicted one.")] = None,
-    end_point: options.EndPoint = _LAST,
+    end_point: options.EndPoint = None,
     labels: options.Labels = None,
     force: options.Force = False,
 ) -> None:
     """Draws where in a picture the evidence for a class lies."""
     places = pictures.drawn(sources, out, force)
-    wanted: list[int | None] = [None]
-
-    def check(loaded: Network) -> None:
-        wanted[0] = None if label is None else _number(label, _labels(loaded))
-
-    point = end_point or _LAST
-    loaded = _taken(weights, picture, [point], labels, point != _LAST, check)
+    loaded = network(weights, picture=picture, labels=labels)
     table = _labels(loaded)
+    wanted = None if label is None else _number(label, table)
     from inception.visualize import gradcam as run
+    from inception.visualize import model_points
+    from inception.visualize.gradcam import LAST, default_point
+
+    point = end_point or default_point(loaded)
+    model_points.check(loaded, [point])
+    with working("building the network"):
+        quietly(loaded, "auto" if point == LAST else "tensorflow")
 
     def draw(image: Any, target: Path) -> Any:
         began = time.perf_counter()
         with working("heat map"):
-            cam = run(loaded, image, wanted[0], point)
+            cam = run(loaded, image, wanted, point)
             cam.save(target, table)
         y, x = divmod(int(cam.heat.argmax()), cam.heat.shape[1])
         where = "nothing there speaks for it, so its map is zero" if cam.empty else f"most at pixel {x}, {y}"
@@ -223,23 +225,14 @@ def report(
 # --- Shared ----------------------------------------------------------------------------
 
 
-def _taken(
-    path: str,
-    picture: str | None,
-    points: Sequence[str],
-    labels: Path | None = None,
-    built: bool = True,
-    check: Any = None,
-) -> Network:
-    """The network, TensorFlow ready for it; what is asked is looked at before. built: it runs as a Keras model."""
+def _taken(path: str, picture: str | None, points: Sequence[str], labels: Path | None = None) -> Network:
+    """The network, TensorFlow ready for it; the points that are asked for are looked at before."""
     from inception.visualize import model_points
 
     loaded = network(path, picture=picture, labels=labels)
     model_points.check(loaded, points)
-    if check:
-        check(loaded)
     with working("building the network"):
-        quietly(loaded, "tensorflow" if built else "auto")
+        quietly(loaded, "tensorflow")
     return loaded
 
 
