@@ -31,6 +31,7 @@ SPELLINGS = {"weight": ("--weights", "-w"), "point": ("--end-point",), "batch": 
              "out": ("--out", "-o"), "seed": ("--seed",), "picture": ("--picture",), "force": ("--force",)}  # fmt: skip
 OTHERS = {"--class-weights", "--batch-norm", "--dropout"}
 COMMON = {"--json": ("--json",), "--quiet": ("--quiet", "-q"), "--verbose": ("--verbose",), "--offline": ("--offline",)}
+KEY = "yes: kept; ·: the verb has nothing of the kind."
 DRY = {"features", "finetune", "metrics", "microscope"}
 
 
@@ -150,7 +151,7 @@ def markdown(peers: list[str]) -> str:
     rows = table()
     lines = ["| verb | " + " | ".join(CONVENTIONS) + " |", "|---|" + ":-:|" * len(CONVENTIONS)]
     lines += [f"| `{verb}` | " + " | ".join(marks[kept] for kept in row.values()) + " |" for verb, row in rows.items()]
-    lines += ["", "yes: kept; ·: the verb has nothing of the kind.", ""]
+    lines += ["", KEY, *([""] if peers else [])]
     if peers:
         ours = [sys.executable, "-m", "inception"]
         found = {"inception": dict(measured(ours))} | {Path(tool).name: dict(measured([tool])) for tool in peers}
@@ -166,7 +167,9 @@ def main() -> None:
     parser.add_argument("--peer", action="append", default=[], help="a program to read beside ours, by its path")
     parser.add_argument("--out", type=Path, default=Path("docs/figures/conventions.md"))
     given = parser.parse_args()
-    given.out.write_text(markdown(given.peer), encoding="utf-8")
+    before = given.out.read_text(encoding="utf-8") if given.out.is_file() else ""
+    kept = "" if given.peer else before.partition(KEY)[2].lstrip("\n")  # other tools', as they were measured
+    given.out.write_text(markdown(given.peer) + (kept and f"\n{kept}"), encoding="utf-8")
 
 
 if __name__ == "__main__":

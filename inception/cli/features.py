@@ -39,14 +39,18 @@ def features(
     """Extracts features of pictures into a Parquet dataset; stopped anywhere, the same command goes on."""
     from inception import extras, features
     from inception.features import dataset, stores
+    from inception.features import sources as lists
     from inception.features.pieces import PIECES
 
     extras.load("pyarrow")
     dataset.described(target)  # a folder of other things is said before weights are fetched
     sources, given = pictures.named(source), work.arguments()
-    if dry_run and (known := missing(weights)):
-        answer({"dry_run": True, "download": known.id}, f"{known.id} would be downloaded first; nothing was done.")
-        return
+    if known := missing(weights):  # what is wrong is said before the download
+        count = len(lists.listed(sources, work.column).items)
+        if dry_run:
+            first = f"{known.id} would be downloaded first"
+            answer({"dry_run": True, "download": known.id, "pictures": count}, f"{first}; nothing was done.")
+            return
     loaded = network(weights, picture=picture, size=size)
     named: dict[str, Any] = {"end_points": end_point or [], "pool": pool}
     if dry_run:

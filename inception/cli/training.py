@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from inception.cli import options, pictures
-from inception.cli.terminal import answer, missing, network, noted, quietly, say, working
+from inception.cli.terminal import answer, missing, network, noted, out, quietly, say, working
 from inception.files.errors import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
@@ -181,18 +181,19 @@ def _summary(result: Evaluation) -> Table:
 
 
 def _classes(result: Evaluation) -> Table:
-    """A row a class, the worst first where there are many."""
+    """A row a class; on a terminal some of many, the worst first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
     for name in ("right", "of", "share"):
         table.add_column(name, justify="right")
     rows = list(result.per_class.items())
-    if len(rows) > _MOST_CLASSES:
+    most = _MOST_CLASSES if out.is_terminal else len(rows)
+    if len(rows) > most:
         rows.sort(key=lambda row: row[1][0] / row[1][1])
-    for name, (right, count) in rows[:_MOST_CLASSES]:
+    for name, (right, count) in rows[:most]:
         table.add_row(safe(name, LONGEST_NAME), str(right), str(count), f"{right / count:.1%}")
-    if len(rows) > _MOST_CLASSES:
-        table.add_row(f"and {len(rows) - _MOST_CLASSES} better ones", "", "", "")
+    if len(rows) > most:
+        table.add_row(f"and {len(rows) - most} better ones", "", "", "")
     return table
 
 
