@@ -31,8 +31,9 @@ RANKS = {
     "verify": 12, "inference": 12, "classify": 12,
     "features": 13,
     "metrics": 14, "training": 14, "visualize": 14,
-    "cli": 15,
-    "": 16,
+    "microscope": 15,
+    "cli": 16,
+    "": 17,
 }  # fmt: skip
 LATE = {("inception.weights.canonical", "inception.weights.formats")}  # `weights.save(path)`, the one exception
 NUMPY_AT_MOST = ("architecture.py", "variants.py", "weights/plan.py", "weights/steps.py", "files/tensor.py",

@@ -17,13 +17,14 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import numpy as np
 
 import inception
 from inception import architecture, pictures
-from inception.architecture import Concat, Conv, Node, Pool
+from inception.architecture import Concat, Conv, Node
+from inception.microscope.anatomy import names
+from inception.microscope.drawing import MARGIN, WIDTH, Drawing, network, size, window
 from inception.variants import GOOGLE_2015, KERAS, SCOPE, SLIM, TORCHVISION, Variant
 from inception.weights import Source, UnsupportedFeature, Weights
 from inception.weights.dialects import graph_names, keras_config, keras_layers, slim_2016_03, torch_names
@@ -33,94 +34,6 @@ HERE = Path(__file__).resolve().parents[1] / "docs" / "figures"
 ROWS = SLIM.table()
 
 # --- Drawings ----------------------------------------------------------------------------
-
-WIDTH = 480
-LEGEND = (("convolution", "conv"), ("maximum pool", "max"), ("average pool", "avg"), ("branches", "mixed"))
-MARGIN = 16
-STYLE = """
- svg { font: 13px system-ui, sans-serif; --card: #f7f8fa; --ink: #1c2024; --soft: #5b6470; }
- .card { fill: var(--card) } text { fill: var(--ink) } .soft { fill: var(--soft) } .bold { font-weight: 600 }
- .line { stroke: var(--soft); fill: none } .chip text, text.chip { fill: #fff; font-size: 12px }
- .conv { fill: #2f6690 } .max { fill: #a8501c } .avg { fill: #3f7d3a } .mixed { fill: #5a4a9c }
- @media (prefers-color-scheme: dark) { svg { --card: #1b1f24; --ink: #e8eaed; --soft: #a3abb5; } }
-"""
-
-
-class Drawing:
-    """Lines of SVG on a card of its own, so that it reads on a light page and on a dark one."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.lines: list[str] = []
-
-    def rect(self, x: float, y: float, width: float, height: float, kind: str, radius: float = 3) -> None:
-        self.lines.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius:g}" class="{kind}"/>'
-        )
-
-    def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
-        where = "" if anchor == "start" else f' text-anchor="{anchor}"'
-        style = f' class="{kind}"' if kind else ""
-        self.lines.append(f'<text x="{x:g}" y="{y:g}"{where}{style}>{escape(text)}</text>')
-
-    def line(self, *points: tuple[float, float]) -> None:
-        path = " ".join(f"{x:g},{y:g}" for x, y in points)
-        self.lines.append(f'<polyline points="{path}" class="line"/>')
-
-    def svg(self, height: float) -> str:
-        card = f'<rect width="{WIDTH}" height="{height:g}" rx="10" class="card"/>'
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" role="img">'
-        return "\n".join([head, f"<title>{escape(self.title)}</title>", f"<style>{STYLE}</style>", card, *self.lines,
-                          "</svg>", ""])  # fmt: skip
-
-
-def kind(node: Node) -> str:
-    return "mixed" if isinstance(node, Concat) else "conv" if isinstance(node, Conv) else node.kind
-
-
-def window(node: Conv | Pool) -> str:
-    """`3×3`, with its stride where that is not 1."""
-    return f"{node.kernel[0]}×{node.kernel[1]}" + (f" / {node.stride}" if node.stride > 1 else "")
-
-
-def size(shape: Sequence[int | None]) -> str:
-    return " × ".join(map(str, shape))
-
-
-def network_svg() -> str:
-    """A band an end point: as wide as the map's side (its square root), as thick as it has channels."""
-    drawing, step, middle, y = Drawing("InceptionV3 from top to bottom, 299 x 299 pixels"), 29, 66, 34
-    drawing.text(MARGIN + 120, y + 4, "a picture")
-    drawing.text(WIDTH - MARGIN, y + 4, "299 × 299 × 3", "soft", "end")
-
-    def band(name: str, shape: tuple[int, int, int], what: str, colour: str, shift: float = 0) -> None:
-        wide, thick = 100 * (shape[0] / 299) ** 0.5, 4 + 16 * shape[2] / 2048
-        drawing.rect(middle - wide / 2, y - thick / 2, wide, thick, colour)
-        drawing.text(MARGIN + 120 + shift, y + 4, name, "bold" if colour == "mixed" else "")
-        drawing.text(300, y + 4, what, "soft")
-        drawing.text(WIDTH - MARGIN, y + 4, size(shape), "soft", "end")
-
-    shapes = architecture.end_point_shapes(ROWS, 299, 299)
-    for row in ROWS.base:
-        y += step
-        what = "" if isinstance(row, Concat) else window(row)
-        band(row.name, shapes[row.name], what, kind(row))  # type: ignore[arg-type]
-        if row.name == architecture.AUX_END_POINT:
-            y += step - 6
-            drawing.text(MARGIN + 140, y + 4, "↳ AuxLogits: a second classifier, for training", "soft")
-    depth = shapes["Mixed_7c"][2]
-    for name, shape, what in (("PreLogits", (1, 1, depth), "mean of the map"), ("Logits", (1, 1, 1000), "1×1")):
-        y += step
-        band(name, shape, what if name == "Logits" else "mean", "avg" if name == "PreLogits" else "conv")
-    drawing.lines.insert(0, f'<path d="M{middle} 44V{y}" class="line"/>')
-    y += step + 6
-    x = float(MARGIN)
-    for label, colour in LEGEND:
-        drawing.rect(x, y - 10, 12, 12, colour)
-        drawing.text(x + 18, y, label, "soft")
-        x += 34 + 7.6 * len(label)
-    return drawing.svg(y + 18)
-
 
 BLOCKS = (
     (("Mixed_5b", "Mixed_5c", "Mixed_5d"), "figure 5 of the paper"),
@@ -204,27 +117,18 @@ PAPER = {
     "Mixed_7a": "its result, 8×8×1280", "Mixed_7b": "2 × figure 7", "Mixed_7c": "2 × figure 7",
     "AuxLogits": "figure 8", "PreLogits": "pool 8×8", "Logits": "linear", "Predictions": "softmax",
 }  # fmt: skip
-_HEADS = {  # size, Keras, graph of 2015
-    "AuxLogits": ("1000", f"`{keras_layers.AUX_LOGITS}` (ours)", ""),
-    "PreLogits": ("2048", "`avg_pool`", "`pool_3`"),
-    "Logits": ("1000", "", "`softmax/logits`"),
-    "Predictions": ("1000", f"`{keras_layers.LOGITS}`", "`softmax`"),
-}
+_SIZES = {"AuxLogits": "1000", "PreLogits": "2048", "Logits": "1000", "Predictions": "1000"}
 
 
 def vocabularies() -> str:
     """A row an end point: slim's name, the paper's, Keras's layer, the node of 2015."""
-    layers, nodes = keras_layers.layers(KERAS.table()), graph_names.nodes(GOOGLE_2015.table())
-    shapes = architecture.end_point_shapes(ROWS, 299, 299)
+    sizes = {name: "×".join(map(str, shape)) for name, shape in architecture.end_point_shapes(ROWS, 299, 299).items()}
+    known = names(SLIM) | {"Predictions": ("Predictions", keras_layers.LOGITS, "", "softmax")}
     lines = ["| slim, and here | size | the paper's Table 1 | Keras | graph of 2015 |", "|---|---|---|---|---|"]
-    for row in ROWS.base:
-        layer = keras_layers.unit(layers[row.name])[1] if isinstance(row, Conv) else layers[row.name]
-        inside = next((node for place, node in nodes.items() if place.startswith(f"{row.name}/")), "")
-        node = f"{inside.split('/')[0]}/join" if isinstance(row, Concat) else nodes[row.name]
-        size_text = "×".join(map(str, shapes[row.name]))
-        lines.append(f"| `{row.name}` | {size_text} | {PAPER[row.name]} | `{layer}` | `{node}` |")
-    for head, (width, layer, node) in _HEADS.items():
-        lines.append(f"| `{head}` | {width} | {PAPER[head]} | {layer} | {node} |")
+    for name, size_text in (sizes | _SIZES).items():
+        _, layer, _, node = known[name]
+        layer = "" if name == "Logits" else f"`{layer}`" + (" (ours)" if name == "AuxLogits" else "")
+        lines.append(f"| `{name}` | {size_text} | {PAPER[name]} | {layer} | {f'`{node}`' if node else ''} |")
     return "\n".join([*lines, ""])
 
 
@@ -292,7 +196,7 @@ def kept(before: Weights, after: Weights) -> str:
 
 
 FIGURES: dict[str, Callable[[], str]] = {
-    "network.svg": network_svg,
+    "network.svg": lambda: network(architecture.table()),
     "blocks.svg": blocks_svg,
     "vocabularies.md": vocabularies,
     "convolutions.md": convolutions,

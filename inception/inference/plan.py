@@ -265,7 +265,7 @@ class _Writer(Ops[str]):
 
     def conv(self, node: Conv, x: str, path: str) -> str:
         kernel = self._array(path, "weights")
-        scale, offset = self._batch_norm(path)
+        scale, offset = batch_norm(self._weights, path)
         if not self._rewrites.fold:
             return self._unfolded(node, x, path, kernel, scale, offset)
         before = self._made.get(x)
@@ -279,16 +279,6 @@ class _Writer(Ops[str]):
             return self._add(Convolve(path, x, folded, bias, True, node.stride, node.padding))
         x = self._behind(pool, path, folded, None if pool.borders else bias)
         return self._add(Scale(path, x, None, bias if pool.borders else None, relu=True))
-
-    def _batch_norm(self, path: str) -> tuple[np.ndarray, np.ndarray]:
-        """Batch norm as y = x * scale + offset, in float64."""
-        values = {
-            name: self._array(path, f"BatchNorm/{name}").astype(np.float64)
-            for name in ("beta", "gamma", "moving_mean", "moving_variance")
-            if name != "gamma" or self._weights.variant.gamma
-        }
-        scale = values.get("gamma", 1.0) / np.sqrt(values["moving_variance"] + self._weights.variant.epsilon)
-        return scale, values["beta"] - values["moving_mean"] * scale
 
     def _unfolded(
         self, node: Conv, x: str, path: str, kernel: np.ndarray, scale: np.ndarray, offset: np.ndarray
@@ -333,6 +323,17 @@ class _Writer(Ops[str]):
     def _dense(self, output: str, x: str, path: str) -> str:
         kernel = self._array(path, "weights")
         return self._add(Dense(output, x, kernel.reshape(kernel.shape[-2:]), self._array(path, "biases")))
+
+
+def batch_norm(weights: Weights, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """The batch norm of a convolution as y = x * scale + offset, float64 [channels] each."""
+    values = {
+        name: weights.arrays[f"{SCOPE}/{path}/BatchNorm/{name}"].astype(np.float64)
+        for name in ("beta", "gamma", "moving_mean", "moving_variance")
+        if name != "gamma" or weights.variant.gamma
+    }
+    scale = values.get("gamma", 1.0) / np.sqrt(values["moving_variance"] + weights.variant.epsilon)
+    return scale, values["beta"] - values["moving_mean"] * scale
 
 
 def _scaled(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:

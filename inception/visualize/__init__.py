@@ -9,12 +9,13 @@ Each returns its arrays, and `save` makes the picture. They work on end points b
 
 from inception.visualize.activations import Activations, activations
 from inception.visualize.deepdream import Dream, DreamRecipe, deepdream, mean_activation, weighted_layers
-from inception.visualize.filters import Filters, blur, filters, spectrum
+from inception.visualize.filters import Ascent, Filters, blur, filters, spectrum
 from inception.visualize.gradcam import GradCam, gradcam
 from inception.visualize.report import report
 
 __all__ = [
     "Activations",
+    "Ascent",
     "Dream",
     "DreamRecipe",
     "Filters",

@@ -11,8 +11,8 @@ added, are small functions put one after the other: `jitter`, `blur`, `spectrum`
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ from inception import brief
 from inception.brief import one_line
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture
-from inception.visualize import model_points, pictures
+from inception.visualize import model_points, pictures, waves
 from inception.visualize.gradient import Gradient, gradient
 from inception.visualize.pictures import Section, Tile
 
 Smoothing = Callable[[np.ndarray], np.ndarray]  # [n, h, w, 3] -> the same
 Progress = Callable[[int, int], None]  # (channels done, channels)
 
-_BATCH = 8
+BATCH = 8
 _NOISE = 0.1  # of the range, its standard deviation in the first picture
 _CONTRAST = 0.22  # and the greatest that a picture may have: colours stay short of their ends
 _TINT = 0.25  # how fast the mean colour grows, beside the largest shapes
@@ -46,6 +46,7 @@ class Filters:
         losses: the mean value before the ReLU, [n, steps + 1], from the first noise to the end.
         dead: bool [n], the channels that never came above zero anywhere (their images are their last attempts).
         weights: what the network is called.
+        flat: bool [n], those of them that had no gradient at all.
     """
 
     point: str
@@ -54,6 +55,7 @@ class Filters:
     losses: np.ndarray
     dead: np.ndarray
     weights: str = ""
+    flat: np.ndarray = field(default_factory=lambda: np.zeros(0, bool), repr=False)
 
     __repr__ = one_line
 
@@ -132,22 +134,60 @@ def jitter(slope: Gradient, pixels: int, rng: np.random.Generator) -> Gradient:
 # --- The tool --------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Ascent:
+    """How a picture is made that excites a channel.
+
+    Attributes:
+        size: of the square picture, in pixels.
+        steps: of the ascent.
+        rate: of a step: of "pixels" a share of the range from black to white, of "waves" Adam's.
+        restarts: starts at most for a channel that stays below zero; the best is kept.
+        jitter_pixels: how far each step moves the picture, its borders joined; 0 for none. None is anywhere, which
+            leaves no border in the picture: it may be laid as a tile; for an objective that is a place, an eighth.
+        smoothing: of the gradient of "pixels"; None divides by frequency (`spectrum()`), `lambda g: g` is none.
+        blur_sigma: pixels, a blur of "pixels" in every fourth step of the first half; 0 for none.
+        objective: what is climbed: the channel's "mean" over the picture, its value in the "centre", its "maximum".
+        parameterisation: what is moved: the "pixels", or the "waves" of decorrelated colours (see `waves`).
+    """
+
+    size: int = 160
+    steps: int = 96
+    rate: float = 0.06
+    restarts: int = 3
+    jitter_pixels: int | None = None
+    smoothing: Smoothing | None = None
+    blur_sigma: float = 0.6
+    objective: str = "mean"
+    parameterisation: str = "pixels"
+
+    def __post_init__(self) -> None:
+        for name, known in (("objective", OBJECTIVES), ("parameterisation", PARAMETERISATIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+
+    @property
+    def jitter(self) -> int:
+        """Pixels that a step moves the picture at most."""
+        if self.jitter_pixels is not None:
+            return self.jitter_pixels
+        return self.size // (2 if self.objective == "mean" else 8)
+
+
+OBJECTIVES = ("mean", "centre", "maximum")
+PARAMETERISATIONS = ("pixels", "waves")
+
+
 def filters(
     model: Any,
     point: str,
     channels: int | Sequence[int] = 24,
     *,
-    size: int = 160,
-    steps: int = 96,
-    rate: float = 0.06,
-    restarts: int = 3,
-    jitter_pixels: int | None = None,
-    smoothing: Smoothing | None = None,
-    blur_sigma: float = 0.6,
     picture: str | Picture | None = None,
     seed: int = 0,
     start: ImageLike | None = None,
     progress: Progress | None = None,
+    **ascent: Any,
 ) -> Filters:
     """The pictures that most excite channels of an end point or layer.
 
@@ -156,52 +196,67 @@ def filters(
             sequential Keras model, with models inside it or not.
         point: slim's end point, or the name of a layer that has maps.
         channels: so many from the first, or their numbers.
-        size: of the square pictures, in pixels.
-        steps, rate: of the ascent; the rate is a share of the range from black to white.
-        restarts: starts at most for a channel that stays below zero; the best is kept.
-        jitter_pixels: how far each step moves the picture, its borders joined; 0 for none. None
-            is anywhere, which leaves no border in the picture: it may be laid as a tile.
-        smoothing: of the gradient; None divides by frequency (`spectrum()`), `lambda g: g` is none.
-        blur_sigma: pixels, a blur of the picture in every fourth step of the first half; 0 for none.
         picture: its scaling is what the model takes for pixels (see `networks.network_of`).
         seed: the same seed gives the same pictures.
-        start: a picture to begin with under fainter noise, instead of grey.
+        start: a picture to begin with under fainter noise, instead of grey ("pixels" only).
         progress: called with (channels done, channels).
+        ascent: the fields of `Ascent`: size, steps, rate, ...
 
     Raises:
         ValueError: for an unknown point or channel, and when no channel has any gradient.
+    """
+    parts = []
+    for part, total in batches(model, point, channels, Ascent(**ascent), picture=picture, seed=seed, start=start):
+        parts.append(part)
+        if progress:
+            progress(sum(len(each.channels) for each in parts), total)
+    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ("channels", "images", "losses")}
+    if all(part.flat.all() for part in parts):
+        raise ValueError(
+            f"No channel of {point} has a gradient: nothing in a picture of {parts[0].images.shape[1]} pixels changes "
+            "them. Choose another end point or size, or check that the model has its weights."
+        )
+    return Filters(point, dead=np.concatenate([part.dead for part in parts]), weights=parts[0].weights, **joined)
+
+
+def batches(
+    model: Any,
+    point: str,
+    channels: int | Sequence[int],
+    ascent: Ascent,
+    *,
+    picture: str | Picture | None = None,
+    seed: int = 0,
+    start: ImageLike | None = None,
+) -> Iterator[tuple[Filters, int]]:
+    """(some of the channels, how many there are in all), a batch at a time; arguments as those of `filters`.
+
+    A channel's picture does not depend on the batches before.
     """
     network = network_of(model, picture=picture)
     opened = model_points.open_model(network.built(input_shape=(None, None, 3)))
     tensor = opened.before_activation(opened.map_point(point))
     wanted = _channels(channels, int(tensor.shape[-1]), point)
-    values, height = _of_channels(opened, tensor), _highest(opened, tensor)
-    slope, smooth = gradient(values), smoothing or spectrum()
+    values, height = _of_channels(opened, tensor, ascent.objective), _highest(opened, tensor)
+    slope, size = gradient(values), ascent.size
     span = network.picture
-
     ground = None if start is None else span.scaled(pictures.resize(span.read(start), size, size))
 
     def climb(batch: np.ndarray, attempt: int) -> _Climb:
-        rng = np.random.default_rng([seed, attempt])
-        moved = jitter(slope, size // 2 if jitter_pixels is None else jitter_pixels, rng)
-        soft = blur(blur_sigma) if blur_sigma else None
-        first = _first(span, batch, size, [seed, attempt], ground)
-        images, losses, flat = _ascent(moved, first, batch, span, steps, rate, smooth, soft)
+        moved = jitter(slope, ascent.jitter, np.random.default_rng([seed, attempt]))
+        if ascent.parameterisation == "waves":
+            images, losses, flat = waves.climb(moved, batch, span, size, ascent.steps, ascent.rate, [seed, attempt])
+        else:
+            images, losses, flat = _ascent(
+                moved, _first(span, batch, size, [seed, attempt], ground), batch, span, ascent
+            )
         return _Climb(images, losses, height(images, batch), flat)
 
-    parts = []
-    for first in range(0, len(wanted), _BATCH):
-        batch = wanted[first : first + _BATCH]
-        parts.append(_best_of(climb, batch, restarts))
-        if progress:
-            progress(first + len(batch), len(wanted))
-    images, losses, tops, flat = (np.concatenate(column) for column in zip(*map(astuple, parts), strict=True))
-    if flat.all():
-        raise ValueError(
-            f"No channel of {point} has a gradient: nothing in a picture of {size} pixels changes them. "
-            "Choose another end point or size, or check that the model has its weights."
-        )
-    return Filters(point, wanted, span.pixels(images), losses, (tops <= 0) | flat, network.name)
+    for first in range(0, len(wanted), BATCH):
+        batch = wanted[first : first + BATCH]
+        best = _best_of(climb, batch, ascent.restarts)
+        dead = (best.tops <= 0) | best.flat
+        yield Filters(point, batch, span.pixels(best.images), best.losses, dead, network.name, best.flat), len(wanted)
 
 
 def _channels(channels: int | Sequence[int], depth: int, point: str) -> np.ndarray:
@@ -225,15 +280,20 @@ def _planes(opened: model_points.Points, tensor: Any) -> Callable[[Any, Any], An
     return planes
 
 
-def _of_channels(opened: model_points.Points, tensor: Any) -> Callable[[Any, Any], Any]:
+def _of_channels(opened: model_points.Points, tensor: Any, objective: str) -> Callable[[Any, Any], Any]:
+    """What is climbed of each image's channel."""
     planes = _planes(opened, tensor)
 
-    def mean(images: Any, channels: Any) -> Any:
+    def value(images: Any, channels: Any) -> Any:
         from keras import ops
 
-        return ops.mean(planes(images, channels), axis=(1, 2))
+        maps = planes(images, channels)
+        if objective == "centre":
+            height, width = ops.shape(maps)[1:3]
+            return maps[:, height // 2, width // 2]
+        return ops.mean(maps, axis=(1, 2)) if objective == "mean" else ops.max(maps, axis=(1, 2))
 
-    return mean
+    return value
 
 
 def _highest(opened: model_points.Points, tensor: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -274,28 +334,22 @@ def _first(
 
 
 def _ascent(
-    slope: Gradient,
-    images: np.ndarray,
-    channels: np.ndarray,
-    span: Picture,
-    steps: int,
-    rate: float,
-    smooth: Smoothing,
-    soften: Smoothing | None,
+    slope: Gradient, images: np.ndarray, channels: np.ndarray, span: Picture, how: Ascent
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images climbed, the losses on the way [n, steps + 1], and which never had a gradient."""
     low, high = span.limits
+    smooth, soften = how.smoothing or spectrum(), blur(how.blur_sigma) if how.blur_sigma else None
     flat = np.ones(len(channels), bool)
     losses = []
-    for step in range(steps):
+    for step in range(how.steps):
         loss, slopes = slope(images, channels)
         losses.append(loss)
         flat &= ~slopes.any(axis=(1, 2, 3))
         slopes = smooth(slopes)
         size = np.sqrt(np.mean(np.square(slopes), axis=(1, 2, 3), keepdims=True))
-        pace = rate * (1 - 0.8 * step / steps)
+        pace = how.rate * (1 - 0.8 * step / how.steps)
         images = images + pace * (high - low) * slopes / np.maximum(size, np.finfo(np.float32).tiny)
-        if soften and step % 4 == 3 and step < steps / 2:
+        if soften and step % 4 == 3 and step < how.steps / 2:
             images = soften(images)
         images = _within(images, low, high)
     losses.append(slope(images, channels)[0])
@@ -320,7 +374,7 @@ def _best_of(climb: Callable[[np.ndarray, int], _Climb], channels: np.ndarray, r
             break
         again = climb(channels[below], start)
         better = again.losses[:, -1] > best.losses[below, -1]
-        for field in ("images", "losses", "tops"):
-            getattr(best, field)[below[better]] = getattr(again, field)[better]
+        for name in ("images", "losses", "tops"):
+            getattr(best, name)[below[better]] = getattr(again, name)[better]
         best.flat[below] &= again.flat
     return best

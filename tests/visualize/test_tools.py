@@ -154,6 +154,33 @@ def test_a_dead_channel_is_said_to_be_dead():
         filters(silent(), "conv", size=24, steps=3, picture="whole")
 
 
+WAVES = {"parameterisation": "waves", "rate": 0.05, "jitter_pixels": 4}
+
+
+@pytest.mark.parametrize("objective", ["mean", "centre", "maximum"])
+def test_waves_climb_each_objective_and_stay_short_of_the_ends_of_the_range(digits, objective):
+    found = filters(digits, "Mixed_5b", 8, size=64, steps=24, objective=objective, **WAVES)
+    assert found.losses.shape == (8, 25) and (found.losses[:, -1] > found.losses[:, 0] + 0.3).all()
+    pixels = filters(digits, "Mixed_5b", 8, size=64, steps=24, objective=objective)
+    ends = [np.mean((images < 8) | (images > 247)) for images in (found.images, pixels.images)]
+    assert ends[0] < 0.5 * ends[1]
+    again = filters(digits, "Mixed_5b", 8, size=64, steps=24, objective=objective, **WAVES)
+    np.testing.assert_array_equal(found.images, again.images)
+
+
+def test_the_centre_alone_leaves_the_rest_of_the_picture_as_it_began(digits):
+    centre, mean = (filters(digits, "Mixed_5b", 4, size=96, steps=24, objective=objective, **WAVES)
+                    for objective in ("centre", "mean"))  # fmt: skip
+    border = [found.images[:, :12].std() / found.images[:, 36:60, 36:60].std() for found in (centre, mean)]
+    assert border[0] < 0.7 * border[1]
+
+
+@pytest.mark.parametrize("field", ["objective", "parameterisation"])
+def test_an_ascent_that_there_is_not(narrow, field):
+    with pytest.raises(ValueError, match=f"{field} is 'neuron'; expected one of"):
+        filters(narrow, "Mixed_5b", 2, **{field: "neuron"})
+
+
 def test_smoothings():
     noise = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
     np.testing.assert_allclose(spectrum(0)(noise)[..., 0] - noise[..., 0],
