@@ -42,7 +42,13 @@ _HOME = {
     "load_weights": "inception.weights.formats:load",
 }
 
-_ROOMS = ("features", "metrics", "microscope", "training", "visualize")  # `inception.features.extract` without another import
+_ROOMS = (
+    "features",
+    "metrics",
+    "microscope",
+    "training",
+    "visualize",
+)  # `inception.features.extract` without another import
 
 __all__ = [
     "CheckpointError",

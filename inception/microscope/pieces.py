@@ -1,0 +1,92 @@
+"""What a site keeps of its work beside its pages, so that a run that was stopped goes on, and the next one adds.
+
+    data/site.json             which network the site is of
+    data/excite-Mixed_5b-000.json   a piece: what is known of one part, and what it depends on
+
+A piece is taken when what it depends on is what is wanted now, and is written after the pictures it names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inception.files import atomic, inert_json
+from inception.files.errors import CheckpointError
+
+DATA, PICTURES = "data", "sprites"
+_SITE = "site.json"
+_FIELDS = {"weights": str, "network": dict, "picture": dict, "pages": list[str]}
+
+
+class Pieces:
+    """The pieces of a site. `key` is a digest of whatever a piece depends on (`key_of`)."""
+
+    def __init__(self, site: Path) -> None:
+        self.site = site
+
+    def kept(self, name: str, key: str) -> dict[str, Any] | None:
+        """What was kept under a name, where it depends on the same and its pictures are there; None otherwise."""
+        path = self.site / DATA / f"{name}.json"
+        if not path.is_file():
+            return None
+        try:
+            piece = inert_json.side_file(path, {"key": str, "said": dict})
+        except CheckpointError:
+            return None
+        if piece["key"] != key or not all((self.site / PICTURES / file).is_file() for file in _files(piece["said"])):
+            return None
+        return dict(piece["said"])
+
+    def keep(self, name: str, key: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Keeps what is known of a part: values of JSON, "files" naming its pictures."""
+        text = json.dumps({"key": key, "said": said}, separators=(",", ":"))
+        write(self.site / DATA / f"{name}.json", text.encode())
+        return dict(json.loads(text)["said"])
+
+    def begin(self, identity: Mapping[str, Any], pages: Sequence[str], force: bool) -> list[str]:
+        """Makes the folder the site of a network; the pages of end points that it has already.
+
+        ValueError where it is another network's, unless `force`, and where it holds other things than a site.
+        """
+        path = self.site / DATA / _SITE
+        before: list[str] = []
+        if path.is_file():
+            try:
+                said = inert_json.side_file(path, _FIELDS)
+            except CheckpointError:
+                said = {"pages": []}
+            wrong = next((name for name in identity if said.get(name) != json.loads(json.dumps(identity[name]))), None)
+            if wrong and not force:
+                raise ValueError(
+                    f"{self.site} is the site of another network (its {wrong} differs); "
+                    "--force (force=True) makes it anew, or give another folder."
+                )
+            before = [] if wrong else said["pages"]
+        elif self.site.exists() and (not self.site.is_dir() or any(self.site.iterdir())):
+            raise ValueError(f"{self.site} holds something else than a site; give a new folder.")
+        for folder in (DATA, PICTURES):
+            (self.site / folder).mkdir(parents=True, exist_ok=True)
+        written = dict(identity) | {"pages": sorted({*before, *pages})}
+        write(path, json.dumps(written, indent=1).encode())
+        return list(before)
+
+
+def _files(said: Mapping[str, Any]) -> list[str]:
+    return [str(file) for file in said.get("files", ())]
+
+
+def key_of(*parts: Any) -> str:
+    """A digest of values of JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, and leaves one that is the same alone."""
+    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+        return
+    with atomic.replacing(path) as (temporary,):
+        temporary.write_bytes(content)

@@ -1,0 +1,226 @@
+"""The whole work: what is known of a network, part by part, each kept as soon as it is there, and the pages of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inception import inference
+from inception.arguments import count
+from inception.features import sources
+from inception.features.sources import Listing, PictureSource
+from inception.features.task import digest
+from inception.inference import plan as plans
+from inception.labels import Label
+from inception.microscope import anatomy, crops, excite, html, survey, weighing
+from inception.microscope.known import Known, Side
+from inception.microscope.map_page import map_page
+from inception.microscope.pieces import Pieces, write
+from inception.microscope.point_page import point_page
+from inception.microscope.survey import Move
+from inception.networks import Network, network_of
+from inception.pictures import ImageLike, Picture
+from inception.visualize import Ascent
+
+WAVES = Ascent(size=176, steps=64, rate=0.05, restarts=2, parameterisation="waves")
+_PAGES = "pages"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run made.
+
+    Attributes:
+        site: the folder.
+        pages: of end points.
+        channels: on these pages.
+        excited: channels with a picture that excites them, and how many shall have one.
+        pictures: of the user's that were seen, and that could not be read.
+        bytes: of the whole site.
+    """
+
+    site: Path
+    pages: int
+    channels: int
+    excited: tuple[int, int]
+    pictures: tuple[int, int]
+    bytes: int
+    seconds: float
+
+
+def microscope(
+    weights: Any,
+    site: str | os.PathLike[str],
+    *,
+    images: PictureSource | Sequence[PictureSource] = (),
+    looks: Sequence[ImageLike] = (),
+    beside: Any = None,
+    end_points: Sequence[str] | None = None,
+    labels: str | os.PathLike[str] | Sequence[Label] | None = None,
+    picture: str | Picture | None = None,
+    size: int | tuple[int, int] | None = None,
+    channels: int = 32,
+    best: int = 4,
+    ascent: Ascent = WAVES,
+    minutes: float | None = None,
+    seed: int = 0,
+    engine: str = "auto",
+    precision: inference.Precision = "float32",
+    batch: int = 8,
+    force: bool = False,
+    progress: Move | None = None,
+) -> Summary:
+    """Writes a site of a network: its map, a page an end point, a page a picture; run again, it goes on.
+
+    The site is a folder of HTML files that open from a disk and ask for nothing outside. Stopped anywhere, the same
+    call finishes the work and comes to the same files; other end points, pictures and channels are added to what is
+    there.
+
+    Args:
+        weights: whatever `networks.network_of` takes and is a whole InceptionV3.
+        site: the folder: a new one, an empty one, or the site of the same network.
+        images: pictures, folders, globs, ... (`features.sources.listed`) that all channels are shown.
+        looks: pictures that get a page each.
+        beside: another network of the same shape, which this one is compared with.
+        end_points: slim's names, of which pages are made; None for the base and the classifier.
+        labels, picture, size: see `networks.network_of`.
+        channels: of each end point, that get a picture made by gradient ascent; 0 for none.
+        best: crops of the images that are kept of each channel.
+        ascent: how those are made; its size is the greatest, early end points take less.
+        minutes: after which no further picture is begun; what is there makes the pages, the same call goes on.
+        seed: of the ascent.
+        engine, precision, batch: of the pass over the images (see `features.extract`).
+        force: make the site anew where the folder is another network's.
+        progress: called with (done, of how many, words).
+
+    Raises:
+        ValueError: For arguments that do not fit, a folder that holds something else, and the site of another network.
+    """
+    began = time.monotonic()
+    move = progress or (lambda done, total, words: None)
+    channels, best, batch = count("channels", channels, 0), count("best", best), count("batch", batch)
+
+    def late() -> bool:
+        return minutes is not None and time.monotonic() - began > 60 * minutes
+
+    network = _whole(network_of(weights, picture=picture, size=size, labels=labels))
+    other = None if beside is None else _whole(network_of(beside, picture=network.picture))
+    if other is not None:
+        _check_alike(network, other)
+    listing = sources.listed(images) if images else Listing(())
+    points = anatomy.points(network.inception.variant, network.picture.sides)
+    pages = _pages(network, end_points, [point.name for point in points])
+    folder = Path(site)
+    pieces = Pieces(folder)
+    known_digest = digest(network.inception.arrays)
+    before = pieces.begin(_identity(network, known_digest), pages, force)
+    pages = [point.name for point in points if point.name in {*pages, *before}]
+    known = Known(folder, network, points, weighing.weigh(network.inception), pages, Side())
+    if other is not None:
+        name = os.path.basename(other.name) or other.name
+        changes = weighing.changes(network.inception, other.inception)
+        known = dataclasses.replace(known, other=name, changes=changes, beside=Side())
+    _write(known)
+    sides = [(network, known_digest, "")]
+    sides += [(other, digest(other.inception.arrays), "beside-")] if other is not None else []
+    made: list[Side] = []
+    for each, of, tag in sides:
+        made.append(_seen(pieces, each, of, tag, known, listing, best, batch, engine, precision, move, late))
+    known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
+    _write(known)
+    dead = {name: weighed.dead for name, weighed in known.weighed.items()}
+    plan = excite.wanted([point for point in points if point.name in pages], points, dead, channels, ascent)
+    for i, (each, of, tag) in enumerate(sides):
+        excited = excite.excite(pieces, each, plan, weights=of, seed=seed, tag=tag, move=move, late=late)
+        made[i] = dataclasses.replace(made[i], excited=excited)
+    known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
+    _write(known)
+    return _summary(known, plan, time.monotonic() - began)
+
+
+def _whole(network: Network) -> Network:
+    """The network as its weights. ValueError where there are none of a whole InceptionV3 that takes pictures."""
+    weights = network.inception
+    if weights.variant.channels != 3:
+        raise ValueError(f"{network.name} takes {weights.variant.channels} channels; pictures have 3.")
+    return dataclasses.replace(network, loaded=weights, model=None)
+
+
+def _check_alike(network: Network, other: Network) -> None:
+    if dict(network.inception.variant.shapes()) != dict(other.inception.variant.shapes()):
+        differ = {**network.inception.variant.shapes()}.items() ^ {**other.inception.variant.shapes()}.items()
+        raise ValueError(
+            f"{other.name} has other shapes than {network.name} ({min(differ)[0]}, ...); "
+            "two networks are compared channel by channel: give one of the same table."
+        )
+
+
+def _pages(network: Network, wanted: Sequence[str] | None, there: Sequence[str]) -> list[str]:
+    if wanted is None:
+        return [name for name in there if name not in ("AuxLogits", "PreLogits")]
+    unknown = [name for name in wanted if name not in there]
+    if unknown or not wanted:
+        what = f"Unknown end point {unknown[0]!r}" if unknown else "No end point is asked for"
+        raise ValueError(f"{what}; expected some of {', '.join(there)}.")
+    plans.check_size(network.inception.variant, wanted, network.picture.sides)
+    return list(wanted)
+
+
+def _identity(network: Network, known_digest: str) -> dict[str, Any]:
+    variant = dataclasses.asdict(network.inception.variant)
+    return {"weights": known_digest, "network": variant, "picture": network.picture.json()}
+
+
+def _seen(
+    pieces: Pieces,
+    network: Network,
+    weights: str,
+    tag: str,
+    known: Known,
+    listing: Listing,
+    best: int,
+    batch: int,
+    engine: str,
+    precision: inference.Precision,
+    move: Move,
+    late: Callable[[], bool],
+) -> Side:
+    """What the channels answered to the user's pictures, and the crops of these."""
+    if not listing.items:
+        return Side()
+    found = survey.survey(
+        network, known.pages, listing, known.site,
+        weights=weights, best=best, batch=batch, engine=engine, precision=precision, tag=tag, move=move, late=late,
+    )  # fmt: skip
+    shapes = {point.name: (point.shape[0] or 1, point.shape[1] or 1) for point in known.points}
+    return Side(found, crops.cut(pieces, network, found, listing, shapes, tag, move))
+
+
+def _write(known: Known) -> None:
+    """All pages of what is known so far."""
+    html.put_assets(known.site)
+    (known.site / html.POINTS).mkdir(exist_ok=True)
+    for point in known.points:
+        if point.name in known.pages:
+            write(known.site / html.POINTS / f"{point.name}.html", point_page(known, point).encode())
+    write(known.site / html.INDEX, map_page(known).encode())
+
+
+def _summary(known: Known, plan: Sequence[excite.Wanted], seconds: float) -> Summary:
+    found = known.side.survey
+    excited = sum(len(piece["channels"]) for pieces in known.side.excited.values() for piece in pieces)
+    files = [path for path in known.site.rglob("*") if path.is_file()]
+    return Summary(
+        site=known.site,
+        pages=len(known.pages),
+        channels=sum(point.channels for point in known.points if point.name in known.pages),
+        excited=(excited, sum(len(each.channels) for each in plan)),
+        pictures=(found.count, found.unread) if found else (0, 0),
+        bytes=sum(path.stat().st_size for path in files),
+        seconds=seconds,
+    )
