@@ -11,7 +11,7 @@ import typer
 
 import inception
 from inception import extras
-from inception.cli import classify, export, features, metrics, options, program, training, visualize, weights
+from inception.cli import classify, export, features, metrics, microscope, options, program, training, visualize, weights
 from inception.cli.examples import epilog
 from inception.cli.terminal import complain
 
@@ -42,6 +42,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "gradcam": visualize.gradcam,
         "dream": visualize.dream,
         "report": visualize.report,
+        "microscope": microscope.microscope,
     },
 }
 app = typer.Typer(

@@ -21,7 +21,9 @@ from inception.networks import Network
 from inception.visualize.filters import BATCH, Ascent, Filters, batches
 
 QUALITY = 78
-_SIZES = {"Conv2d": 64, "MaxPool": 72, "Mixed_5": 96, "Mixed_6": 144, "Mixed_7": 176}  # by an end point's beginning
+# By an end point's beginning: pixels, and how far a step moves the picture: anywhere where there is but texture to see,
+# for the mean over a picture that has no border then; little where a channel answers whole things.
+_SIZES = {"Conv2d": (64, 2), "Mixed_5": (96, 2), "Mixed_6": (144, 18), "Mixed_7": (176, 18)}
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ def wanted(
         before += point.multiply_adds
         if point not in chosen or point.node is None or not point.parameters:
             continue
-        size = min(next(size for start, size in _SIZES.items() if point.name.startswith(start)), ascent.size)
-        how = dataclasses.replace(ascent, size=size, jitter_pixels=max(size // 18, 1))
+        size, part = next(known for start, known in _SIZES.items() if point.name.startswith(start))
+        size = min(size, ascent.size)
+        anywhere = part if ascent.objective == "mean" else 18
+        how = dataclasses.replace(ascent, size=size, jitter_pixels=max(size // anywhere, 1))
         alive = [c for c in spread(point.channels, point.channels) if not dead[point.name][c]][:channels]
         found.append(Wanted(point.name, tuple(alive), how, float(before) * how.size**2 * how.steps))
     return [each for each in found if each.channels]

@@ -35,11 +35,10 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A picture of the user's that has a page: its file's name, what the page is called, its small copy, its answer."""
+    """A picture of the user's that has a page: its file's name, what the page is called, the best class."""
 
     name: str
     page: str
-    thumb: str
     answer: str
 
 

@@ -54,7 +54,8 @@ def _looks(known: Known) -> str:
     if not known.looks:
         return ""
     figures = "".join(
-        f'<figure><a href="{LOOKS}/{look.page}.html"><img src="{look.thumb}" alt="{text(look.name)}"></a>'
+        f'<figure><a href="{LOOKS}/{look.page}.html">'
+        f'<img src="{LOOKS}/{look.page}-small.webp" alt="{text(look.name)}"></a>'
         f'<figcaption><span class="name">{text(look.name)}</span>'
         f"{f'<br>{text(look.answer)}' if look.answer else ''}</figcaption></figure>"
         for look in known.looks

@@ -41,19 +41,23 @@ class Pieces:
             return None
         return dict(piece["said"])
 
+    def all(self, start: str, key: str) -> list[dict[str, Any]]:
+        """The pieces of that key whose names begin so, by their names."""
+        names = sorted(path.stem for path in (self.site / DATA).glob(f"{start}*.json"))
+        return [said for name in names if (said := self.kept(name, key)) is not None]
+
     def keep(self, name: str, key: str, said: Mapping[str, Any]) -> dict[str, Any]:
         """Keeps what is known of a part: values of JSON, "files" naming its pictures."""
         text = json.dumps({"key": key, "said": said}, separators=(",", ":"))
         write(self.site / DATA / f"{name}.json", text.encode())
         return dict(json.loads(text)["said"])
 
-    def begin(self, identity: Mapping[str, Any], pages: Sequence[str], force: bool) -> list[str]:
-        """Makes the folder the site of a network; the pages of end points that it has already.
+    def before(self, identity: Mapping[str, Any], force: bool) -> list[str]:
+        """The pages of end points that the site has already.
 
-        ValueError where it is another network's, unless `force`, and where it holds other things than a site.
+        ValueError where it is another network's, unless `force`, and where the folder holds other things than a site.
         """
         path = self.site / DATA / _SITE
-        before: list[str] = []
         if path.is_file():
             try:
                 said = inert_json.side_file(path, _FIELDS)
@@ -65,14 +69,17 @@ class Pieces:
                     f"{self.site} is the site of another network (its {wrong} differs); "
                     "--force (force=True) makes it anew, or give another folder."
                 )
-            before = [] if wrong else said["pages"]
-        elif self.site.exists() and (not self.site.is_dir() or any(self.site.iterdir())):
+            return [] if wrong else list(said["pages"])
+        if self.site.exists() and (not self.site.is_dir() or any(self.site.iterdir())):
             raise ValueError(f"{self.site} holds something else than a site; give a new folder.")
+        return []
+
+    def begin(self, identity: Mapping[str, Any], pages: Sequence[str]) -> None:
+        """Makes the folder the site of a network with these pages of end points."""
         for folder in (DATA, PICTURES):
             (self.site / folder).mkdir(parents=True, exist_ok=True)
-        written = dict(identity) | {"pages": sorted({*before, *pages})}
+        path, written = self.site / DATA / _SITE, {**identity, "pages": list(pages)}
         write(path, json.dumps(written, indent=1).encode())
-        return list(before)
 
 
 def _files(said: Mapping[str, Any]) -> list[str]:

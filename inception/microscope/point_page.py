@@ -29,7 +29,7 @@ def point_page(known: Known, point: Point) -> str:
     )
     cards = _Cards(known, point, tiles, others)
     best = known.side.survey.points[point.name].scores.shape[1] if known.side.survey and cropped else 1
-    head += f"<style>.ch .k{{aspect-ratio:{best}}}</style>"
+    head += f"<style>.ch .k{{aspect-ratio:{best};--k:{best}}}</style>"
     orders = "".join(f'<option value="{i - 1}">{name}</option>' for i, name in enumerate(["number", *cards.columns]))
     tools = (
         '<form class="tools" role="search" hidden onsubmit="return false"><label>Search (key /): a number, 10-20, a '

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ from inception.features.task import digest
 from inception.inference import plan as plans
 from inception.labels import Label
 from inception.microscope import anatomy, crops, excite, html, survey, weighing
-from inception.microscope.known import Known, Side
+from inception.microscope import looks as lookers
+from inception.microscope.known import Known, Look, Side
+from inception.microscope.look_page import data_script, look_page
+from inception.microscope.looks import Looked
 from inception.microscope.map_page import map_page
 from inception.microscope.pieces import Pieces, write
 from inception.microscope.point_page import point_page
@@ -73,6 +76,7 @@ def microscope(
     precision: inference.Precision = "float32",
     batch: int = 8,
     force: bool = False,
+    dry_run: bool = False,
     progress: Move | None = None,
 ) -> Summary:
     """Writes a site of a network: its map, a page an end point, a page a picture; run again, it goes on.
@@ -96,6 +100,7 @@ def microscope(
         seed: of the ascent.
         engine, precision, batch: of the pass over the images (see `features.extract`).
         force: make the site anew where the folder is another network's.
+        dry_run: check everything, write nothing, and say what would be made.
         progress: called with (done, of how many, words).
 
     Raises:
@@ -112,15 +117,21 @@ def microscope(
     other = None if beside is None else _whole(network_of(beside, picture=network.picture))
     if other is not None:
         _check_alike(network, other)
+    seen = [lookers.read(image, network) for image in looks]
     listing = sources.listed(images) if images else Listing(())
     points = anatomy.points(network.inception.variant, network.picture.sides)
     pages = _pages(network, end_points, [point.name for point in points])
-    folder = Path(site)
+    folder, known_digest = Path(site), digest(network.inception.arrays)
     pieces = Pieces(folder)
-    known_digest = digest(network.inception.arrays)
-    before = pieces.begin(_identity(network, known_digest), pages, force)
+    before = pieces.before(_identity(network, known_digest), force)
     pages = [point.name for point in points if point.name in {*pages, *before}]
     known = Known(folder, network, points, weighing.weigh(network.inception), pages, Side())
+    chosen = [point for point in points if point.name in pages]
+    dead = {name: weighed.dead for name, weighed in known.weighed.items()}
+    plan = excite.wanted(chosen, points, dead, channels, ascent)
+    if dry_run:
+        return dataclasses.replace(_summary(known, plan, 0.0), pictures=(len(listing.items), 0))
+    pieces.begin(_identity(network, known_digest), pages)
     if other is not None:
         name = os.path.basename(other.name) or other.name
         changes = weighing.changes(network.inception, other.inception)
@@ -133,12 +144,11 @@ def microscope(
         made.append(_seen(pieces, each, of, tag, known, listing, best, batch, engine, precision, move, late))
     known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
     _write(known)
-    dead = {name: weighed.dead for name, weighed in known.weighed.items()}
-    plan = excite.wanted([point for point in points if point.name in pages], points, dead, channels, ascent)
     for i, (each, of, tag) in enumerate(sides):
         excited = excite.excite(pieces, each, plan, weights=of, seed=seed, tag=tag, move=move, late=late)
         made[i] = dataclasses.replace(made[i], excited=excited)
     known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
+    known = _looked(pieces, known, seen, [(each, of) for each, of, _ in sides], move)
     _write(known)
     return _summary(known, plan, time.monotonic() - began)
 
@@ -199,6 +209,34 @@ def _seen(
     )  # fmt: skip
     shapes = {point.name: (point.shape[0] or 1, point.shape[1] or 1) for point in known.points}
     return Side(found, crops.cut(pieces, network, found, listing, shapes, tag, move))
+
+
+def _looked(
+    pieces: Pieces, known: Known, seen: Sequence[Looked], sides: Sequence[tuple[Network, str]], move: Move
+) -> Known:
+    """The pages about pictures, those of runs before included; with them in it, what is known."""
+    (known.site / html.LOOKS).mkdir(exist_ok=True)
+    heads = {point.name for point in known.points if point.node is None}
+    points = [name for name in known.pages if name not in heads]
+    channels = {
+        name: [c for piece in known.side.excited.get(name, ())[:1] for c in piece["channels"]] for name in points
+    }
+    for each in seen:
+        said = lookers.look(pieces, sides, each, points, channels, move)
+        write(known.site / html.LOOKS / f"{each.page}.js", data_script(said).encode())
+        brief = said | {"sides": [{"name": side["name"], "classes": side["classes"]} for side in said["sides"]]}
+        pieces.keep(f"look-{each.page}", sides[0][1], brief)
+    briefs = pieces.all("look-", sides[0][1])
+    looks = tuple(Look(said["name"], said["page"], _answer(said)) for said in briefs)
+    known = dataclasses.replace(known, looks=looks)
+    for one, said in zip(looks, briefs, strict=True):
+        write(known.site / html.LOOKS / f"{one.page}.html", look_page(known, one, said).encode())
+    return known
+
+
+def _answer(said: Mapping[str, Any]) -> str:
+    best = said["sides"][0]["classes"]
+    return f"{best[0][1]}, {best[0][2]:.0%}" if best else ""
 
 
 def _write(known: Known) -> None:
