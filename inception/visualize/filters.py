@@ -239,6 +239,7 @@ def batches(
     wanted = _channels(channels, int(tensor.shape[-1]), point)
     values, height = _of_channels(opened, tensor, ascent.objective), _highest(opened, tensor)
     slope, size = gradient(values), ascent.size
+    _check_room(opened, tensor, size, point)
     span = network.picture
     ground = None if start is None else span.scaled(pictures.resize(span.read(start), size, size))
 
@@ -257,6 +258,18 @@ def batches(
         best = _best_of(climb, batch, ascent.restarts)
         dead = (best.tops <= 0) | best.flat
         yield Filters(point, batch, span.pixels(best.images), best.losses, dead, network.name, best.flat), len(wanted)
+
+
+def _check_room(opened: model_points.Points, tensor: Any, size: int, point: str) -> None:
+    """ValueError for a picture whose maps there have no place at all: TensorFlow ends the process over it."""
+    import keras
+
+    try:
+        left = keras.Model(opened.image, tensor).compute_output_shape((1, size, size, opened.image.shape[-1]))
+    except ValueError:  # a convolution that finds no place is refused by Keras itself
+        left = (1, 0)
+    if 0 in left:
+        raise ValueError(f"size is {size}; a picture of so many pixels leaves no map at {point}, take a larger one.")
 
 
 def _channels(channels: int | Sequence[int], depth: int, point: str) -> np.ndarray:

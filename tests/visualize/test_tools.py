@@ -175,6 +175,12 @@ def test_the_centre_alone_leaves_the_rest_of_the_picture_as_it_began(digits):
     assert border[0] < 0.7 * border[1]
 
 
+@pytest.mark.parametrize(("point", "size"), [("Mixed_7c", 32), ("Mixed_6a", 16), ("Conv2d_2a_3x3", 4)])
+def test_a_picture_too_small_for_a_map(narrow, point, size):
+    with pytest.raises(ValueError, match=f"size is {size}; a picture of so many pixels leaves no map at {point}"):
+        filters(narrow, point, 2, size=size, steps=1)
+
+
 @pytest.mark.parametrize("field", ["objective", "parameterisation"])
 def test_an_ascent_that_there_is_not(narrow, field):
     with pytest.raises(ValueError, match=f"{field} is 'neuron'; expected one of"):
