@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from inception import architecture
@@ -60,8 +61,12 @@ class Point:
         return self.shape[2]
 
 
-def points(variant: Variant, sides: tuple[int, int]) -> list[Point]:
-    """The end points of a network for pictures of (height, width), from the picture to the classes."""
+def points(variant: Variant, sides: tuple[int, int], units: Collection[str] = ()) -> list[Point]:
+    """The end points of a network for pictures of (height, width), from the picture to the classes.
+
+    Args:
+        units: scopes of convolutions inside Mixed rows (`plan.units`) that stand as end points too, before their row.
+    """
     rows = variant.table()
     places = architecture.walk(rows, *sides, variant.channels)
     named = names(variant)
@@ -79,14 +84,20 @@ def points(variant: Variant, sides: tuple[int, int]) -> list[Point]:
         return tuple(unit(p) for p in below if not isinstance(p.node, Concat))
 
     shapes = architecture.end_point_shapes(rows, *sides)
-    found = [Point(row.name, named[row.name], row, shapes[row.name], inside(row.name)) for row in rows.base]
-    heads = {name: inside(name) for name in plans.available(variant) if name in _HEADS}
-    classes = (1, 1, variant.num_classes)
-    for name, units in heads.items():
-        own = tuple(u for u in inside("Logits") if isinstance(u.node, Pool)) if name == "PreLogits" else units
-        own = tuple(u for u in units if isinstance(u.node, Conv)) if name == "Logits" else own
-        shape = (1, 1, found[len(rows.base) - 1].shape[2]) if name == "PreLogits" else classes
-        found.append(Point(name, named[name], None, shape, own))
+    found = []
+    for row in rows.base:
+        within = inside(row.name)
+        alone = [u for u in within if u.path in units and u.path != row.name]
+        found += [
+            Point(u.path, (u.path, keras_layers.unit(u.names[1])[1], *u.names[2:]), u.node, u.shape, (u,))
+            for u in alone
+        ]
+        found.append(Point(row.name, named[row.name], row, shapes[row.name], within))
+    depth, classes = shapes[rows.base[-1].name][2], variant.num_classes
+    for name in (name for name in plans.available(variant) if name in _HEADS):
+        kind = {"PreLogits": Pool, "Logits": Conv}.get(name, object)
+        own = tuple(u for u in inside("Logits" if name == "PreLogits" else name) if isinstance(u.node, kind))
+        found.append(Point(name, named[name], None, (1, 1, depth if name == "PreLogits" else classes), own))
     return found
 
 

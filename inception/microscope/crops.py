@@ -15,7 +15,7 @@ from inception.architecture import Concat, Conv, Ops, Pool, Table, fold
 from inception.features import reading
 from inception.features.sources import Item, Listing
 from inception.microscope import sprites
-from inception.microscope.pieces import Pieces, key_of
+from inception.microscope.pieces import Pieces, address, key_of
 from inception.microscope.survey import Move, Survey
 from inception.networks import Network
 from inception.visualize import pictures
@@ -30,8 +30,12 @@ _Field = tuple[int, int]  # what a place sees of the input, and how far its neig
 
 
 class _Fields(Ops[_Field]):
+    def __init__(self) -> None:
+        self.units: dict[str, _Field] = {}
+
     def conv(self, node: Conv, x: _Field, path: str) -> _Field:
-        return x[0] + (max(node.kernel) - 1) * x[1], x[1] * node.stride
+        self.units[path] = x[0] + (max(node.kernel) - 1) * x[1], x[1] * node.stride
+        return self.units[path]
 
     def pool(self, node: Pool, x: _Field, path: str) -> _Field:
         return x[0] + (max(node.kernel) - 1) * x[1], x[1] * node.stride
@@ -41,8 +45,10 @@ class _Fields(Ops[_Field]):
 
 
 def receptive_fields(rows: Table) -> dict[str, int]:
-    """{end point of the base: the side of what a place of its map sees, in pixels of the input}."""
-    return {name: side for name, (side, _) in fold(_Fields(), rows.base, (1, 1)).items()}
+    """{end point or unit of the base: the side of what a place of its map sees, in pixels of the input}."""
+    ops = _Fields()
+    found = fold(ops, rows.base, (1, 1))
+    return {name: side for name, (side, _) in (ops.units | found).items()}
 
 
 def window(field: int | None, place: np.ndarray, maps: tuple[int, int], sides: tuple[int, int]) -> tuple[float, ...]:
@@ -82,7 +88,7 @@ def cut(
     said, open_points = {}, []
     for name in found.points:
         key = key_of("crops", found.key, SIDE, ROWS, QUALITY)
-        kept = pieces.kept(f"{tag}crops-{name}", key)
+        kept = pieces.kept(f"{tag}crops-{address(name)}", key)
         if kept is None:
             open_points.append(name)
         else:
@@ -103,12 +109,15 @@ def cut(
             rows = cuts.pop(name)
             files = [
                 sprites.put(
-                    pieces.site, f"{tag}crops-{name}-{start // ROWS:03d}", list(rows[start : start + ROWS]), QUALITY
+                    pieces.site,
+                    f"{tag}crops-{address(name)}-{start // ROWS:03d}",
+                    list(rows[start : start + ROWS]),
+                    QUALITY,
                 )
                 for start in range(0, len(rows), ROWS)
             ]
             said[name] = pieces.keep(
-                f"{tag}crops-{name}", key_of("crops", found.key, SIDE, ROWS, QUALITY), {"files": files}
+                f"{tag}crops-{address(name)}", key_of("crops", found.key, SIDE, ROWS, QUALITY), {"files": files}
             )
     return said
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from inception.architecture import Concat
 from inception.microscope import sprites
 from inception.microscope.anatomy import Point
-from inception.microscope.pieces import Pieces, key_of
+from inception.microscope.pieces import Pieces, address, key_of
 from inception.microscope.survey import Move
 from inception.networks import Network
 from inception.visualize.filters import BATCH, Ascent, Filters, batches
@@ -23,7 +24,7 @@ from inception.visualize.filters import BATCH, Ascent, Filters, batches
 QUALITY = 78
 # By an end point's beginning: pixels, and how far a step moves the picture: anywhere where there is but texture to see,
 # for the mean over a picture that has no border then; little where a channel answers whole things.
-_SIZES = {"Conv2d": (64, 2), "Mixed_5": (96, 2), "Mixed_6": (144, 18), "Mixed_7": (176, 18)}
+_SIZES = {"Conv2d": (64, 2), "Mixed_5": (96, 2), "Mixed_6": (144, 18), "Mixed_7": (176, 18), "Logits": (176, 18)}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Wanted:
     """The channels of an end point that shall have a picture, and how it is made."""
 
     point: str
+    layer: str  # its name in the Keras model
     channels: tuple[int, ...]
     ascent: Ascent
     cost: float  # of a channel, about, in multiply-adds
@@ -52,22 +54,23 @@ def wanted(
 ) -> list[Wanted]:
     """What shall be drawn of the chosen end points of a network's: of each so many channels that are not dead.
 
-    Pools have none, for their channels are those before them, and no more the heads.
+    Pools have none, for their channels are those before them.
 
     Args:
         ascent: its size is the greatest; early end points need less.
     """
     found, before = [], 0
     for point in points:
-        before += point.multiply_adds
-        if point not in chosen or point.node is None or not point.parameters:
+        before += point.multiply_adds if "/" not in point.name else 0
+        if point not in chosen or not point.parameters or point.name == "AuxLogits":
             continue
         size, part = next(known for start, known in _SIZES.items() if point.name.startswith(start))
         size = min(size, ascent.size)
         anywhere = part if ascent.objective == "mean" else 18
         how = dataclasses.replace(ascent, size=size, jitter_pixels=max(size // anywhere, 1))
         alive = [c for c in spread(point.channels, point.channels) if not dead[point.name][c]][:channels]
-        found.append(Wanted(point.name, tuple(alive), how, float(before) * how.size**2 * how.steps))
+        layer = point.name if isinstance(point.node, Concat) else point.names[1]
+        found.append(Wanted(point.name, layer, tuple(alive), how, float(before) * how.size**2 * how.steps))
     return [each for each in found if each.channels]
 
 
@@ -127,7 +130,7 @@ def excite(
 
 
 def _name(tag: str, each: Wanted, part: int) -> str:
-    return f"{tag}excite-{each.point}-{part:03d}"
+    return f"{tag}excite-{address(each.point)}-{part:03d}"
 
 
 def _key(weights: str, each: Wanted, part: Sequence[int], seed: int) -> str:
@@ -141,7 +144,7 @@ class _Run:
     def __init__(self, network: Network, each: Wanted, parts: list[int], seed: int) -> None:
         self._parts = iter(parts)
         channels = [channel for part in parts for channel in each.parts[part]]
-        self._batches: Iterator[tuple[Filters, int]] = batches(network, each.point, channels, each.ascent, seed=seed)
+        self._batches: Iterator[tuple[Filters, int]] = batches(network, each.layer, channels, each.ascent, seed=seed)
 
     def next(self) -> tuple[int, Filters] | None:
         """(number of the batch, what it came to); None after the last."""

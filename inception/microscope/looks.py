@@ -18,7 +18,7 @@ import numpy as np
 
 from inception import inference
 from inception.microscope import html, sprites
-from inception.microscope.pieces import Pieces, key_of, write
+from inception.microscope.pieces import Pieces, address, key_of, write
 from inception.microscope.survey import Move
 from inception.networks import Network
 from inception.pictures import ImageLike
@@ -114,7 +114,7 @@ class _Found:
         """What each network shows at an end point: the same channels of all, so that they can be compared."""
         digests = [weights for _, weights in self._sides]
         key = key_of("look", digests, CHANNELS, CLASSES, _SIDE, list(self._channels.get(point, ())))
-        name = f"look-{self._looked.page}-{point}"
+        name = f"look-{self._looked.page}-{address(point)}"
         kept = self._pieces.kept(name, key)
         if kept is None:
             maps = [self._run(side, (point,))[point] for side in range(len(self._sides))]

@@ -10,6 +10,7 @@ from inception.microscope import drawing, html
 from inception.microscope.anatomy import VOCABULARIES, Point
 from inception.microscope.html import LOOKS, POINTS, number, text
 from inception.microscope.known import Known
+from inception.microscope.pieces import address
 
 _TILES = 8  # of an end point
 
@@ -33,12 +34,12 @@ def _ways(known: Known) -> list[tuple[str, str]]:
 
 
 def _target(known: Known, point: str) -> str | None:
-    return f"{POINTS}/{point}.html" if point in known.pages else f"#{point}"
+    return f"{POINTS}/{address(point)}.html" if point in known.pages else f"#{point}"
 
 
 def _facts(known: Known) -> str:
     variant = known.network.inception.variant
-    words = [f"{sum(point.parameters for point in known.points):,} parameters"]
+    words = [f"{known.network.inception.parameters:,} parameters"]
     words.append(f"{variant.num_classes:,} classes" if variant.num_classes else "no classifier")
     words += [f"width {variant.depth_multiplier:g}"] if variant.depth_multiplier != 1 else []
     words.append(f"pictures brought in as {text(str(known.network.picture))}")
@@ -74,13 +75,14 @@ def _strips(known: Known) -> tuple[str, str]:
                 words = f"What excites channel {channel} of {point}"
                 style = f"--r:{row};--n:{len(piece['channels'])}"
                 tiles.append(
-                    f'<a class="s m m{len(files) - 1}" style="{style}" href="{POINTS}/{point}.html#channel-{channel}" '
+                    f'<a class="s m m{len(files) - 1}" style="{style}" '
+                    f'href="{POINTS}/{address(point)}.html#channel-{channel}" '
                     f'aria-label="{words}" title="{words}"></a>'
                 )
             if len(tiles) >= _TILES:
                 break
         if tiles:
-            rows.append(f'<a href="{POINTS}/{point}.html">{point}</a><div>{"".join(tiles[:_TILES])}</div>')
+            rows.append(f'<a href="{POINTS}/{address(point)}.html">{point}</a><div>{"".join(tiles[:_TILES])}</div>')
     if not rows:
         return "", ""
     style = html.sheet_rules(files, "m", "") + "<style>.m{width:64px}</style>"
@@ -100,7 +102,7 @@ def _beside(known: Known) -> str:
         bar = f'<span class="bar"><i style="width:{min(float(change.mean()), 1):.1%}"></i></span>'
         most = int(change.argmax())
         where = (
-            f'<a href="{POINTS}/{point.name}.html#channel-{most}">{most}</a>'
+            f'<a href="{POINTS}/{address(point.name)}.html#channel-{most}">{most}</a>'
             if point.name in known.pages
             else str(most)
         )

@@ -86,6 +86,11 @@ def _files(said: Mapping[str, Any]) -> list[str]:
     return [str(file) for file in said.get("files", ())]
 
 
+def address(point: str) -> str:
+    """An end point's or unit's name as a part of a file's name."""
+    return point.replace("/", ".")
+
+
 def key_of(*parts: Any) -> str:
     """A digest of values of JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -12,6 +12,7 @@ from inception.microscope.anatomy import VOCABULARIES, Point
 from inception.microscope.crops import ROWS
 from inception.microscope.html import number, percent, text
 from inception.microscope.known import Known, Side
+from inception.microscope.pieces import address
 
 _Tiles = Mapping[int, tuple[int, int, int, float, bool]]  # channel: sheet, row, rows, value, dead
 
@@ -49,8 +50,8 @@ def point_page(known: Known, point: Point) -> str:
 def _ways(known: Known, name: str) -> list[tuple[str, str]]:
     at = known.pages.index(name)
     ways = [("../index.html", "Map")]
-    ways += [(f"{known.pages[at - 1]}.html", f"← {known.pages[at - 1]}")] if at else []
-    ways += [(f"{known.pages[at + 1]}.html", f"{known.pages[at + 1]} →")] if at + 1 < len(known.pages) else []
+    ways += [(f"{address(known.pages[at - 1])}.html", f"← {known.pages[at - 1]}")] if at else []
+    ways += [(f"{address(known.pages[at + 1])}.html", f"{known.pages[at + 1]} →")] if at + 1 < len(known.pages) else []
     return ways
 
 
@@ -80,9 +81,10 @@ def _inside(known: Known, point: Point) -> str:
     rows = []
     for unit in point.units:
         own = unit.path.removeprefix(f"{point.name}/")
+        alone = unit.path in known.pages and unit.path != point.name
         change = known.changes.get(unit.path)
         rows.append([
-            f"<code>{own}</code>",
+            f'<a href="{address(unit.path)}.html"><code>{own}</code></a>' if alone else f"<code>{own}</code>",
             drawing.window(unit.node),
             drawing.size(unit.shape),
             f"{unit.parameters:,}" if unit.parameters else "–",
@@ -209,4 +211,8 @@ class _Cards:
 
     def _link(self, point: str, channel: int) -> str:
         label = text(self._known.labels[channel].name) if point == "Logits" and self._known.labels else channel
-        return f'<a href="{point}.html#channel-{channel}">{label}</a>' if point in self._known.pages else f"{label}"
+        return (
+            f'<a href="{address(point)}.html#channel-{channel}">{label}</a>'
+            if point in self._known.pages
+            else f"{label}"
+        )

@@ -23,7 +23,7 @@ from inception.microscope.known import Known, Look, Side
 from inception.microscope.look_page import data_script, look_page
 from inception.microscope.looks import Looked
 from inception.microscope.map_page import map_page
-from inception.microscope.pieces import Pieces, write
+from inception.microscope.pieces import Pieces, address, write
 from inception.microscope.point_page import point_page
 from inception.microscope.survey import Move
 from inception.networks import Network, network_of
@@ -91,7 +91,8 @@ def microscope(
         images: pictures, folders, globs, ... (`features.sources.listed`) that all channels are shown.
         looks: pictures that get a page each.
         beside: another network of the same shape, which this one is compared with.
-        end_points: slim's names, of which pages are made; None for the base and the classifier.
+        end_points: slim's names, of which pages are made, of rows and of convolutions inside them
+            ("Mixed_5b/Branch_0/Conv2d_0a_1x1"); None for the rows of the base and the classifier.
         labels, picture, size: see `networks.network_of`.
         channels: of each end point, that get a picture made by gradient ascent; 0 for none.
         best: crops of the images that are kept of each channel.
@@ -119,13 +120,14 @@ def microscope(
         _check_alike(network, other)
     seen = [lookers.read(image, network) for image in looks]
     listing = sources.listed(images) if images else Listing(())
-    points = anatomy.points(network.inception.variant, network.picture.sides)
-    pages = _pages(network, end_points, [point.name for point in points])
+    variant, sides = network.inception.variant, network.picture.sides
+    pages = _pages(network, end_points, [point.name for point in anatomy.points(variant, sides)])
     folder, known_digest = Path(site), digest(network.inception.arrays)
     pieces = Pieces(folder)
     before = pieces.before(_identity(network, known_digest), force)
+    points = anatomy.points(variant, sides, {*pages, *before})
     pages = [point.name for point in points if point.name in {*pages, *before}]
-    known = Known(folder, network, points, weighing.weigh(network.inception), pages, Side())
+    known = Known(folder, network, points, weighing.weigh(network.inception, pages), pages, Side())
     chosen = [point for point in points if point.name in pages]
     dead = {name: weighed.dead for name, weighed in known.weighed.items()}
     plan = excite.wanted(chosen, points, dead, channels, ascent)
@@ -137,18 +139,18 @@ def microscope(
         changes = weighing.changes(network.inception, other.inception)
         known = dataclasses.replace(known, other=name, changes=changes, beside=Side())
     _write(known)
-    sides = [(network, known_digest, "")]
-    sides += [(other, digest(other.inception.arrays), "beside-")] if other is not None else []
+    both = [(network, known_digest, "")]
+    both += [(other, digest(other.inception.arrays), "beside-")] if other is not None else []
     made: list[Side] = []
-    for each, of, tag in sides:
+    for each, of, tag in both:
         made.append(_seen(pieces, each, of, tag, known, listing, best, batch, engine, precision, move, late))
     known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
     _write(known)
-    for i, (each, of, tag) in enumerate(sides):
+    for i, (each, of, tag) in enumerate(both):
         excited = excite.excite(pieces, each, plan, weights=of, seed=seed, tag=tag, move=move, late=late)
         made[i] = dataclasses.replace(made[i], excited=excited)
     known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
-    known = _looked(pieces, known, seen, [(each, of) for each, of, _ in sides], move)
+    known = _looked(pieces, known, seen, [(each, of) for each, of, _ in both], move)
     _write(known)
     return _summary(known, plan, time.monotonic() - began)
 
@@ -173,7 +175,7 @@ def _check_alike(network: Network, other: Network) -> None:
 def _pages(network: Network, wanted: Sequence[str] | None, there: Sequence[str]) -> list[str]:
     if wanted is None:
         return [name for name in there if name not in ("AuxLogits", "PreLogits")]
-    unknown = [name for name in wanted if name not in there]
+    unknown = [name for name in wanted if name not in {*there, *plans.units(network.inception.variant)}]
     if unknown or not wanted:
         what = f"Unknown end point {unknown[0]!r}" if unknown else "No end point is asked for"
         raise ValueError(f"{what}; expected some of {', '.join(there)}.")
@@ -245,7 +247,7 @@ def _write(known: Known) -> None:
     (known.site / html.POINTS).mkdir(exist_ok=True)
     for point in known.points:
         if point.name in known.pages:
-            write(known.site / html.POINTS / f"{point.name}.html", point_page(known, point).encode())
+            write(known.site / html.POINTS / f"{address(point.name)}.html", point_page(known, point).encode())
     write(known.site / html.INDEX, map_page(known).encode())
 
 

@@ -8,7 +8,7 @@ norms: for a single convolution its norm. Pools pass strength on as it is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,15 +68,16 @@ def _start(flow: _Flow) -> _Flow:
 
 
 class _Weighing(Ops[_Flow]):
-    """The fold that follows channels; `kernels` are those it met."""
+    """The fold that follows channels; `kernels` and `units` are those it met, by their scopes."""
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
-        self.kernels: list[np.ndarray] = []
+        self.kernels: dict[str, np.ndarray] = {}
+        self.units: dict[str, _Flow] = {}
 
     def conv(self, node: Conv, x: _Flow, path: str) -> _Flow:
         kernel, offset = folded(self.weights, path)
-        self.kernels.append(kernel)
+        self.kernels[path] = kernel
         norms = np.sqrt(np.square(kernel).sum((0, 1)))
         small = _NOTHING * np.abs(kernel).max(initial=0)
         rising = (kernel if x.origin else np.abs(kernel)) > small  # a picture's values may be below zero
@@ -84,7 +85,8 @@ class _Weighing(Ops[_Flow]):
         if not node.batch_norm:  # classes may well be below zero
             dead = np.zeros_like(dead)
         origin = tuple((path, i) for i in range(node.depth))
-        return _Flow(x.strength @ norms, np.sqrt(np.square(norms).sum(0)), dead, origin)
+        self.units[path] = _Flow(x.strength @ norms, np.sqrt(np.square(norms).sum(0)), dead, origin)
+        return self.units[path]
 
     def pool(self, node: Pool, x: _Flow, path: str) -> _Flow:
         return x
@@ -106,8 +108,11 @@ def folded(weights: Weights, path: str) -> tuple[np.ndarray, np.ndarray]:
     return (kernel * scale).astype(np.float32), offset.astype(np.float32)
 
 
-def weigh(weights: Weights) -> dict[str, Weighed]:
-    """{end point: what the weights say of its channels}, of all end points of a network."""
+def weigh(weights: Weights, units: Collection[str] = ()) -> dict[str, Weighed]:
+    """{end point: what the weights say of its channels}, of all end points of a network, and of units asked for.
+
+    What a unit gives is not told.
+    """
     table, channels = weights.variant.table(), weights.variant.channels
     image = _Flow(np.eye(channels, dtype=np.float32), np.zeros(channels), np.zeros(channels, bool), ())
     rows: list[tuple[str, str, str, tuple[Node, ...]]] = []  # name, the one before, scope, nodes
@@ -117,13 +122,17 @@ def weigh(weights: Weights) -> dict[str, Weighed]:
     rows += [("AuxLogits", AUX_END_POINT, "AuxLogits", table.aux_logits)] if table.aux_logits else []
     rows += [("PreLogits", last, "", ())]
     rows += [("Logits", "PreLogits", "Logits", table.logits[1:])] if table.logits else []
-    flows, kernels = {"": image}, {}
+    flows: dict[str, _Flow] = {"": image}
+    kernels: dict[str, list[np.ndarray]] = {}
+    alone: dict[str, Weighed] = {}
     for name, before, scope, nodes in rows:
         ops = _Weighing(weights)
         flows[name] = [_start(flows[before]), *fold(ops, nodes, _start(flows[before]), scope).values()][-1]
-        kernels[name] = ops.kernels
+        kernels[name] = list(ops.kernels.values())
+        for path in ops.units.keys() & units:
+            alone[path] = _weighed(ops.units[path], before, "", flows, [ops.kernels[path]])
     behind = {before: name for name, before, _, _ in rows if name != "AuxLogits"}
-    return {
+    return alone | {
         name: _weighed(flows[name], before, behind.get(name, ""), flows, kernels[name]) for name, before, _, _ in rows
     }
 

@@ -194,7 +194,7 @@ def filters(
     Args:
         model: whatever `networks.network_of` takes: a path, `Weights`, any functional or
             sequential Keras model, with models inside it or not.
-        point: slim's end point, or the name of a layer that has maps.
+        point: slim's end point, or the name of a layer that has maps, or scores of classes ("predictions").
         channels: so many from the first, or their numbers.
         picture: its scaling is what the model takes for pixels (see `networks.network_of`).
         seed: the same seed gives the same pictures.
@@ -235,7 +235,9 @@ def batches(
     """
     network = network_of(model, picture=picture)
     opened = model_points.open_model(network.built(input_shape=(None, None, 3)))
-    tensor = opened.before_activation(opened.map_point(point))
+    scores = opened.named.get(point)
+    answer = scores if scores is not None and len(scores.shape) == 2 else opened.map_point(point)
+    tensor = opened.before_activation(answer)
     wanted = _channels(channels, int(tensor.shape[-1]), point)
     values, height = _of_channels(opened, tensor, ascent.objective), _highest(opened, tensor)
     slope, size = gradient(values), ascent.size
@@ -280,7 +282,7 @@ def _channels(channels: int | Sequence[int], depth: int, point: str) -> np.ndarr
 
 
 def _planes(opened: model_points.Points, tensor: Any) -> Callable[[Any, Any], Any]:
-    """(images, channel of each) -> the maps of those channels, [n, h, w]."""
+    """(images, channel of each) -> the maps of those channels, [n, h, w]; of scores, maps of one place."""
     import keras
     from keras import ops
 
@@ -288,7 +290,9 @@ def _planes(opened: model_points.Points, tensor: Any) -> Callable[[Any, Any], An
 
     def planes(images: Any, channels: Any) -> Any:
         chosen = ops.one_hot(channels, tensor.shape[-1])
-        return ops.sum(network(images, training=False) * chosen[:, None, None, :], axis=3)
+        answers = network(images, training=False)
+        answers = answers if len(answers.shape) == 4 else answers[:, None, None, :]
+        return ops.sum(answers * chosen[:, None, None, :], axis=3)
 
     return planes
 

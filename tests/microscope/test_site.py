@@ -105,7 +105,7 @@ def pages(site):
 
 def test_every_page_is_sound_and_every_link_leads_somewhere(whole):
     found = pages(whole.site)
-    assert len(found) == 1 + 4 + 2
+    assert len(found) == 1 + 4 + 2 and whole.excited == (12, 12)  # classes have some too
     for path, page in found.items():
         assert page.wordless == [] and {"main", "nav", "header", "footer", "h1"} <= page.tags
         for link in page.links:
@@ -137,6 +137,18 @@ def test_a_site_without_pictures_and_ascent_is_the_weights_alone(weights, tmp_pa
     assert made.excited == (0, 0) == made.pictures
     assert {path.parent.name for path in pages(made.site)} == {"site", "points"}
     assert "What excites" not in (made.site / "index.html").read_text()
+
+
+def test_a_unit_has_a_page_where_it_is_asked_for(weights, photos, tmp_path):
+    unit = "Mixed_5b/Branch_2/Conv2d_0b_3x3"
+    made = make(weights, tmp_path / "site", photos, end_points=["Mixed_5b", unit], looks=[photos / "1.png"])
+    assert made.excited == (6, 6)
+    found = pages(made.site)
+    page = found[made.site / "points" / "Mixed_5b.Branch_2.Conv2d_0b_3x3.html"]
+    assert "activation_10" in page.text and "mixed/tower_1/conv_1" in page.text
+    assert "Mixed_5b.Branch_2.Conv2d_0b_3x3.html" in found[made.site / "points" / "Mixed_5b.html"].links
+    seen = json.loads((made.site / "data" / "site.json").read_text())
+    assert seen["pages"] == [unit, "Mixed_5b"]
 
 
 def test_spread():
