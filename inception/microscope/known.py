@@ -76,4 +76,6 @@ class Known:
         if not self.changes:
             return None
         origin = self.weighed[point].origin
+        if any(path not in self.changes for path, _ in origin):
+            return None
         return np.array([self.changes[path][i] for path, i in origin], np.float32)

@@ -116,8 +116,7 @@ def microscope(
 
     network = _whole(network_of(weights, picture=picture, size=size, labels=labels))
     other = None if beside is None else _whole(network_of(beside, picture=network.picture))
-    if other is not None:
-        _check_alike(network, other)
+    alike = _shared(network, other) if other is not None else set()
     seen = [lookers.read(image, network) for image in looks]
     listing = sources.listed(images) if images else Listing(())
     variant, sides = network.inception.variant, network.picture.sides
@@ -142,12 +141,14 @@ def microscope(
     both = [(network, known_digest, "")]
     both += [(other, digest(other.inception.arrays), "beside-")] if other is not None else []
     made: list[Side] = []
-    for each, of, tag in both:
-        made.append(_seen(pieces, each, of, tag, known, listing, best, batch, engine, precision, move, late))
+    has = [pages, [name for name in pages if name in alike or name not in ("AuxLogits", "Logits")]]
+    for (each, of, tag), asked in zip(both, has, strict=False):
+        made.append(_seen(pieces, each, of, tag, known, asked, listing, best, batch, engine, precision, move, late))
     known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
     _write(known)
     for i, (each, of, tag) in enumerate(both):
-        excited = excite.excite(pieces, each, plan, weights=of, seed=seed, tag=tag, move=move, late=late)
+        theirs = [one for one in plan if one.point in has[i]]
+        excited = excite.excite(pieces, each, theirs, weights=of, seed=seed, tag=tag, move=move, late=late)
         made[i] = dataclasses.replace(made[i], excited=excited)
     known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
     known = _looked(pieces, known, seen, [(each, of) for each, of, _ in both], move)
@@ -163,13 +164,18 @@ def _whole(network: Network) -> Network:
     return dataclasses.replace(network, loaded=weights, model=None)
 
 
-def _check_alike(network: Network, other: Network) -> None:
-    if dict(network.inception.variant.shapes()) != dict(other.inception.variant.shapes()):
-        differ = {**network.inception.variant.shapes()}.items() ^ {**other.inception.variant.shapes()}.items()
+def _shared(network: Network, other: Network) -> set[str]:
+    """The heads that two networks of one base have in common. ValueError for other bases."""
+    mine, theirs = (dict(each.inception.variant.shapes()) for each in (network, other))
+    heads = {name: [key for key in mine | theirs if f"/{name}/" in key] for name in ("AuxLogits", "Logits")}
+    base = (mine | theirs).keys() - {key for keys in heads.values() for key in keys}
+    differ = sorted(key for key in base if mine.get(key) != theirs.get(key))
+    if differ:
         raise ValueError(
-            f"{other.name} has other shapes than {network.name} ({min(differ)[0]}, ...); "
+            f"{other.name} has other shapes than {network.name} ({differ[0]}, ...); "
             "two networks are compared channel by channel: give one of the same table."
         )
+    return {name for name, keys in heads.items() if all(mine.get(key) == theirs.get(key) for key in keys)}
 
 
 def _pages(network: Network, wanted: Sequence[str] | None, there: Sequence[str]) -> list[str]:
@@ -194,6 +200,7 @@ def _seen(
     weights: str,
     tag: str,
     known: Known,
+    asked: Sequence[str],
     listing: Listing,
     best: int,
     batch: int,
@@ -206,7 +213,7 @@ def _seen(
     if not listing.items:
         return Side()
     found = survey.survey(
-        network, known.pages, listing, known.site,
+        network, asked, listing, known.site,
         weights=weights, best=best, batch=batch, engine=engine, precision=precision, tag=tag, move=move, late=late,
     )  # fmt: skip
     shapes = {point.name: (point.shape[0] or 1, point.shape[1] or 1) for point in known.points}

@@ -162,10 +162,14 @@ def _strongest(strength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def changes(weights: Weights, other: Weights) -> dict[str, np.ndarray]:
-    """{scope of a convolution: how far each of its kernels is from the other network's, as a share of its norm}."""
+    """{scope of a convolution that both have: how far each of its kernels is from the other's, as a share of its norm}.
+
+    Batch norm is in the kernels, and their offsets count as well.
+    """
     found = {}
     for name in weights.arrays:
-        if name.endswith("/weights"):
+        there = other.arrays.get(name)
+        if name.endswith("/weights") and there is not None and there.shape == weights.arrays[name].shape:
             path = name.removeprefix(f"{SCOPE}/").removesuffix("/weights")
             (one, plus), (two, more) = folded(weights, path), folded(other, path)
             away = np.square(one - two).sum((0, 1, 2)) + np.square(plus - more)

@@ -139,6 +139,16 @@ def test_a_site_without_pictures_and_ascent_is_the_weights_alone(weights, tmp_pa
     assert "What excites" not in (made.site / "index.html").read_text()
 
 
+def test_networks_with_other_heads_are_compared_as_far_as_they_are_alike(weights, photos, tmp_path):
+    more = random_weights(dataclasses.replace(NARROW, num_classes=3), seed=1)
+    made = make(
+        weights, tmp_path / "site", photos, beside=more, end_points=["Mixed_5b", "Logits"], looks=[photos / "1.png"]
+    )
+    cards = {name: (made.site / "points" / f"{name}.html").read_text() for name in ("Mixed_5b", "Logits")}
+    assert "changed</span>" in cards["Mixed_5b"] and "changed</span>" not in cards["Logits"]
+    assert 'class="s e f0"' in cards["Mixed_5b"] and 'class="s e f0"' not in cards["Logits"]
+
+
 def test_a_unit_has_a_page_where_it_is_asked_for(weights, photos, tmp_path):
     unit = "Mixed_5b/Branch_2/Conv2d_0b_3x3"
     made = make(weights, tmp_path / "site", photos, end_points=["Mixed_5b", unit], looks=[photos / "1.png"])
@@ -286,7 +296,7 @@ def test_a_folder_of_other_things_is_left_alone(weights, tmp_path):
         ({"end_points": []}, "No end point is asked for"),
         ({"channels": -1}, "channels is -1; expected at least 0"),
         ({"looks": ["none.png"]}, "none.png does not exist"),
-        ({"beside": random_weights(dataclasses.replace(NARROW, num_classes=3))}, "has other shapes than"),
+        ({"beside": random_weights(dataclasses.replace(NARROW, min_depth=5))}, "has other shapes than"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_leaves_nothing(options, sentence, weights, tmp_path):
