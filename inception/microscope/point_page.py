@@ -34,7 +34,7 @@ def point_page(known: Known, point: Point) -> str:
     orders = "".join(f'<option value="{i - 1}">{name}</option>' for i, name in enumerate(["number", *cards.columns]))
     tools = (
         '<form class="tools" role="search" hidden onsubmit="return false"><label>Search (key /): a number, 10-20, a '
-        'branch, dead<input type="search" autocomplete="off"></label>'
+        'branch, dead, silent<input type="search" autocomplete="off"></label>'
         f'<label>Strongest first, by<select autocomplete="off">{orders}</select></label>'
         '<output aria-live="polite"></output></form>'
     )
@@ -107,6 +107,7 @@ def _words(known: Known, point: Point) -> str:
         words.append("Square: what gradient ascent from noise finds to excite the channel.")
     if known.side.crops.get(point.name):
         words.append("Row: the parts of your pictures that it answers most, with its values there.")
+        words.append("Dead: no picture can bring it above zero; silent: none of yours does.")
     if known.beside is not None:
         words.append(f'Lower, with a mark: the same in <bdi class="name">{text(known.other)}</bdi>.')
     words.append(
@@ -159,8 +160,11 @@ class _Cards:
         if self._change is not None:
             values.append(float(self._change[channel]))
             facts.append(f"<span>changed</span> <b>{percent(values[-1])}</b>")
-        tag = ' <span class="tag">dead</span>' if weighed.dead[channel] else ""
-        words = f"{unit} {label} {'dead' if weighed.dead[channel] else ''}".lower()
+        state = "dead" if weighed.dead[channel] else ""
+        if not state and self._seen is not None and not self._seen.on[channel]:
+            state = "silent"
+        tag = f' <span class="tag">{state}</span>' if state else ""
+        words = f"{unit} {label} {state}".lower()
         return (
             f'<article class="ch" id="channel-{channel}" data-v="{" ".join(f"{v:.4g}" for v in values)}" '
             f'data-t="{text(words)}"><h3><a href="#channel-{channel}">{channel}</a>'

@@ -191,7 +191,8 @@ function look(data) {
     choice(tools, "End point", points.map(name => [name, name]), state.point, point => set({ point }));
     const orders = [["means", "mean"], ["tops", "greatest value"], ["channels", "number"]];
     choice(tools, "Channels by", orders, "means", order => set({ order }));
-    const classes = data.sides[0].classes.map(([number, name, score]) => [String(number), `${name} ${(100 * score).toFixed(1)} %`]);
+    const named = data.sides.find(side => side.classes.length) || data.sides[0];
+    const classes = named.classes.map(([number, name, score]) => [String(number), `${name} ${(100 * score).toFixed(1)} %`]);
     cams = choice(tools, "Grad-CAM of", [["", "no class: the channel"], ...classes], "", value =>
       set(value === "" ? { kind: "channel" } : { kind: "class", label: +value }));
     cams.parentElement.hidden = !classes.length;
