@@ -13,7 +13,7 @@ from inception.files.errors import LONGEST_NAME, safe
 from inception.microscope.pieces import PICTURES, write
 
 ASSETS = ("site.css", "channels.js", "look.js")
-INDEX, POINTS, LOOKS = "index.html", "points", "pictures"
+INDEX = "index.html"
 
 
 def text(foreign: object) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from inception import inference
 from inception.microscope import html, sprites
-from inception.microscope.pieces import Pieces, address, key_of, write
+from inception.microscope.pieces import LOOKS, Pieces, address, key_of, write
 from inception.microscope.survey import Move
 from inception.networks import Network
 from inception.pictures import ImageLike
@@ -66,7 +66,7 @@ def look(
     shown = pictures.resize(looked.pixels, max(round(height * part), 1), max(round(width * part), 1))
     small = pictures.resize(looked.pixels, max(round(height * _THUMB / width), 1), _THUMB)
     for end, picture in (("", shown), ("-small", small)):
-        write(pieces.site / html.LOOKS / f"{looked.page}{end}.webp", sprites.encoded(picture, 88))
+        write(pieces.site / LOOKS / f"{looked.page}{end}.webp", sprites.encoded(picture, 88))
     found = _Found(pieces, sides, looked, channels)
     said: dict[str, Any] = {"page": looked.page, "name": looked.name, "size": list(shown.shape[:2])}
     window = sides[0][0].picture.window(height, width)

@@ -8,9 +8,9 @@ import numpy as np
 
 from inception.microscope import drawing, html
 from inception.microscope.anatomy import VOCABULARIES, Point
-from inception.microscope.html import LOOKS, POINTS, number, text
+from inception.microscope.html import number, text
 from inception.microscope.known import Known
-from inception.microscope.pieces import address
+from inception.microscope.pieces import LOOKS, POINTS, address
 
 _TILES = 8  # of an end point
 

@@ -17,7 +17,8 @@ from typing import Any
 from inception.files import atomic, inert_json
 from inception.files.errors import CheckpointError
 
-DATA, PICTURES = "data", "sprites"
+PARTS = DATA, PICTURES, POINTS, LOOKS = "data", "sprites", "points", "pictures"
+_OURS = (".json", ".safetensors", ".webp", ".html", ".js")
 _SITE = "site.json"
 _FIELDS = {"weights": str, "network": dict, "picture": dict, "pages": list[str]}
 
@@ -57,29 +58,36 @@ class Pieces:
 
         ValueError where it is another network's, unless `force`, and where the folder holds other things than a site.
         """
-        path = self.site / DATA / _SITE
-        if path.is_file():
-            try:
-                said = inert_json.side_file(path, _FIELDS)
-            except CheckpointError:
-                said = {"pages": []}
-            wrong = next((name for name in identity if said.get(name) != json.loads(json.dumps(identity[name]))), None)
+        if (self.site / DATA / _SITE).is_file():
+            wrong, pages = self._there(identity)
             if wrong and not force:
                 raise ValueError(
-                    f"{self.site} is the site of another network (its {wrong} differs); "
+                    f"{self.site} is the site of another network (its {wrong} is another); "
                     "--force (force=True) makes it anew, or give another folder."
                 )
-            return [] if wrong else list(said["pages"])
+            return pages
         if self.site.exists() and (not self.site.is_dir() or any(self.site.iterdir())):
             raise ValueError(f"{self.site} holds something else than a site; give a new folder.")
         return []
 
     def begin(self, identity: Mapping[str, Any], pages: Sequence[str]) -> None:
-        """Makes the folder the site of a network with these pages of end points."""
-        for folder in (DATA, PICTURES):
-            (self.site / folder).mkdir(parents=True, exist_ok=True)
-        path, written = self.site / DATA / _SITE, {**identity, "pages": list(pages)}
-        write(path, json.dumps(written, indent=1).encode())
+        """Makes the folder the site of a network with these pages of end points; another's files go."""
+        path = self.site / DATA / _SITE
+        if path.is_file() and self._there(identity)[0]:
+            for file in [file for part in PARTS for file in (self.site / part).glob("*") if file.suffix in _OURS]:
+                file.unlink()
+        for part in PARTS:
+            (self.site / part).mkdir(parents=True, exist_ok=True)
+        write(path, json.dumps({**identity, "pages": list(pages)}, indent=1).encode())
+
+    def _there(self, identity: Mapping[str, Any]) -> tuple[str, list[str]]:
+        """(the field of the identity in which the site that is there is another's, "" for none; its pages)."""
+        try:
+            said = inert_json.side_file(self.site / DATA / _SITE, _FIELDS)
+        except CheckpointError:
+            return "description", []
+        wrong = next((name for name in identity if said[name] != json.loads(json.dumps(identity[name]))), "")
+        return wrong, [] if wrong else list(said["pages"])
 
 
 def _files(said: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ from inception.microscope.known import Known, Look, Side
 from inception.microscope.look_page import data_script, look_page
 from inception.microscope.looks import Looked
 from inception.microscope.map_page import map_page
-from inception.microscope.pieces import Pieces, address, write
+from inception.microscope.pieces import LOOKS, POINTS, Pieces, address, write
 from inception.microscope.point_page import point_page
 from inception.microscope.survey import Move
 from inception.networks import Network, network_of
@@ -224,7 +224,6 @@ def _looked(
     pieces: Pieces, known: Known, seen: Sequence[Looked], sides: Sequence[tuple[Network, str]], move: Move
 ) -> Known:
     """The pages about pictures, those of runs before included; with them in it, what is known."""
-    (known.site / html.LOOKS).mkdir(exist_ok=True)
     heads = {point.name for point in known.points if point.node is None}
     points = [name for name in known.pages if name not in heads]
     channels = {
@@ -232,14 +231,14 @@ def _looked(
     }
     for each in seen:
         said = lookers.look(pieces, sides, each, points, channels, move)
-        write(known.site / html.LOOKS / f"{each.page}.js", data_script(said).encode())
+        write(known.site / LOOKS / f"{each.page}.js", data_script(said).encode())
         brief = said | {"sides": [{"name": side["name"], "classes": side["classes"]} for side in said["sides"]]}
         pieces.keep(f"look-{each.page}", sides[0][1], brief)
     briefs = pieces.all("look-", sides[0][1])
     looks = tuple(Look(said["name"], said["page"], _answer(said)) for said in briefs)
     known = dataclasses.replace(known, looks=looks)
     for one, said in zip(looks, briefs, strict=True):
-        write(known.site / html.LOOKS / f"{one.page}.html", look_page(known, one, said).encode())
+        write(known.site / LOOKS / f"{one.page}.html", look_page(known, one, said).encode())
     return known
 
 
@@ -251,10 +250,9 @@ def _answer(said: Mapping[str, Any]) -> str:
 def _write(known: Known) -> None:
     """All pages of what is known so far."""
     html.put_assets(known.site)
-    (known.site / html.POINTS).mkdir(exist_ok=True)
     for point in known.points:
         if point.name in known.pages:
-            write(known.site / html.POINTS / f"{address(point.name)}.html", point_page(known, point).encode())
+            write(known.site / POINTS / f"{address(point.name)}.html", point_page(known, point).encode())
     write(known.site / html.INDEX, map_page(known).encode())
 
 

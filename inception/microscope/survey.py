@@ -166,6 +166,9 @@ def survey(
                     break
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    if done < len(paths) and known:  # the end points that are done, until the others are
+        done, read, known = _kept(path, key)
+        return Survey(known, read, done - read, names, key)
     if done < len(paths):
         return Survey(points, read, done - read, names, key_of(part_key, done))
     _keep(path, key, done, read, known | points)

@@ -272,12 +272,15 @@ def test_another_seed_makes_other_pictures(weights, tmp_path):
 
 
 def test_the_site_of_another_network_is_refused_unless_forced(weights, other, tmp_path):
-    make(weights, tmp_path / "site", channels=0)
+    make(weights, tmp_path / "site", channels=1, end_points=POINTS[:1], looks=[images.test_picture(90)])
+    (tmp_path / "site" / "points" / "mine.txt").write_text("mine")
     before = tree(tmp_path / "site")
     with pytest.raises(ValueError, match="is the site of another network"):
         make(other, tmp_path / "site", channels=0)
     assert tree(tmp_path / "site") == before
     make(other, tmp_path / "site", channels=0, force=True)
+    assert (tmp_path / "site" / "points" / "mine.txt").read_text() == "mine"
+    (tmp_path / "site" / "points" / "mine.txt").unlink()
     assert tree(tmp_path / "site") == tree(make(other, tmp_path / "new", channels=0).site)
 
 
