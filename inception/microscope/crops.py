@@ -1,7 +1,7 @@
 """The parts of the user's pictures that channels answer most, cut out of them.
 
-A part is as wide as half of what a place of the map can see (the receptive field; most of what counts lies in its
-middle: Luo et al., arXiv 1701.04128), clipped to what the network sees of the picture.
+Of what a place of the map can see (the receptive field), most that counts lies in the middle, on a part that grows as
+the square root (Luo et al., arXiv 1701.04128): so wide is a crop, clipped to what the network sees of the picture.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SIDE = 56  # pixels of a crop
 ROWS = 64  # channels in a file
 QUALITY = 62
 _LEAST, _MOST = 14, 0.75  # pixels of the input, and part of it
+_TIMES = 5  # the square root of a receptive field in pixels, so wide is a crop
 _AT_ONCE = 3000  # channels whose crops are in memory
 
 _Field = tuple[int, int]  # what a place sees of the input, and how far its neighbour is, in pixels
@@ -61,7 +62,7 @@ def window(field: int | None, place: np.ndarray, maps: tuple[int, int], sides: t
     """
     if field is None:
         return 0.0, 0.0, 1.0, 1.0
-    side = min(max(field / 2, _LEAST), _MOST * min(sides))
+    side = min(max(_TIMES * field**0.5, _LEAST), _MOST * min(sides))
     spans = []
     for at, of, whole in zip(place, maps, sides, strict=True):
         first = min(max((at + 0.5) / of * whole - side / 2, 0), whole - side)
@@ -86,8 +87,8 @@ def cut(
     """
     fields = receptive_fields(network.inception.variant.table())
     said, open_points = {}, []
+    key = key_of("crops", found.key, SIDE, ROWS, QUALITY, _TIMES)
     for name in found.points:
-        key = key_of("crops", found.key, SIDE, ROWS, QUALITY)
         kept = pieces.kept(f"{tag}crops-{address(name)}", key)
         if kept is None:
             open_points.append(name)
@@ -116,9 +117,7 @@ def cut(
                 )
                 for start in range(0, len(rows), ROWS)
             ]
-            said[name] = pieces.keep(
-                f"{tag}crops-{address(name)}", key_of("crops", found.key, SIDE, ROWS, QUALITY), {"files": files}
-            )
+            said[name] = pieces.keep(f"{tag}crops-{address(name)}", key, {"files": files})
     return said
 
 

@@ -120,9 +120,10 @@ def test_receptive_fields_and_the_windows_made_of_them():
     known = {"Conv2d_1a_3x3": 3, "Conv2d_2a_3x3": 7, "Conv2d_2b_3x3": 11, "MaxPool_3a_3x3": 15, "Conv2d_3b_1x1": 15,
              "Conv2d_4a_3x3": 23, "MaxPool_5a_3x3": 31, "Mixed_5b": 63}  # fmt: skip
     assert {name: fields[name] for name in known} == known
-    assert window(63, np.array([17, 17]), (35, 35), (299, 299)) == pytest.approx(
-        tuple((149.5 + s * 15.75) / 299 for s in (-1, -1, 1, 1))
+    half = 5 * 64**0.5 / 2
+    assert window(64, np.array([17, 17]), (35, 35), (299, 299)) == pytest.approx(
+        tuple((149.5 + s * half) / 299 for s in (-1, -1, 1, 1))
     )
-    top, left, bottom, right = window(63, np.array([0, 34]), (35, 35), (299, 299))
-    assert (top, right) == (0, 1) and bottom == pytest.approx(31.5 / 299) and left == pytest.approx(1 - 31.5 / 299)
+    top, left, bottom, right = window(64, np.array([0, 34]), (35, 35), (299, 299))
+    assert (top, right) == (0, 1) and bottom == pytest.approx(2 * half / 299) and left == pytest.approx(1 - bottom)
     assert window(None, np.array([0, 0]), (1, 1), (299, 299)) == (0, 0, 1, 1)
