@@ -74,6 +74,10 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
+    def until(self, condition: str) -> None:
+        """Waits for an expression to be true, for as long as it takes."""
+        self.run(f"new Promise(told => {{ const look = () => ({condition}) ? told() : setTimeout(look, 5); look() }})")
+
     def press(self, key: str, code: int = 0, text: str = "") -> None:
         of = {"key": key, "windowsVirtualKeyCode": code} | ({"text": text} if text else {})
         self.call("Input.dispatchKeyEvent", type="keyDown", **of)

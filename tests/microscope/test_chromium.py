@@ -39,6 +39,11 @@ def looked(site):
     return next((site / "pictures").glob("digit-4-*.html"))
 
 
+def drawn(page):
+    """Waits for what a script draws on a picture's page."""
+    page.until("!document.getElementById('look') || document.querySelector('.grid button[aria-pressed=true]')")
+
+
 @pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_page_opens_from_the_disk_and_asks_for_nothing_outside(site, page, width, dark):
@@ -47,7 +52,7 @@ def test_every_page_opens_from_the_disk_and_asks_for_nothing_outside(site, page,
         page.asked.clear()
         page.said.clear()
         page.open(path)
-        page.run("new Promise(told => setTimeout(told, 50))")
+        drawn(page)
         assert page.said == [] and page.asked
         assert all(url.startswith(("file://", "data:")) for url in page.asked)
         assert page.run("document.documentElement.scrollWidth") <= width, path
@@ -65,7 +70,7 @@ def test_a_screen_reader_finds_its_way(site, looked, page):
     page.shaped(1400)
     for path in (site / "index.html", site / "points" / "Mixed_5b.html", looked):
         page.open(path)
-        page.run("new Promise(told => setTimeout(told, 50))")
+        drawn(page)
         found = roles(page)
         for role in ("main", "navigation", "banner", "contentinfo", "heading"):
             assert role in [each for each, _ in found], role
@@ -129,7 +134,7 @@ def test_search_and_order_by_the_keyboard(site, page):
 def test_a_link_to_a_channel_leads_to_it(site, page):
     page.shaped(390)
     page.open(site / "points" / "Mixed_7c.html", "#channel-217")
-    page.run("new Promise(told => setTimeout(told, 100))")
+    page.until("scrollY > 0")
     box = page.run("(b => [b.top, b.bottom])(document.getElementById('channel-217').getBoundingClientRect())")
     assert 0 <= box[0] < 900 and box[1] > 0
 
@@ -137,7 +142,7 @@ def test_a_link_to_a_channel_leads_to_it(site, page):
 def test_a_picture_with_its_maps(looked, page):
     page.shaped(1400)
     page.open(looked)
-    page.run("new Promise(told => setTimeout(told, 200))")
+    drawn(page)
     buttons = "[...document.querySelectorAll('.grid button')]"
     means = page.run(f"{buttons}.map(b => +/mean (.*)/.exec(b.title)[1])")
     assert len(means) >= 16 and means == sorted(means, reverse=True)
@@ -178,7 +183,7 @@ def choose(selects, number, words):
 def test_hover_says_the_value_of_the_place(looked, page):
     page.shaped(1400)
     page.open(looked)
-    page.run("new Promise(told => setTimeout(told, 200))")
+    drawn(page)
     page.run("document.querySelector('.stage').scrollIntoView()")
     box = page.run(
         "(b => [b.left, b.top, b.width, b.height])(document.querySelector('.stage canvas').getBoundingClientRect())"
@@ -191,9 +196,9 @@ def test_hover_says_the_value_of_the_place(looked, page):
 def test_two_networks_side_by_side(looked, page):
     page.shaped(1400)
     page.open(looked)
-    page.run("new Promise(told => setTimeout(told, 200))")
+    drawn(page)
     page.run("[...document.querySelectorAll('button')].find(b => b.textContent === 'Two side by side').click()")
-    page.run("new Promise(told => setTimeout(told, 200))")
+    page.until("[...document.querySelectorAll('.say')].filter(s => s.value).length === 2")
     grids = page.run(
         "[...document.querySelectorAll('.grid')].map(g => [...g.children].map(b => b.dataset.channel).sort())"
     )
@@ -201,7 +206,4 @@ def test_two_networks_side_by_side(looked, page):
     values = page.run("[...document.querySelectorAll('.say')].map(s => s.value)")
     assert values[0] != "" and page.said == []
     page.run(choose(".panel select", -2, "digit-7.png"))
-    page.run("new Promise(told => setTimeout(told, 300))")
-    assert page.run("document.querySelectorAll('.stage canvas')[1].getAttribute('aria-label')").startswith(
-        "digit-7.png"
-    )
+    page.until("document.querySelectorAll('.stage canvas')[1].getAttribute('aria-label').startsWith('digit-7.png')")

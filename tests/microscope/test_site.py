@@ -266,6 +266,7 @@ def test_another_seed_makes_other_pictures(weights, tmp_path):
     one, two = (make(weights, tmp_path / str(seed), end_points=POINTS[:1], seed=seed).site for seed in (0, 1))
     name = "sprites/excite-Conv2d_2b_3x3-000.webp"
     assert tree(one)[name] != tree(two)[name]
+    assert tree(make(weights, one, end_points=POINTS[:1], seed=1).site) == tree(two)
 
 
 # --- What is refused ---------------------------------------------------------------------
