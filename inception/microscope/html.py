@@ -21,6 +21,12 @@ def text(foreign: object) -> str:
     return escape(safe(foreign, LONGEST_NAME))
 
 
+def title(network: str) -> str:
+    """What a network is called on a page: its file's name; of a fine-tuned folder's model, the folder's too."""
+    path = Path(network)
+    return f"{path.parent.name}/{path.name}" if path.stem == "model" and path.parent.name else path.name or network
+
+
 def number(value: float) -> str:
     """Three digits of a number: 0.0123, 1.23, 1,230."""
     if not np.isfinite(value):

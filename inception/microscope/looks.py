@@ -71,7 +71,7 @@ def look(
     said: dict[str, Any] = {"page": looked.page, "name": looked.name, "size": list(shown.shape[:2])}
     window = sides[0][0].picture.window(height, width)
     said["window"] = [n / of for n, of in zip(window, (height, width) * 2, strict=True)]
-    said["sides"] = [{"name": os.path.basename(network.name) or network.name, "points": {}} for network, _ in sides]
+    said["sides"] = [{"name": html.title(network.name), "points": {}} for network, _ in sides]
     for i, _ in enumerate(sides):
         said["sides"][i]["classes"] = found.classes(i)
     for number, point in enumerate(points):

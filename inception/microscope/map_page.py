@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from inception.microscope import drawing, html
@@ -18,7 +16,7 @@ _TILES = 8  # of an end point
 def map_page(known: Known) -> str:
     """The page as HTML."""
     variant = known.network.inception.variant
-    name = text(os.path.basename(known.network.name) or known.network.name)
+    name = text(html.title(known.network.name))
     svg = drawing.network(variant.table(), known.network.picture.sides, lambda point: _target(known, point))
     strips, head = _strips(known)
     body = (

@@ -108,7 +108,6 @@ def microscope(
         ValueError: For arguments that do not fit, a folder that holds something else, and the site of another network.
     """
     began = time.monotonic()
-    move = progress or (lambda done, total, words: None)
     channels, best, batch = count("channels", channels, 0), count("best", best), count("batch", batch)
 
     def late() -> bool:
@@ -120,40 +119,82 @@ def microscope(
     seen = [lookers.read(image, network) for image in looks]
     listing = sources.listed(images) if images else Listing(())
     variant, sides = network.inception.variant, network.picture.sides
-    pages = _pages(network, end_points, [point.name for point in anatomy.points(variant, sides)])
-    folder, known_digest = Path(site), digest(network.inception.arrays)
-    pieces = Pieces(folder)
-    before = pieces.before(_identity(network, known_digest), force)
-    points = anatomy.points(variant, sides, {*pages, *before})
-    pages = [point.name for point in points if point.name in {*pages, *before}]
-    known = Known(folder, network, points, weighing.weigh(network.inception, pages), pages, Side())
-    chosen = [point for point in points if point.name in pages]
+    asked = _pages(network, end_points, [point.name for point in anatomy.points(variant, sides)])
+    pieces, known_digest = Pieces(Path(site)), digest(network.inception.arrays)
+    identity = {"weights": known_digest, "network": dataclasses.asdict(variant), "picture": network.picture.json()}
+    asked += pieces.before(identity, force)
+    points = anatomy.points(variant, sides, asked)
+    pages = [point.name for point in points if point.name in asked]
+    known = Known(pieces.site, network, points, weighing.weigh(network.inception, pages), pages, Side())
     dead = {name: weighed.dead for name, weighed in known.weighed.items()}
-    plan = excite.wanted(chosen, points, dead, channels, ascent)
+    plan = excite.wanted([point for point in points if point.name in pages], points, dead, channels, ascent)
     if dry_run:
         return dataclasses.replace(_summary(known, plan, 0.0), pictures=(len(listing.items), 0))
-    pieces.begin(_identity(network, known_digest), pages)
+    pieces.begin(identity, pages)
+    parts = [_Part(network, known_digest, "", pages)]
     if other is not None:
-        name = os.path.basename(other.name) or other.name
+        theirs = [name for name in pages if name in alike or name not in ("AuxLogits", "Logits")]
+        parts.append(_Part(other, digest(other.inception.arrays), "beside-", theirs))
         changes = weighing.changes(network.inception, other.inception)
-        known = dataclasses.replace(known, other=name, changes=changes, beside=Side())
-    _write(known)
-    both = [(network, known_digest, "")]
-    both += [(other, digest(other.inception.arrays), "beside-")] if other is not None else []
-    made: list[Side] = []
-    has = [pages, [name for name in pages if name in alike or name not in ("AuxLogits", "Logits")]]
-    for (each, of, tag), asked in zip(both, has, strict=False):
-        made.append(_seen(pieces, each, of, tag, known, asked, listing, best, batch, engine, precision, move, late))
-    known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
-    _write(known)
-    for i, (each, of, tag) in enumerate(both):
-        theirs = [one for one in plan if one.point in has[i]]
-        excited = excite.excite(pieces, each, theirs, weights=of, seed=seed, tag=tag, move=move, late=late)
-        made[i] = dataclasses.replace(made[i], excited=excited)
-    known = dataclasses.replace(known, side=made[0], beside=made[1] if other is not None else None)
-    known = _looked(pieces, known, seen, [(each, of) for each, of, _ in both], move)
-    _write(known)
+        known = dataclasses.replace(known, other=html.title(other.name), changes=changes, beside=Side())
+    how = survey.How(best, batch, engine, precision, progress or (lambda done, total, words: None), late)
+    known = _made(pieces, known, parts, plan, listing, seen, seed, how)
     return _summary(known, plan, time.monotonic() - began)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A network of a site: its digest, what the names of its files begin with, and its end points."""
+
+    network: Network
+    weights: str
+    tag: str
+    pages: Sequence[str]
+
+
+def _made(
+    pieces: Pieces,
+    known: Known,
+    parts: Sequence[_Part],
+    plan: Sequence[excite.Wanted],
+    listing: Listing,
+    seen: Sequence[Looked],
+    seed: int,
+    how: survey.How,
+) -> Known:
+    """Everything that is known in the end. The pages are written as soon as there is something on them."""
+
+    def excited(part: _Part, late: Callable[[], bool]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        theirs = [each for each in plan if each.point in part.pages]
+        move = how.move
+        return excite.excite(
+            pieces, part.network, theirs, weights=part.weights, seed=seed, tag=part.tag, move=move, late=late
+        )
+
+    def with_sides(known: Known, sides: Sequence[Side]) -> Known:
+        return dataclasses.replace(known, side=sides[0], beside=sides[1] if len(sides) > 1 else None)
+
+    networks = [(part.network, part.weights) for part in parts]
+    sides = [Side(excited=excited(part, lambda: True)) for part in parts]  # those of runs before
+    known = _looked(pieces, with_sides(known, sides), [], networks, how.move)
+    if not (known.site / html.INDEX).is_file():
+        _write(known)
+    if listing.items:
+        shapes = {point.name: (point.shape[0] or 1, point.shape[1] or 1) for point in known.points}
+        for i, part in enumerate(parts):
+            found = survey.survey(
+                part.network, part.pages, listing, known.site, weights=part.weights, tag=part.tag, how=how
+            )
+            cut = crops.cut(pieces, part.network, found, listing, shapes, part.tag, how.move)
+            sides[i] = dataclasses.replace(sides[i], survey=found, crops=cut)
+        known = with_sides(known, sides)
+        _write(known)
+    sides = [
+        dataclasses.replace(side, excited=excited(part, how.late)) for side, part in zip(sides, parts, strict=True)
+    ]
+    known = _looked(pieces, with_sides(known, sides), seen, networks, how.move)
+    _write(known)
+    return known
 
 
 def _whole(network: Network) -> Network:
@@ -187,37 +228,6 @@ def _pages(network: Network, wanted: Sequence[str] | None, there: Sequence[str])
         raise ValueError(f"{what}; expected some of {', '.join(there)}.")
     plans.check_size(network.inception.variant, wanted, network.picture.sides)
     return list(wanted)
-
-
-def _identity(network: Network, known_digest: str) -> dict[str, Any]:
-    variant = dataclasses.asdict(network.inception.variant)
-    return {"weights": known_digest, "network": variant, "picture": network.picture.json()}
-
-
-def _seen(
-    pieces: Pieces,
-    network: Network,
-    weights: str,
-    tag: str,
-    known: Known,
-    asked: Sequence[str],
-    listing: Listing,
-    best: int,
-    batch: int,
-    engine: str,
-    precision: inference.Precision,
-    move: Move,
-    late: Callable[[], bool],
-) -> Side:
-    """What the channels answered to the user's pictures, and the crops of these."""
-    if not listing.items:
-        return Side()
-    found = survey.survey(
-        network, asked, listing, known.site,
-        weights=weights, best=best, batch=batch, engine=engine, precision=precision, tag=tag, move=move, late=late,
-    )  # fmt: skip
-    shapes = {point.name: (point.shape[0] or 1, point.shape[1] or 1) for point in known.points}
-    return Side(found, crops.cut(pieces, network, found, listing, shapes, tag, move))
 
 
 def _looked(

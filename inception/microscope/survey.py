@@ -95,33 +95,39 @@ class Survey:
     __repr__ = one_line
 
 
+@dataclass(frozen=True)
+class How:
+    """How pictures are seen.
+
+    Attributes:
+        best: pictures that are kept of each channel.
+        batch, engine, precision: of the engine.
+        move: called with (done, of how many, words).
+        late: whether to stop, then with the pictures so far.
+    """
+
+    best: int
+    batch: int
+    engine: str
+    precision: inference.Precision
+    move: Move
+    late: Callable[[], bool]
+
+
 def survey(
-    network: Network,
-    end_points: Sequence[str],
-    listing: Listing,
-    site: Path,
-    *,
-    weights: str,
-    best: int,
-    batch: int,
-    engine: str,
-    precision: inference.Precision,
-    tag: str = "",
-    move: Move,
-    late: Callable[[], bool] = lambda: False,
+    network: Network, end_points: Sequence[str], listing: Listing, site: Path, *, weights: str, tag: str, how: How
 ) -> Survey:
     """The survey of a list of pictures, gone on with where a run before was stopped.
 
     Args:
         weights: the digest of the network.
-        best: pictures that are kept of each channel.
-        tag: of another network beside the site's.
-        late: whether to stop: then of the pictures so far.
+        tag: before the names of files, for a network beside the site's.
     """
+    best, batch = how.best, how.batch
     stamps = [reading.stamp_of(item) for item in listing.items]
     paths = [item.path for item in listing.items]
     names = tuple(os.path.basename(p) for p in paths)
-    key = key_of("survey", weights, paths, stamps, best, batch, precision, str(network.picture))
+    key = key_of("survey", weights, paths, stamps, best, batch, how.precision, str(network.picture))
     path, part = site / DATA / f"{tag}survey.safetensors", site / DATA / f"{tag}survey-part.safetensors"
     done, read, known = _kept(path, key)
     missing = [name for name in end_points if name not in known]
@@ -132,8 +138,8 @@ def survey(
     run = inference.compile_inference(
         network,
         end_points=tuple(missing),
-        engine=engine,  # type: ignore[arg-type]
-        precision=precision,
+        engine=how.engine,  # type: ignore[arg-type]
+        precision=how.precision,
         batch=batch,
         image_size=network.picture.sides,
     )
@@ -157,8 +163,8 @@ def survey(
                 waiting.clear()
             if not waiting:
                 done = number + 1
-                move(done, len(paths), "seeing pictures")
-                stop = not last and late()
+                how.move(done, len(paths), "seeing pictures")
+                stop = not last and how.late()
                 if stop or (not last and time.monotonic() - kept > SECONDS):
                     _keep(part, part_key, done, read, points)
                     kept = time.monotonic()

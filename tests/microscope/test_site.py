@@ -169,11 +169,11 @@ def test_spread():
 # --- Pictures --------------------------------------------------------------------------
 
 
-def surveyed(weights, photos, site, **options):
+def surveyed(weights, photos, site, late=lambda: False, move=lambda *a: None):
     (site / "data").mkdir(parents=True, exist_ok=True)
-    options = {"batch": 4, "move": lambda *a: None, **options}
-    return survey.survey(network_of(weights), ("Mixed_5b", "Logits"), sources.listed([photos]), site,
-                         weights="w", best=3, engine="auto", precision="float32", **options)  # fmt: skip
+    how = survey.How(best=3, batch=4, engine="auto", precision="float32", move=move, late=late)
+    network, points = network_of(weights), ("Mixed_5b", "Logits")
+    return survey.survey(network, points, sources.listed([photos]), site, weights="w", tag="", how=how)
 
 
 def test_the_survey_is_what_each_picture_says_alone(weights, photos, tmp_path):
