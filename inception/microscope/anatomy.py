@@ -36,6 +36,7 @@ class Point:
     """An end point: a row of the base, or a head.
 
     Attributes:
+        name: slim's, and here.
         names: in the order of `VOCABULARIES`.
         node: the row; None for a head.
         shape: of its maps (height, width, channels); (1, 1, channels) for a head.

@@ -1,4 +1,4 @@
-"""The frame of every page, and the small parts that pages are made of. Somebody else's words come in by `text`."""
+"""The frame of every page, and the small parts that pages are made of. Somebody else's words come in by `brief.text`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from inception.files.errors import LONGEST_NAME, safe
 from inception.microscope.pieces import PICTURES, write
 
 ASSETS = ("site.css", "channels.js", "look.js")
 INDEX = "index.html"
-
-
-def text(foreign: object) -> str:
-    """Somebody else's words as a part of no markup."""
-    return escape(safe(foreign, LONGEST_NAME))
 
 
 def title(network: str) -> str:

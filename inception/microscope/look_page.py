@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from inception.brief import text
 from inception.microscope import html
-from inception.microscope.html import text
 from inception.microscope.known import Known, Look
 from inception.visualize.pictures import HEAT, VIRIDIS
 

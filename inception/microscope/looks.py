@@ -77,7 +77,7 @@ def look(
     for number, point in enumerate(points):
         for i, piece in enumerate(found.point(point)):
             said["sides"][i]["points"][point] = piece
-        move(number + 1, len(points), f"looking at {html.text(looked.name)}")
+        move(number + 1, len(points), f"looking at {looked.name}")
     return said
 
 

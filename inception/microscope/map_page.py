@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from inception.brief import text
 from inception.microscope import drawing, html
 from inception.microscope.anatomy import VOCABULARIES, Point
-from inception.microscope.html import number, text
+from inception.microscope.html import number
 from inception.microscope.known import Known
 from inception.microscope.pieces import LOOKS, POINTS, address
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from inception.brief import text
 from inception.microscope import drawing, html
 from inception.microscope.anatomy import VOCABULARIES, Point
 from inception.microscope.crops import ROWS
-from inception.microscope.html import number, percent, text
+from inception.microscope.html import number, percent
 from inception.microscope.known import Known, Side
 from inception.microscope.pieces import address
 

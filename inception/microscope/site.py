@@ -45,6 +45,7 @@ class Summary:
         excited: channels with a picture that excites them, and how many shall have one.
         pictures: of the user's that were seen, and that could not be read.
         bytes: of the whole site.
+        seconds: of this run.
     """
 
     site: Path

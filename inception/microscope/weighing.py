@@ -38,6 +38,7 @@ class Weighed:
         outputs: the channels of the end point behind that each is strongest for, and its shares of what it gives.
         behind: that end point, empty for the last.
         histogram: how many kernel values lie in each of equal bins from -reach to reach.
+        reach: the value below which 99.9 % of them are, whatever their sign.
     """
 
     norm: np.ndarray
