@@ -1,4 +1,4 @@
-"""The frame of every page, and the small parts that pages are made of. Somebody else's words come in by `brief.text`."""
+"""The frame of every page, and its small parts. Somebody else's words come in by `brief.text`."""
 
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ def _words(known: Known, point: Point) -> str:
     if known.beside is not None:
         words.append(f'Lower, with a mark: the same in <bdi class="name">{text(known.other)}</bdi>.')
     words.append(
-        "From and to: the strongest channels of the end points before and behind, with their share of all strength."
+        "From: the channels before it that are strongest in it; to: those behind that it is strongest in; "
+        "each with the share of all that comes in there."
     )
     return f'<p class="note">{" ".join(words)}</p>'
 
@@ -206,7 +207,7 @@ class _Cards:
         found = []
         for word, other, (numbers, shares) in lines:
             each = " ".join(
-                f"{self._link(other, int(n))} {percent(float(s))}"
+                f"{self._link(other, int(n))}&nbsp;{percent(float(s))}"
                 for n, s in zip(numbers[channel], shares[channel], strict=True)
                 if s > 0
             )

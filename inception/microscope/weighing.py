@@ -35,7 +35,7 @@ class Weighed:
         inputs: the channels of the end point before that are strongest for each, [channels, n], and their shares of
             all strength that comes in.
         before: that end point, empty for the picture.
-        outputs: the channels of the end point behind that each is strongest for, and its shares of what it gives.
+        outputs: the channels of the end point behind in which each is strongest, and its shares of what comes in there.
         behind: that end point, empty for the last.
         histogram: how many kernel values lie in each of equal bins from -reach to reach.
         reach: the value below which 99.9 % of them are, whatever their sign.
@@ -145,21 +145,25 @@ def _weighed(flow: _Flow, before: str, behind: str, flows: Mapping[str, _Flow], 
         norm=flow.norm.astype(np.float32),
         dead=flow.dead,
         origin=flow.origin,
-        inputs=_strongest(flow.strength.T),
+        inputs=_strongest(_shares(flow.strength).T),
         before=before,
-        outputs=_strongest(flows[behind].strength) if behind else None,
+        outputs=_strongest(_shares(flows[behind].strength)) if behind else None,
         behind=behind,
         histogram=np.histogram(values, BINS, (-reach or -1, reach or 1))[0],
         reach=reach,
     )
 
 
-def _strongest(strength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _shares(strength: np.ndarray) -> np.ndarray:
+    """Of all strength that comes into each channel, [channels before, channels]."""
+    whole = strength.sum(0)
+    return strength / np.where(whole > 0, whole, 1)
+
+
+def _strongest(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(numbers, shares) of the greatest of each row."""
-    best = np.argsort(-strength, axis=1, kind="stable")[:, :NEIGHBOURS]
-    whole = strength.sum(1, keepdims=True)
-    shares = np.take_along_axis(strength, best, axis=1) / np.where(whole > 0, whole, 1)
-    return best, shares
+    best = np.argsort(-shares, axis=1, kind="stable")[:, :NEIGHBOURS]
+    return best, np.take_along_axis(shares, best, axis=1)
 
 
 def changes(weights: Weights, other: Weights) -> dict[str, np.ndarray]:

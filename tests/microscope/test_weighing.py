@@ -63,9 +63,8 @@ def test_strength_is_the_product_of_the_norms_on_the_way():
     shares = strength / strength.sum(0)
     np.testing.assert_array_equal(here.inputs[0][:, 0], strength.argmax(0))
     np.testing.assert_allclose(here.inputs[1][:, 0], shares.max(0), rtol=1e-4)
-    gives = strength / strength.sum(1, keepdims=True)
-    np.testing.assert_array_equal(before.outputs[0][:, 0], strength.argmax(1))
-    np.testing.assert_allclose(before.outputs[1][:, 0], gives.max(1), rtol=1e-4)
+    np.testing.assert_array_equal(before.outputs[0][:, 0], shares.argmax(1))
+    np.testing.assert_allclose(before.outputs[1][:, 0], shares.max(1), rtol=1e-4)
     last = kernels["Mixed_5b/Branch_2/Conv2d_0c_3x3"]
     path, number = here.origin[len(branches[0][0]) + len(branches[1][0]) + 1]
     assert (path, number) == ("Mixed_5b/Branch_2/Conv2d_0c_3x3", 1)
