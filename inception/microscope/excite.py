@@ -103,9 +103,10 @@ def excite(
             else:
                 found[each.point][i] = kept
                 total -= each.cost * len(part)
-    if open_parts:
+    runs: dict[str, _Run] = {}
+    if open_parts and not late():
         network = dataclasses.replace(network, model=network.built(input_shape=(None, None, 3)))
-    runs = {each.point: _Run(network, each, open_parts[each.point], seed) for each in plan if each.point in open_parts}
+        runs = {e.point: _Run(network, e, open_parts[e.point], seed) for e in plan if e.point in open_parts}
     while runs and not late():
         for each in plan:
             if each.point not in runs or late():
