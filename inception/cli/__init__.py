@@ -11,7 +11,18 @@ import typer
 
 import inception
 from inception import extras
-from inception.cli import classify, export, features, metrics, microscope, options, program, training, visualize, weights
+from inception.cli import (
+    classify,
+    export,
+    features,
+    metrics,
+    microscope,
+    options,
+    program,
+    training,
+    visualize,
+    weights,
+)
 from inception.cli.examples import epilog
 from inception.cli.terminal import complain
 

@@ -67,6 +67,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("report cat.jpg -o page", "page/index.html"),
         ("report cat.jpg -o page -w trained --top 5", "of a network of one's own"),
     ),
+    "microscope": (
+        ("microscope inception_v3.h5 -o site --images photos", "site/index.html; the same command goes on"),
+        ("microscope inception_v3.h5 -o site --look cat.jpg --beside trained", "a picture, and another network beside"),
+    ),
 }
 
 

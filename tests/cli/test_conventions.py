@@ -141,6 +141,7 @@ JSON = {
     "gradcam": "gradcam {digits}/digit-3.png -o {new}.png",
     "dream": "dream {digits}/digit-3.png -o {new}.png --steps 1 --octaves 1",
     "report": "report {digits}/digit-3.png -o {new} --top 1",
+    "microscope": "microscope {sample} -o {new} --end-point Mixed_5b --channels 1 --steps 1",
 }
 
 
@@ -153,7 +154,7 @@ def test_json_is_all_that_stdout_has_and_its_keys_are_in_the_manual(verb, sample
     places = {"sample": sample, "digits": digits, "new": tmp_path / "new", "bad": tmp_path / "bad.png",
               "set": tmp_path / "set"}  # fmt: skip
     words = [word.format(**places) for word in JSON[verb].split()]
-    words += [] if verb in ("convert", "inspect", "verify", "published", "export") else ["-w", sample]
+    words += [] if verb in ("convert", "inspect", "verify", "published", "export", "microscope") else ["-w", sample]
     found = run(*words, "--json", "--quiet")
     assert found.exit_code == (verb == "classify"), found.output
     record = json.loads(found.stdout)

@@ -216,6 +216,13 @@ report bad.png -o page -w s.h5
 report d.png -o page -w s.h5 --end-point Mixed
 report d.png -o page -w s.h5 --top 0
 report d.png -o page -w nowhere.h5
+microscope s.h5
+microscope nowhere.h5 -o site
+microscope s.h5 -o f
+microscope s.h5 -o site --end-point Mixed_9z
+microscope s.h5 -o site --look nowhere.png
+microscope s.h5 -o site --images nowhere
+microscope s.h5 -o site --objective neuron
 """.strip().splitlines()
 
 CHILD = """
