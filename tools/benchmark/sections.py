@@ -110,7 +110,7 @@ def engines(setup: Setup) -> Section:
         "Images a second, float32 but where it is said, 299x299: median (quartiles) of runs that alternate with "
         "everybody else's, each in a process of its own. First result: from the process's start, files and imports "
         f"included. Difference: the largest to Keras predict, relative. {contenders.LIMIT.capitalize()}: as many "
-        "multiply-adds as an image needs, as one square product in NumPy.\n\n"
+        "multiply-adds as an image needs, as one square product in TensorFlow.\n\n"
         + "\n".join(_verdict(batch, found[batch], everybody) for batch in setup.batches)
     )
     data = {
