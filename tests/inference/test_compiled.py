@@ -59,6 +59,15 @@ def test_any_number_of_images(engine):
         assert_close(fixed(batch), expected, ["Predictions"])
 
 
+def test_any_size_of_images(engine):
+    """In any order; the first may be compiled for itself."""
+    weights = random_weights()
+    run = compile_inference(weights, engine=engine)
+    for side in (SMALL, 107, 90, SMALL):
+        batch = floats(side=side)
+        assert_close(run(batch), keras_end_points(weights, batch), ["Predictions"])
+
+
 def test_the_same_pixels_as_uint8_floats_and_tensors():
     import tensorflow as tf
 
