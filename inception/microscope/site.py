@@ -199,10 +199,11 @@ def _made(
 
 
 def _whole(network: Network) -> Network:
-    """The network as its weights. ValueError where there are none of a whole InceptionV3 that takes pictures."""
+    """The network as its weights. ValueError where there are none of a whole, finite InceptionV3 of pictures."""
     weights = network.inception
     if weights.variant.channels != 3:
         raise ValueError(f"{network.name} takes {weights.variant.channels} channels; pictures have 3.")
+    plans.plan(weights, plans.available(weights.variant))  # refuses what is not finite
     return dataclasses.replace(network, loaded=weights, model=None)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from made import NARROW, noise, random_weights
+from made import NARROW, noise, random_weights, with_nan
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -310,6 +310,14 @@ def test_a_mistake_is_a_sentence_and_leaves_nothing(options, sentence, weights, 
 
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e</script><!--.png"
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_weights_that_are_not_finite_are_refused(beside, weights, tmp_path):
+    one, two = (weights, with_nan()) if beside else (with_nan(), None)
+    with pytest.raises(ValueError, match=r"weights that are not finite .* Mixed_5b/Branch_0/Conv2d_0a_1x1"):
+        make(one, tmp_path / "site", beside=two)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_from_files_are_text(weights, tmp_path):
