@@ -252,8 +252,7 @@ def _computed(begun: Sequence[_Begun], progress: Progress | None) -> int:
 
 
 def _threads(listing: sources.Listing) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS) * (_WAITING if _far(listing.items) else 1)
+    return min(task.cores(), _MOST_THREADS) * (_WAITING if _far(listing.items) else 1)
 
 
 def _far(items: Sequence[Item]) -> bool:

@@ -119,8 +119,9 @@ class Worker:
 
     def __init__(self, shipped: Any) -> None:
         self._job: Job = extras.load("ray").get(shipped)
-        self._run = self._job.task.compiled()[1]
-        self._pool = ThreadPoolExecutor(self._job.threads)
+        run = self._job.task.compiled()[1]
+        self._decode = ThreadPoolExecutor(self._job.threads)
+        self._engine = jobs.Engine(run, self._job.task.streams)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
         done: dict[str, list[int]] = {"pictures": [], "errors": [], "computed": []}
@@ -128,8 +129,8 @@ class Worker:
             place, found = json.loads(packed)
             shard = Shard(*place)
             job = dataclasses.replace(self._job, pending=(shard,))
-            work = jobs.Work(shard, [Item(*item) for item in found], [job], self._run)
-            errors = work.finish(jobs.reads_of([job], work.left, self._pool))
+            work = jobs.Work(shard, [Item(*item) for item in found], [job], self._engine)
+            errors = work.finish(jobs.reads_of([job], work.left, self._decode))
             done["pictures"].append(len(found))
             done["errors"].append(errors)
             done["computed"].append(len(work.left))

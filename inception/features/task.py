@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ POOLS = ("avg", "max", "none")
 BATCH = 8
 _SHARD_ROWS = 512
 _SHARD_BYTES = 1 << 26
+STREAMS = 8  # at most, each with maps of a batch in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +63,16 @@ class Task:
         """How a picture becomes the network's input."""
         return self.network.picture
 
+    @property
+    def streams(self) -> int:
+        """Batches that compute at a time. One that decodes on a core then holds up that core's alone."""
+        here = self.engine in ("openvino", "auto") and not self.layers
+        return min(self.threads or cores(), STREAMS) if here else 1
+
     def compiled(self) -> Compiled:
         """(name of the engine, the engine): batches of up to `batch` images; a smaller one is filled up and cut."""
         if self.int8 is not None:
-            settings = inference.Settings("int8", self.batch, self.picture.sides, self.threads)
+            settings = inference.Settings("int8", self.batch, self.picture.sides, self.threads, self.streams)
             kept = stored.opened(*self.int8, self.network.inception, _whole(self.end_points), settings)
             return kept.engine, lambda batch: self._rows(kept.prepared(batch))
         if not self.layers:
@@ -76,6 +84,7 @@ class Task:
                 batch=self.batch,
                 image_size=self.picture.sides,
                 threads=self.threads,
+                streams=self.streams,
             )
             return network.engine, lambda batch: self._rows(network.prepared(batch))
         run = _keras(self.network.model, _whole(self.end_points), self.batch)
@@ -176,6 +185,11 @@ def _whole(end_points: Sequence[str]) -> tuple[str, ...]:
         if colon and not (channels.isascii() and channels.isdigit() and int(channels)):
             raise ValueError(f"End point {name!r} keeps {channels!r} channels; expected a number, as Mixed_6e:7.")
     return tuple(name.partition(":")[0] for name in end_points)
+
+
+def cores() -> int:
+    """Processors of this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shard_rows(shapes: Mapping[str, Sequence[int]]) -> int:

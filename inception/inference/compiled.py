@@ -123,6 +123,7 @@ def compile_inference(
     precision: Precision = "float32",
     batch: int | None = None,
     threads: int | None = None,
+    streams: int = 1,
     image_size: int | Sequence[int] | None = None,
     calibration: Any = None,
     picture: str | Picture | None = None,
@@ -140,6 +141,8 @@ def compile_inference(
             where there is one, else float32): both OpenVINO's.
         batch: images in each run; None for as many as each call brings.
         threads: of the engine; None for its own choice. TensorFlow's are set once a process.
+        streams: calls that OpenVINO computes at a time, where as many threads of yours make them: it divides its
+            threads among them. More pictures a second for many calls, each of them slower; the others ignore it.
         image_size: a side or (height, width); None for any.
         calibration: for int8, some hundred images as the network will get them, [n, height,
             width, channels]. Every fifth is held out, and `agreement` measured on those; below
@@ -158,6 +161,7 @@ def compile_inference(
         arguments.count_or_none("batch", batch),
         arguments.sides("image_size", image_size),
         arguments.count_or_none("threads", threads),
+        arguments.count("streams", streams),
     )
     _check(engine, settings, calibration)
     weights = network_of(weights_or_model, picture=picture).inception

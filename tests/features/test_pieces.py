@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from made import random_weights, thirty_pictures
 
 import inception
 from inception import features
-from inception.features import dataset, jobs, pieces
+from inception.features import dataset, jobs, pieces, task
 
 HERE = Path(__file__).parents[1]
 BATCH = 8
@@ -138,12 +139,38 @@ def test_kills_cost_64_pictures_at_most_and_change_no_byte(many, extract, tmp_pa
 
 
 def test_a_piece_is_written_when_seconds_have_gone_and_a_batch_ends(folder, extract, tmp_path, monkeypatch):
-    """By a clock that goes on when it is looked at, once a picture and once a piece."""
+    """By a clock that goes on when it is looked at: once a batch, a piece, a picture without a row."""
     clock, seen = itertools.count(), []
-    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: 0.2 * next(clock)))
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: 0.8 * next(clock)))
     monkeypatch.setattr(pieces, "keep", lambda folder, shard, start, *more: seen.append((start, len(more[1][0]))))
     extract(folder, tmp_path / "out", threads=1, batch=4, shard_rows=512)
-    assert seen == [(0, 12), (12, 13)]  # 2 s are 10 pictures; the second piece has one that cannot be read
+    assert seen == [(0, 12), (12, 9)]  # 2 s are 3 looks; the second piece ends with one that cannot be read
+
+
+@pytest.mark.parametrize("streams", [2, 3])
+def test_batches_that_compute_at_a_time_are_the_same_rows_and_a_stop_loses_those_alone(
+    folder, extract, tmp_path, a_piece_a_batch, monkeypatch, streams
+):
+    pytest.importorskip("openvino")
+
+    def stop(done, total, errors):
+        if done >= 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(task, "cores", lambda: 4)
+    options = {"batch": 4, "shard_rows": 512, "engine": "openvino"}
+    monkeypatch.setattr(task, "STREAMS", streams)
+    extract(folder, tmp_path / "whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, tmp_path / "out", **options, progress=stop)
+    assert [path.name for path in pieces_of(tmp_path / "out")] == ["part-00000.parquet"]
+    assert extract(folder, tmp_path / "out", **options).computed == 30 - 4
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    monkeypatch.setattr(task, "STREAMS", 1)
+    extract(folder, tmp_path / "one", **options)
+    one, many = features.load(tmp_path / "one"), features.load(tmp_path / "whole")
+    assert one.paths == many.paths
+    np.testing.assert_allclose(one.arrays["PreLogits"], many.arrays["PreLogits"], rtol=1e-5, atol=1e-6)
 
 
 # --- What is taken ---------------------------------------------------------------------

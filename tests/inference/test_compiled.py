@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -337,3 +338,19 @@ def test_agreement_of_networks():
             assert (found.top1, found.cosine, found.lowest_cosine, found.enough) == (0, 0, 0, False)
     features = quantization.Agreement(3, None, 0.995, 0.9)
     assert features.enough and "best class" not in str(features)
+
+
+def test_calls_from_many_threads_share_an_engine_of_two_streams():
+    network, points = random_weights(), ("Mixed_7c", "Predictions")
+    run = compile_inference(network, engine="openvino", streams=2, end_points=points)
+    one = compile_inference(network, engine="openvino", end_points=points)
+    batches = [floats(1 + i % 3) * (1 - i / 12) for i in range(12)]  # the shape of the first, and others
+    with ThreadPoolExecutor(4) as pool:
+        for batch, results in zip(batches, pool.map(run, batches), strict=True):
+            assert_close(results, one(batch), points)
+
+
+@pytest.mark.parametrize("streams", [0, -1, 1.5, True])
+def test_streams_are_a_count(streams):
+    with pytest.raises(ValueError, match="streams is"):
+        compile_inference(random_weights(), streams=streams)
