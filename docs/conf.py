@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tools")]
 
 import notebooks  # noqa: E402
+import sample_site  # noqa: E402
 
 import inception  # noqa: E402
 
@@ -63,11 +64,15 @@ def without_factories(
 
 
 def generated(app: Any, page: str, source: list[str]) -> None:
-    """`<!-- verbs -->` becomes the command line's reference, `<!-- figure NAME -->` a file, a notebook Markdown."""
+    """`<!-- verbs -->` becomes the command line's reference, `<!-- figure NAME -->` a file, a notebook Markdown.
+
+    `<!-- built TEXT -->` is text that only the built manual has, for what is made with it.
+    """
     if str(app.env.doc2path(page)).endswith(".ipynb"):
         source[0] = notebooks.markdown(notebooks.read(source[0]))
     if "<!-- verbs -->" in source[0]:
         source[0] = source[0].replace("<!-- verbs -->", verbs())
+    source[0] = re.sub(r"<!-- built (.*?) -->", r"\1", source[0], flags=re.DOTALL)
     source[0] = re.sub(r"<!-- figure (\S+) -->", lambda m: _figure(m[1]), source[0])
 
 
@@ -114,6 +119,13 @@ def _default(parameter: Any) -> str:
     return f"{text} *Default: {default}.*"
 
 
+def with_site(app: Any, error: Exception | None) -> None:
+    """The microscope's site of the sample network, beside the pages that link to it."""
+    if error is None and app.builder.format == "html":
+        sample_site.make(Path(app.outdir) / "microscope")
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-process-signature", without_factories)
     app.connect("source-read", generated)
+    app.connect("build-finished", with_site)

@@ -192,3 +192,10 @@ def test_the_manual_builds_without_a_warning(tmp_path):
     assert "formatCopyText(text, '$ ', false," in (tmp_path / "_static" / "copybutton.js").read_text()  # no prompts
     notebook = (tmp_path / "notebooks" / "seeing.html").read_text()
     assert notebook.count('<div class="shown">') == 6 and notebook.count('src="data:image/webp;base64,') == 5
+    for page in ("index", "seeing"):  # the sample network's site, for which these pages have words in the built manual
+        links = re.findall(r'href="(microscope/[^"]+)"', (tmp_path / f"{page}.html").read_text())
+        assert "microscope/index.html" in links and all((tmp_path / link).is_file() for link in links)
+    site = tmp_path / "microscope"
+    assert {page.stem for page in (site / "points").iterdir()} >= {*architecture.END_POINTS, "Logits"}
+    assert len(list((site / "pictures").glob("*.html"))) == 2 and 'class="s m ' in (site / "index.html").read_text()
+    assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) < 6e6

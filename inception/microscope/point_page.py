@@ -60,7 +60,9 @@ def _facts(known: Known, point: Point) -> str:
     weighed = known.weighed[point.name]
     facts = [drawing.size(point.shape)]
     if point.parameters:
-        facts += [f"{point.parameters:,} parameters", f"{point.multiply_adds / 1e6:,.1f} million multiply-adds"]
+        much = point.multiply_adds
+        times = f"{much / 1e6:,.1f} million" if much >= 100_000 else f"{much:,}"
+        facts += [f"{point.parameters:,} parameters", f"{times} multiply-adds"]
     dead = np.flatnonzero(weighed.dead)
     which = ", ".join(f'<a href="#channel-{c}">{c}</a>' for c in dead[:20]) + (", ..." if len(dead) > 20 else "")
     facts.append(f"dead by their weights: {which}" if len(dead) else "no channel is dead by its weights")
