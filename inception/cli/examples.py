@@ -54,6 +54,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "filters": (
         ("filters -o filters.png", "what excites channels"),
         ("filters -o filters.png --end-point Mixed_6c --channels 12 --seed 1", "of one end point"),
+        ("filters -o filters.png --end-point Mixed_6c --objective centre", "what one place of it looks for"),
     ),
     "gradcam": (
         ("gradcam cat.jpg -o cat-cam.png", "where the evidence lies"),

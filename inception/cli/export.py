@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inception.cli import options
 from inception.cli.terminal import answer, complain, network, working
 from inception.cli.weights import differences, differences_table
+
+if TYPE_CHECKING:
+    from inception.networks import Network
 
 
 def export(
@@ -43,10 +46,13 @@ def export(
     if (precision == "int8") != (calibrate is not None):
         raise ValueError(f"--precision is {precision}; expected float32, or int8 together with --calibrate FOLDER.")
     exports.check_target(target, int8=precision == "int8", overwrite=force, source=source)
-    loaded = network(source, picture=picture)
+
+    def check(found: Network) -> None:
+        if end_point:
+            plans.check_end_points(found.inception, end_point)
+
+    loaded = network(source, check, picture=picture)
     sizes = loaded.picture.sides if size is None else (size, size) if size else None
-    if end_point:
-        plans.check_end_points(loaded.inception, end_point)
     quiet.import_tensorflow()
     pictures = exports.pictures(calibrate, loaded, sizes, uint8) if calibrate else None
     given: dict[str, Any] = {"end_points": end_point, "batch": batch, "image_size": sizes, "pixels": uint8}

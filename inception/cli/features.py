@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inception.cli import options, pictures
-from inception.cli.terminal import answer, complain, missing, network, noted, quietly, working
+from inception.cli.terminal import answer, complain, described, missing, network, noted, quietly, working
 
 if TYPE_CHECKING:
     from inception.features import Summary
+    from inception.features.task import Task
     from inception.networks import Network
 
 _POOLED = ["PreLogits"]
@@ -45,14 +46,15 @@ def features(
     extras.load("pyarrow")
     dataset.described(target)  # a folder of other things is said before weights are fetched
     sources, given = pictures.named(source), work.arguments()
+    named: dict[str, Any] = {"end_points": end_point or [], "pool": pool}
     if known := missing(weights):  # what is wrong is said before the download
+        _asked(described(known, picture=picture, size=size), work, named)
         count = len(lists.listed(sources, work.column).items)
         if dry_run:
             first = f"{known.id} would be downloaded first"
             answer({"dry_run": True, "download": known.id, "pictures": count}, f"{first}; nothing was done.")
             return
     loaded = network(weights, picture=picture, size=size)
-    named: dict[str, Any] = {"end_points": end_point or [], "pool": pool}
     if dry_run:
         _plan(sources, target, loaded, work, named)
         return
@@ -78,24 +80,22 @@ def features(
         raise typer.Exit(1)
 
 
-def _plan(sources: list[str], target: str, loaded: Network, work: options.Extraction, named: dict[str, Any]) -> None:
-    """Says what an extraction would do, after all that it checks first."""
-    from inception.features import dataset, task
-    from inception.features import sources as lists
+def _asked(found: Network, work: options.Extraction, named: dict[str, Any]) -> Task:
+    """The task. ValueError for what does not fit."""
+    from inception.features import task
 
     engine = "auto" if work.engine == "ray" else work.engine
+    precision: Any = work.precision
+    return task.task_of(found, named["end_points"], named["pool"], None, None, engine, work.batch, None, precision)
+
+
+def _plan(sources: list[str], target: str, loaded: Network, work: options.Extraction, named: dict[str, Any]) -> None:
+    """Says what an extraction would do, after all that it checks first."""
+    from inception.features import dataset
+    from inception.features import sources as lists
+
     listing = lists.listed(sources, work.column)
-    asked = task.task_of(
-        loaded,
-        named["end_points"],
-        named["pool"],
-        None,
-        None,
-        engine,
-        work.batch,
-        None,
-        work.precision,  # type: ignore[arg-type]
-    )
+    asked = _asked(loaded, work, named)
     done = 0
     if (before := dataset.described(target)) is not None:
         listed = {"count": len(listing.items), "digest": listing.digest}

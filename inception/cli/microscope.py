@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inception.cli import options
-from inception.cli.terminal import answer, complain, network, quietly, working
+from inception.cli.terminal import answer, complain, network, working
+
+if TYPE_CHECKING:
+    from inception.networks import Network
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="SITE", help="The folder; run again, it goes on.")]
 Images = Annotated[
@@ -18,7 +21,6 @@ Images = Annotated[
 ]
 Looks = Annotated[list[Path] | None, typer.Option("--look", help="A picture with a page of its own; said again, more.")]
 Precision = Annotated[str, options.one_of("--precision", "float32|bfloat16", "Of the engine that sees the images.")]
-Objective = Annotated[str, options.one_of("--objective", "mean|centre|maximum", "What of a channel is excited.")]
 
 
 def microscope(
@@ -33,7 +35,7 @@ def microscope(
     size: options.Size = None,
     channels: Annotated[int, typer.Option(min=0, help="Of each end point, with a picture that excites them.")] = 32,
     best: Annotated[int, typer.Option(min=1, help="Crops of the images for each channel.")] = 4,
-    objective: Objective = "mean",
+    objective: options.Objective = "mean",
     steps: Annotated[int, typer.Option(min=1, help="Of the ascent to each picture.")] = 64,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="After which no further picture is begun; the same command goes on.")
@@ -46,23 +48,23 @@ def microscope(
     dry_run: options.DryRun = False,
 ) -> None:
     """Writes a site to look into a whole network: its map, its channels, your pictures; no server, no network."""
-    from inception.microscope import WAVES
+    from inception.microscope import WAVES, pages_of
     from inception.microscope import microscope as run
 
-    loaded = network(weights, picture=picture, size=size, labels=labels)
+    def check(found: Network) -> None:
+        pages_of(found, end_point or None)
+
+    loaded = network(weights, check, picture=picture, size=size, labels=labels)
     given: dict[str, Any] = {"images": images or (), "looks": look or (), "end_points": end_point or None}
     given |= {"channels": channels, "best": best, "minutes": minutes, "seed": seed, "batch": batch or 8}
     given |= {"ascent": dataclasses.replace(WAVES, objective=objective, steps=steps), "force": force}
     given |= {"engine": engine, "precision": precision, "beside": network(beside) if beside else None}
-    made = run(loaded, out, **given, dry_run=True)  # mistakes before work
-    if not dry_run:
-        quietly(loaded, "tensorflow" if channels or look else engine)
-        try:
-            with working("microscope") as move:
-                made = run(loaded, out, **given, progress=move)
-        except KeyboardInterrupt:
-            complain(f"stopped; what is finished stays in {out}. The same command goes on.")
-            raise typer.Exit(130) from None
+    try:
+        with working("microscope") as move:
+            made = run(loaded, out, **given, dry_run=dry_run, progress=move)
+    except KeyboardInterrupt:
+        complain(f"stopped; what is finished stays in {out}. The same command goes on.")
+        raise typer.Exit(130) from None
     done, wanted = made.excited
     pages = f"{made.pages} end points, {made.channels:,} channels"
     seen = f"{made.pictures[0]:,} pictures" + (f" ({made.pictures[1]:,} unread)" if made.pictures[1] else "")

@@ -112,6 +112,10 @@ EngineHere = Annotated[
     str,
     one_of("--engine", "auto|openvino|onnxruntime|tensorflow", "What computes; auto: the first installed."),
 ]
+Objective = Annotated[
+    str,
+    one_of("--objective", "mean|centre|maximum", "What of a channel is excited: its mean, its centre, its maximum."),
+]
 Top = Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")]
 PROTOCOLS = (
     "clean|clean-legacy-pytorch|clean-legacy-tensorflow|adm|pytorch-fid|ttur|torch-fidelity|torchmetrics|stylegan|edm"

@@ -149,6 +149,17 @@ def missing(path: str) -> Published | None:
     return None if known is None or published.cached(known) else known
 
 
+def described(known: Published, **arguments: Any) -> Network:
+    """The network of a published file as the catalogue has it, without arrays: for what is checked before a download.
+
+    Arguments as those of `network_of`.
+    """
+    from inception.networks import network_of
+    from inception.weights import Source, Weights
+
+    return network_of(Weights({}, known.variant, Source(known.id, known.family), picture=known.picture), **arguments)
+
+
 def load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) -> Weights:
     from inception.weights import load, published
 
@@ -158,8 +169,12 @@ def load(path: str, moving_averages: bool = False, exclude: Sequence[str] = ()) 
         return load(place, moving_averages=moving_averages, exclude=exclude)
 
 
-def network(path: str, **arguments: Any) -> Network:
-    """The network at a path or id, "imagenet" being Keras's own file; arguments as those of `network_of`."""
+def network(path: str, check: Callable[[Network], Any] | None = None, **arguments: Any) -> Network:
+    """The network at a path or id, "imagenet" being Keras's own file; arguments as those of `network_of`.
+
+    Args:
+        check: what looks at names; of a published file before it is fetched too, with the network as it is `described`.
+    """
     from inception import quiet
     from inception.networks import description, network_of, trained_folder
     from inception.weights import published
@@ -167,9 +182,13 @@ def network(path: str, **arguments: Any) -> Network:
     if (folder := trained_folder(path)) and description(folder)["end_point"] != "PreLogits":  # to be built
         quiet.import_tensorflow()
     known = None if os.path.exists(path) else published.find(path)
+    if known and check:
+        check(described(known, **arguments))
     place = fetched(known) if known else path
     with noted(), working(f"reading {path}"):
         found = network_of(place, **arguments)
+    if check:
+        check(found)
     log.info("%s is read", found.name)
     return found
 

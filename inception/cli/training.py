@@ -9,11 +9,12 @@ import typer
 from rich.table import Table
 
 from inception.cli import options, pictures
-from inception.cli.terminal import answer, missing, network, noted, out, quietly, say, working
+from inception.cli.terminal import answer, described, missing, network, noted, out, quietly, say, working
 from inception.files.errors import LONGEST_NAME, safe
 from inception.pictures import WORDS
 
 if TYPE_CHECKING:
+    from inception.networks import Network
     from inception.training import Evaluation
 
 _AUGMENT = ["flip", "shift", "rotate", "zoom"]
@@ -74,11 +75,15 @@ def finetune(
     }  # fmt: skip
     finetuning.check_target(target, resume)
     finetuning.check_request(folder, **given)  # what is wrong is said before weights are fetched
+
+    def check(found: Network) -> None:
+        finetuning.check_network(found, end_point, unfreeze)
+
     if dry_run and (known := missing(weights)):
+        check(described(known, picture=picture, size=size))
         answer({"dry_run": True, "download": known.id}, f"{known.id} would be downloaded first; nothing was done.")
         return
-    loaded = network(weights, picture=picture, size=size)
-    finetuning.check_network(loaded, end_point, unfreeze)
+    loaded = network(weights, check, picture=picture, size=size)
     if dry_run:
         with noted():
             counts = finetuning.planned(folder, **given)

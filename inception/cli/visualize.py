@@ -59,6 +59,7 @@ def filters(
     end_point: options.EndPoints = None,
     channels: Annotated[int, typer.Option(min=1, help="So many channels of each, from the first.")] = 24,
     size: Annotated[int, typer.Option("--size", min=16, help="Side of each picture, in pixels.")] = 160,
+    objective: options.Objective = "mean",
     steps: Annotated[int, typer.Option(min=1, help="Steps of the ascent.")] = 96,
     restarts: Annotated[int, typer.Option(min=1, help="Starts at most for a channel that stays silent.")] = 3,
     jitter: Annotated[int | None, typer.Option(min=0, help="Pixels that a step moves the picture; any.")] = None,
@@ -77,6 +78,7 @@ def filters(
     from inception.visualize import pictures as sheets
 
     given: dict[str, Any] = {"size": size, "steps": steps, "restarts": restarts, "seed": seed}
+    given |= {"objective": objective}
     given |= {"jitter_pixels": jitter, "blur_sigma": blur, "start": start and pictures.image(start)}
     sections, record, lines = [], {}, []
     for name in points:
@@ -87,7 +89,9 @@ def filters(
         rise = [float(result.losses[:, at].mean()) for at in (0, -1)]
         record[name] = {"channels": result.channels, "dead": dead, "mean_before": rise[0], "mean_after": rise[1]}
         said = f"dead: {', '.join(map(str, dead))}" if dead else "none is dead"
-        lines.append(f"{name:<16}{len(result.channels)} channels, mean value {rise[0]:.3g} -> {rise[1]:.3g}; {said}")
+        lines.append(
+            f"{name:<16}{len(result.channels)} channels, {objective} value {rise[0]:.3g} -> {rise[1]:.3g}; {said}"
+        )
     title = f"Filters of {', '.join(section.title for section in sections)}"
     sheets.save(sheets.sheet(sections, 6, size), out, title, loaded.name)
     made, line = _made(out, began)
@@ -106,15 +110,18 @@ def gradcam(
 ) -> None:
     """Draws where in a picture the evidence for a class lies."""
     places = pictures.drawn(sources, out, force)
-    loaded = network(weights, picture=picture, labels=labels)
-    table = _labels(loaded)
-    wanted = None if label is None else _number(label, table)
     from inception.visualize import gradcam as run
     from inception.visualize import model_points
     from inception.visualize.gradcam import LAST, default_point
 
+    def check(found: Network) -> None:
+        _labels(found)
+        model_points.check(found, [end_point] if end_point else [])
+
+    loaded = network(weights, check, picture=picture, labels=labels)
+    table = _labels(loaded)
+    wanted = None if label is None else _number(label, table)
     point = end_point or default_point(loaded)
-    model_points.check(loaded, [point])
     with working("building the network"):
         quietly(loaded, "auto" if point == LAST else "tensorflow")
 
@@ -229,8 +236,7 @@ def _taken(path: str, picture: str | None, points: Sequence[str], labels: Path |
     """The network, TensorFlow ready for it; the points that are asked for are looked at before."""
     from inception.visualize import model_points
 
-    loaded = network(path, picture=picture, labels=labels)
-    model_points.check(loaded, points)
+    loaded = network(path, lambda found: model_points.check(found, points), picture=picture, labels=labels)
     with working("building the network"):
         quietly(loaded, "tensorflow")
     return loaded

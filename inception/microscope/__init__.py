@@ -5,6 +5,6 @@
 The pages open from a disk and ask for nothing outside.
 """
 
-from inception.microscope.site import WAVES, Summary, microscope
+from inception.microscope.site import WAVES, Summary, microscope, pages_of
 
-__all__ = ["WAVES", "Summary", "microscope"]
+__all__ = ["WAVES", "Summary", "microscope", "pages_of"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from inception import architecture
 from inception.architecture import Concat, Conv, MapShape, Pool
@@ -70,8 +72,7 @@ def points(variant: Variant, sides: tuple[int, int], units: Collection[str] = ()
     """
     rows = variant.table()
     places = architecture.walk(rows, *sides, variant.channels)
-    named = names(variant)
-    layers, torch, nodes = keras_layers.layers(rows), torch_names.keys(variant), graph_names.nodes(rows)
+    named, (layers, torch, nodes) = names(variant), _vocabularies(variant)
 
     def unit(place: architecture.Place) -> Unit:
         assert isinstance(place.node, Conv | Pool)
@@ -102,10 +103,17 @@ def points(variant: Variant, sides: tuple[int, int], units: Collection[str] = ()
     return found
 
 
+@functools.lru_cache(maxsize=2)
+def _vocabularies(variant: Variant) -> tuple[dict[str, str], dict[str, tuple[str, Any]], dict[str, str]]:
+    """What Keras's layers, torch's tensors, and the nodes of the graph of 2015 are called, by their scopes."""
+    rows = variant.table()
+    return keras_layers.layers(rows), torch_names.keys(variant), graph_names.nodes(rows)
+
+
 def names(variant: Variant) -> dict[str, tuple[str, ...]]:
     """{end point: its names in the order of `VOCABULARIES`}; empty where one has no name for it."""
     rows = variant.table()
-    layers, torch, nodes = keras_layers.layers(rows), torch_names.keys(variant), graph_names.nodes(rows)
+    layers, torch, nodes = _vocabularies(variant)
     found: dict[str, tuple[str, ...]] = {}
     for row in rows.base:
         layer = keras_layers.unit(layers[row.name])[1] if isinstance(row, Conv) else layers[row.name]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inception import inference
-from inception.arguments import count
+from inception import inference, quiet
+from inception.arguments import count, nearest
 from inception.features import sources
 from inception.features.sources import Listing, PictureSource
 from inception.features.task import digest
@@ -120,7 +120,7 @@ def microscope(
     seen = [lookers.read(image, network) for image in looks]
     listing = sources.listed(images) if images else Listing(())
     variant, sides = network.inception.variant, network.picture.sides
-    asked = _pages(network, end_points, [point.name for point in anatomy.points(variant, sides)])
+    asked = pages_of(network, end_points)
     pieces, known_digest = Pieces(Path(site)), digest(network.inception.arrays)
     identity = {"weights": known_digest, "network": dataclasses.asdict(variant), "picture": network.picture.json()}
     asked += pieces.before(identity, force)
@@ -131,6 +131,8 @@ def microscope(
     plan = excite.wanted([point for point in points if point.name in pages], points, dead, channels, ascent)
     if dry_run:
         return dataclasses.replace(_summary(known, plan, 0.0), pictures=(len(listing.items), 0))
+    if plan or seen or (listing.items and "tensorflow" in (engine, inference.preferred())):
+        quiet.import_tensorflow()
     pieces.begin(identity, pages)
     parts = [_Part(network, known_digest, "", pages)]
     if other is not None:
@@ -221,14 +223,20 @@ def _shared(network: Network, other: Network) -> set[str]:
     return {name for name, keys in heads.items() if all(mine.get(key) == theirs.get(key) for key in keys)}
 
 
-def _pages(network: Network, wanted: Sequence[str] | None, there: Sequence[str]) -> list[str]:
+def pages_of(network: Network, wanted: Sequence[str] | None) -> list[str]:
+    """The end points that have a page: those wanted, or by themselves the base's and the classifier.
+
+    ValueError for one that the network has not, or not for pictures of its size. The arrays are not looked at.
+    """
+    variant = network.inception.variant
+    there = [name for name in plans.available(variant) if name != "Predictions"]
     if wanted is None:
         return [name for name in there if name not in ("AuxLogits", "PreLogits")]
-    unknown = [name for name in wanted if name not in {*there, *plans.units(network.inception.variant)}]
+    unknown = [name for name in wanted if name not in {*there, *plans.units(variant)}]
     if unknown or not wanted:
-        what = f"Unknown end point {unknown[0]!r}" if unknown else "No end point is asked for"
-        raise ValueError(f"{what}; expected some of {', '.join(there)}.")
-    plans.check_size(network.inception.variant, wanted, network.picture.sides)
+        what = f"Unknown end point {unknown[0]!r}{nearest(unknown[0], there)}" if unknown else ""
+        raise ValueError(f"{what or 'No end point is asked for'}; expected some of {', '.join(there)}.")
+    plans.check_size(variant, wanted, network.picture.sides)
     return list(wanted)
 
 

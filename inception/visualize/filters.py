@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from inception import brief
+from inception.arguments import chosen
 from inception.brief import one_line
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture
@@ -43,7 +44,7 @@ class Filters:
         point: the end point or layer.
         channels: their numbers [n].
         images: uint8 [n, size, size, 3].
-        losses: the mean value before the ReLU, [n, steps + 1], from the first noise to the end.
+        losses: what is climbed (the `objective`) before the ReLU, [n, steps + 1], from the first noise to the end.
         dead: bool [n], the channels that never came above zero anywhere (their images are their last attempts).
         weights: what the network is called.
         flat: bool [n], those of them that had no gradient at all.
@@ -163,8 +164,7 @@ class Ascent:
 
     def __post_init__(self) -> None:
         for name, known in (("objective", OBJECTIVES), ("parameterisation", PARAMETERISATIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+            chosen(name, getattr(self, name), known)
 
     @property
     def jitter(self) -> int:

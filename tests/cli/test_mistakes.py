@@ -195,6 +195,7 @@ filters -o x.png -w s.h5 --size 8
 filters -o x.png -w s.h5 --blur -1
 filters nowhere.png -o x.png -w s.h5
 filters -o x.png -w s.h5 --seed -2
+filters -o x.png -w s.h5 --objective center
 gradcam d.png -o x.png -w n.npz
 gradcam d.png -o x.png -w s.h5 --label cat
 gradcam d.png -o x.png -w s.h5 --label 10
@@ -220,6 +221,7 @@ microscope s.h5
 microscope nowhere.h5 -o site
 microscope s.h5 -o f
 microscope s.h5 -o site --end-point Mixed_9z
+microscope slim-2016-08-28 -o site --end-point Mixed_9z
 microscope s.h5 -o site --look nowhere.png
 microscope s.h5 -o site --images nowhere
 microscope s.h5 -o site --objective neuron

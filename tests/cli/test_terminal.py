@@ -8,7 +8,9 @@ import sys
 import warnings
 
 import pytest
+from typer.testing import CliRunner
 
+from inception import cli
 from inception.cli import terminal
 
 
@@ -55,6 +57,40 @@ def test_nothing_moves_in_a_pipe(stream):
         move(5e5, 1e6)
         move(1e6, None, "writing")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "activations {digit} -o {new}.png -w slim-2016-08-28 --end-point Mixed_5a",
+        "filters -o {new}.png -w torchvision-0cc3c7bd --end-point Mixed_5a",
+        "gradcam {digit} -o {new}.png -w imagenet --end-point Mixed_5a",
+        "report {digit} -o {new} -w keras-v0.5 --end-point Mixed_5a",
+        "microscope slim-2016-08-28 -o {new} --end-point Mixed_5a",
+        "export slim-2016-08-28 {new}.onnx --end-point Mixed_5a",
+        "features {digit} {new} -w keras-v0.5-notop --end-point Mixed_5a",
+        "features {digit} {new} -w keras-v0.5-notop --end-point Mixed_5a --dry-run",
+        "finetune {classes} {new} -w slim-2016-08-28 --end-point Mixed_5a",
+        "finetune {classes} {new} -w slim-2016-08-28 --end-point Mixed_5a --dry-run",
+    ],
+)
+def test_the_end_points_of_a_published_file_are_looked_at_before_it_is_fetched(
+    command, repository, tmp_path, monkeypatch
+):
+    for name in ("KERAS_HOME", "XDG_CACHE_HOME", "INCEPTION_WEIGHTS_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "caches"))
+    monkeypatch.setattr(terminal, "fetched", lambda known: pytest.fail(f"{known.id} is fetched"))
+    digits = repository / "checkpoints" / "sample-digits"
+    for kind in "ab":
+        (tmp_path / "classes" / kind).mkdir(parents=True)
+        for i in range(3):
+            picture = digits / f"digit-{2 * i + (kind == 'b')}.png"
+            (tmp_path / "classes" / kind / picture.name).write_bytes(picture.read_bytes())
+    places = {"digit": digits / "digit-4.png", "new": tmp_path / "new", "classes": tmp_path / "classes"}
+    result = CliRunner().invoke(cli.app, command.format(**places).split())
+    assert isinstance(result.exception, ValueError)  # of which `cli.main` makes a sentence and 2
+    assert "'Mixed_5a' (did you mean Mixed_5" in str(result.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes"]
 
 
 WAITING = """

@@ -5,11 +5,11 @@ import hashlib
 import json
 import os
 import re
-from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from html_pages import Page
 from made import NARROW, noise, random_weights, with_nan
 from PIL import Image
 from typer.testing import CliRunner
@@ -18,7 +18,7 @@ from inception import compile_inference, images, network_of
 from inception.cli import app
 from inception.features import sources
 from inception.labels import Label
-from inception.microscope import WAVES, microscope, survey
+from inception.microscope import WAVES, microscope, survey, weighing
 from inception.microscope.excite import spread
 
 POINTS = ["Conv2d_2b_3x3", "Mixed_5b", "Mixed_6c"]
@@ -61,33 +61,6 @@ def whole(weights, other, photos, tmp_path_factory):
     site = tmp_path_factory.mktemp("whole") / "site"
     looks = [photos / "1.png", photos / "2.png"]
     return make(weights, site, photos, looks=looks, beside=other, end_points=[*POINTS, "Logits"])
-
-
-class Page(HTMLParser):
-    """Links, ids, and pictures without words; each opened tag is closed in order."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.open, self.ids, self.links, self.wordless, self.text, self.tags = [], [], [], [], "", set()
-        self.feed(path.read_text(encoding="utf-8"))
-        assert self.open == [] and len(set(self.ids)) == len(self.ids)
-
-    def handle_starttag(self, tag, attributes):
-        of = dict(attributes)
-        self.tags.add(tag)
-        self.ids += [of["id"]] if "id" in of else []
-        self.links += [of[name] for name in ("href", "src") if name in of]
-        pictured = tag == "img" or of.get("role") == "img"
-        if pictured and not (of.get("alt") or of.get("aria-label")) and tag != "svg":
-            self.wordless.append(self.get_starttag_text())
-        if tag not in ("img", "meta", "link", "input", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def tree(site):
@@ -296,7 +269,7 @@ def test_a_folder_of_other_things_is_left_alone(weights, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"end_points": ["Mixed_9z"]}, "Unknown end point 'Mixed_9z'; expected some of Conv2d_1a_3x3"),
+        ({"end_points": ["Mixed_9z"]}, "Unknown end point 'Mixed_9z' (did you mean Mixed_7c?); expected some of Conv"),
         ({"end_points": []}, "No end point is asked for"),
         ({"channels": -1}, "channels is -1; expected at least 0"),
         ({"looks": ["none.png"]}, "none.png does not exist"),
@@ -351,7 +324,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["microscope", *map(str, arguments)])
 
 
-def test_the_verb_says_what_it_would_make_and_makes_it(sample, repository, tmp_path):
+def test_the_verb_says_what_it_would_make_and_makes_it(sample, repository, tmp_path, monkeypatch):
     digits = repository / "checkpoints" / "sample-digits"
     words = [sample, "-o", tmp_path / "site", "--images", digits, "--end-point", "Mixed_5b,Mixed_6c", "--steps", 2]
     words += ["--channels", 2, "--end-point", "Conv2d_1a_3x3"]
@@ -360,5 +333,8 @@ def test_the_verb_says_what_it_would_make_and_makes_it(sample, repository, tmp_p
     assert not (tmp_path / "site").exists()
     result = run(*words)
     assert result.exit_code == 0 and "6 of 6 excited, 10 pictures seen" in result.output
+    weighed = []
+    monkeypatch.setattr(weighing, "weigh", lambda *asked, weigh=weighing.weigh: weighed.append(1) or weigh(*asked))
     said = json.loads(run(*words, "--json").output)
+    assert weighed == [1]  # what is checked and what is made share it
     assert said["excited"] == [6, 6] and said["pictures"] == [10, 0] and said["pages"] == 3

@@ -3,10 +3,10 @@
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from html_pages import Page
 from made import NARROW_NOTOP, random_weights
 from PIL import Image
 from typer.testing import CliRunner
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from inception import images, load_weights
 from inception.cli import app
 from inception.cli.visualize import _number
-from inception.visualize import report
+from inception.visualize import filters, report
 from inception.visualize.gradcam import GradCam
 from inception.visualize.report import _heats
 
@@ -22,34 +22,11 @@ OUTSIDE = re.compile(r"https?:|//|url\(|<script|<link|@import|<iframe")
 POINTS = ["Mixed_5b", "Mixed_6e"]
 
 
-class Tags(HTMLParser):
-    """What a page holds: its images, and whether each opened tag is closed in order."""
-
-    def __init__(self):
-        super().__init__()
-        self.images, self.text, self.open = [], "", []
-
-    def handle_starttag(self, tag, attributes):
-        if tag == "img":
-            self.images.append(dict(attributes))
-        if tag not in ("img", "meta"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
 def parsed(path):
-    page = path.read_text(encoding="utf-8")
-    tags = Tags()
-    tags.feed(page)
-    assert tags.open == []
-    assert not OUTSIDE.search(re.sub(r'"data:image/webp;base64,[A-Za-z0-9+/=]+"', '""', page))
-    assert all(image["src"].startswith("data:image/webp;base64,") and image["alt"] for image in tags.images)
-    return page, tags
+    tags = Page(path)
+    assert not OUTSIDE.search(re.sub(r'"data:image/webp;base64,[A-Za-z0-9+/=]+"', '""', tags.source))
+    assert tags.wordless == [] and all(image["src"].startswith("data:image/webp;base64,") for image in tags.images)
+    return tags.source, tags
 
 
 @pytest.fixture
@@ -105,6 +82,20 @@ def test_a_mistake_leaves_no_page(sample, digit, tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_filters_climbs_the_objective_that_is_asked_for(sample, tmp_path):
+    given = {"size": 48, "steps": 3}
+    words = ["--end-point", "Mixed_5b", "--channels", 2, *(f"--{name}={value}" for name, value in given.items())]
+    pictures = []
+    for objective in ("mean", "centre"):
+        path = tmp_path / f"{objective}.png"
+        result = run("filters", "-o", path, "-w", sample, *words, "--objective", objective)
+        assert result.exit_code == 0 and f"2 channels, {objective} value" in result.output
+        found = filters(load_weights(sample), "Mixed_5b", 2, objective=objective, **given)
+        pictures.append(np.asarray(Image.open(path)))
+        np.testing.assert_array_equal(pictures[-1], found.picture())
+    assert not np.array_equal(*pictures)
 
 
 @pytest.mark.parametrize(

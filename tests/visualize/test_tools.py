@@ -27,8 +27,10 @@ from inception.visualize import (
 )
 from inception.visualize import pictures as drawing
 from inception.visualize.deepdream import _cuts, tiled
+from inception.visualize.filters import OBJECTIVES
 from inception.visualize.gradcam import default_point
 from inception.visualize.gradient import gradient
+from inception.visualize.model_points import open_model, values
 
 PHOTO = images.test_picture(160)[:120]
 
@@ -173,6 +175,26 @@ def test_the_centre_alone_leaves_the_rest_of_the_picture_as_it_began(digits):
                     for objective in ("centre", "mean"))  # fmt: skip
     border = [found.images[:, :12].std() / found.images[:, 36:60, 36:60].std() for found in (centre, mean)]
     assert border[0] < 0.7 * border[1]
+
+
+def test_each_objective_finds_more_of_what_it_names(digits):
+    """Measured on the pictures themselves: the channels' maps before the ReLU, however they were made."""
+    opened = open_model(digits)
+    tensor = opened.before_activation(opened.map_point("Mixed_5b"))
+
+    def measured(objective):
+        found = filters(digits, "Mixed_5b", 8, size=96, steps=24, objective=objective, jitter_pixels=0)
+        scaled = network_of(digits).picture.scaled(found.images)
+        maps = values(opened, {"maps": tensor}, scaled)["maps"]
+        maps = np.stack([maps[i, :, :, channel] for i, channel in enumerate(found.channels)])
+        height, width = maps.shape[1:]
+        return {"mean": maps.mean((1, 2)), "centre": maps[:, height // 2, width // 2], "maximum": maps.max((1, 2))}
+
+    found = {objective: measured(objective) for objective in OBJECTIVES}
+    assert (found["mean"]["mean"] > found["centre"]["mean"]).all()
+    assert (found["centre"]["centre"] > found["mean"]["centre"]).all()
+    more = found["maximum"]["maximum"] > found["mean"]["maximum"]
+    assert more.sum() >= 7  # of 8: the greatest value is a place that a start may miss
 
 
 @pytest.mark.parametrize(("point", "size"), [("Mixed_7c", 32), ("Mixed_6a", 16), ("Conv2d_2a_3x3", 4)])
