@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import operator
 import os
-from collections.abc import Iterable
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LONGEST_WORD = 100
 _MANY = 24
@@ -39,6 +43,25 @@ def sides(name: str, value: Any) -> tuple[int, int] | None:
         raise ValueError(f"{name} is {value!r}; expected a side, or (height, width).")
     height, width = (count(name, side) for side in value)
     return height, width
+
+
+def renamed(**names: str) -> Callable[[Function], Function]:
+    """Lets a function be called by the keywords of the version before, {old: new}, with a DeprecationWarning."""
+
+    def changed(function: Function) -> Function:
+        @functools.wraps(function)
+        def call(*given: Any, **named: Any) -> Any:
+            for old in names.keys() & named:
+                sentence = f"{function.__name__}({old}=) is {names[old]}= now; {old}= goes with the next release."
+                if names[old] in named:
+                    raise TypeError(f"{sentence} Both are given.")
+                warnings.warn(sentence, DeprecationWarning, stacklevel=2)
+                named[names[old]] = named.pop(old)
+            return function(*given, **named)
+
+        return cast(Function, call)
+
+    return changed
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

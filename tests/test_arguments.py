@@ -1,9 +1,12 @@
 """Counts and sizes: every integer kind is taken, everything else is a sentence that names the argument."""
 
+import inspect
+import warnings
+
 import numpy as np
 import pytest
 
-from inception import arguments
+from inception import arguments, visualize
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])
@@ -70,3 +73,32 @@ def test_a_word_that_is_none_is_said_with_the_known_ones():
         arguments.chosen("--pool", "agv", ["avg", "max"])
     with pytest.raises(ValueError, match=r"expected one of 0, 1, .*, \.\.\., .*, 99\.$"):
         arguments.chosen("--x", "z", map(str, range(100)))
+
+
+def test_a_keyword_of_the_version_before_works_with_a_warning():
+    @arguments.renamed(points="end_points")
+    def seen(image, end_points=None):
+        """What is seen."""
+        return image, end_points
+
+    with pytest.warns(DeprecationWarning, match=r"seen\(points=\) is end_points= now") as said:
+        assert seen(1, points=["a"]) == (1, ["a"])
+    assert said[0].filename == __file__  # the caller's line
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert seen(1, ["a"]) == seen(1, end_points=["a"]) == (1, ["a"])
+    with pytest.raises(TypeError, match="Both are given"):
+        seen(1, points=["a"], end_points=["b"])
+    assert list(inspect.signature(seen).parameters) == ["image", "end_points"] and seen.__doc__ == "What is seen."
+
+
+@pytest.mark.parametrize(
+    ("function", "old"),
+    [("activations", "points"), ("report", "points"), ("gradcam", "point"), ("filters", "point")],
+)
+def test_the_tools_that_had_other_words_take_them(function, old, tmp_path):
+    given = {"image": "none.png", "model": 1, "weights": 1, "folder": tmp_path / "new"}
+    tool = getattr(visualize, function)
+    needed = [name for name, each in inspect.signature(tool).parameters.items() if each.default is each.empty]
+    with pytest.warns(DeprecationWarning, match=f"end_{old}= now"), pytest.raises(ValueError, match="network is a int"):
+        tool(**{name: given[name] for name in needed if name in given}, **{old: "Mixed_5b"})

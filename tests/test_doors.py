@@ -147,7 +147,7 @@ def doors(source, photo, folder, out):
     yield "evaluate", lambda: evaluate(folder, source, labels=out / "names.txt", batch=8)
     yield "gradcam", lambda: gradcam(source, photo, 1, "Mixed_6a")
     yield "activations", lambda: activations(source, photo, ["Mixed_5b"])
-    yield "report", lambda: report(photo, source, out / "report", points=["Mixed_5b"], classes=1)
+    yield "report", lambda: report(photo, source, out / "report", end_points=["Mixed_5b"], classes=1)
 
 
 # Every function with each family, and with each source of one family; the rest of the product is for thorough runs.
@@ -227,7 +227,7 @@ def test_fine_tuning_and_what_it_made_take_one_way(end_point, folder, photo, see
         caught.clear()
         gradcam(source, photo, 1, "Mixed_5b")
         activations(source, photo, ["Mixed_5b"])
-        report(photo, source, tmp_path / kind, points=["Mixed_5b"], classes=1)
+        report(photo, source, tmp_path / kind, end_points=["Mixed_5b"], classes=1)
         assert len(caught) >= 4 and all(np.array_equal(batch[0], expected) for batch in caught), kind
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-6)
     np.testing.assert_allclose(scores[2], scores[0], atol=1e-6)

@@ -221,7 +221,7 @@ def report(
     def draw(image: Any, target: Path) -> Any:
         began = time.perf_counter()
         with working("looking"):
-            page = write(image, loaded, target.parent, points=end_point or DEFAULT_POINTS, classes=top)
+            page = write(image, loaded, target.parent, end_points=end_point or DEFAULT_POINTS, classes=top)
         size, seconds = page.stat().st_size, time.perf_counter() - began
         line = f"made {page}, {size / 1e6:.1f} MB, in {seconds:.1f} s"
         return {"out": page, "bytes": size, "seconds": seconds}, [line]

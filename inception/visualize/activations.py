@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from inception import brief
+from inception.arguments import renamed
 from inception.brief import one_line
 from inception.networks import Network, network_of
 from inception.pictures import ImageLike, Picture, Preprocess
@@ -92,10 +93,11 @@ def _tile(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     return pictures.colour(scaled)
 
 
+@renamed(points="end_points")
 def activations(
     model: Any,
     image: ImageLike,
-    points: Sequence[str] | None = None,
+    end_points: Sequence[str] | None = None,
     picture: str | Picture | None = None,
     size: int | tuple[int, int] | None = None,
     preprocess: Preprocess | Literal["none"] | None = None,
@@ -106,7 +108,7 @@ def activations(
         model: whatever `networks.network_of` takes: a path, `Weights`, any functional or
             sequential Keras model, with models inside it or not.
         image: a file, or uint8 [height, width, 3].
-        points: slim's end points or names of layers (`model_points.open_model(model).maps`
+        end_points: slim's end points or names of layers (`model_points.open_model(model).maps`
             lists them). None takes some of an InceptionV3's, or the last maps of other models.
         picture, size, preprocess: see `networks.network_of`; models of other families need one of them.
 
@@ -116,16 +118,17 @@ def activations(
     network = network_of(model, picture=picture, size=size, preprocess=preprocess)
     opened = model_points.open_model(network.built())
     network = taking(opened, network)
-    if points is None:
+    if end_points is None:
         sides = network.picture.sides
-        points = [name for name in DEFAULT_POINTS if name in opened.maps] or [model_points.default_point(opened, sides)]
-    tensors = {name: opened.map_point(name) for name in points}
+        some = [name for name in DEFAULT_POINTS if name in opened.maps]
+        end_points = some or [model_points.default_point(opened, sides)]
+    tensors = {name: opened.map_point(name) for name in end_points}
     if not tensors:
         raise ValueError("No end point is asked for; give at least one name.")
     photo = network.picture.read(image)
     top, left, bottom, right = network.picture.window(*photo.shape[:2])
     arrays = model_points.values(opened, tensors, network.input(photo)[None])
-    maps = {name: arrays[name][0] for name in points}
+    maps = {name: arrays[name][0] for name in end_points}
     dead = {name: ~array.any(axis=(0, 1)) for name, array in maps.items()}
     return Activations(maps, dead, photo[top:bottom, left:right], network.name)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from inception import brief
-from inception.arguments import chosen
+from inception.arguments import chosen, renamed
 from inception.brief import one_line
 from inception.networks import network_of
 from inception.pictures import ImageLike, Picture
@@ -178,9 +178,10 @@ OBJECTIVES = ("mean", "centre", "maximum")
 PARAMETERISATIONS = ("pixels", "waves")
 
 
+@renamed(point="end_point")
 def filters(
     model: Any,
-    point: str,
+    end_point: str,
     channels: int | Sequence[int] = 24,
     *,
     picture: str | Picture | None = None,
@@ -194,7 +195,7 @@ def filters(
     Args:
         model: whatever `networks.network_of` takes: a path, `Weights`, any functional or
             sequential Keras model, with models inside it or not.
-        point: slim's end point, or the name of a layer that has maps, or scores of classes ("predictions").
+        end_point: slim's end point, or the name of a layer that has maps, or scores of classes ("predictions").
         channels: so many from the first, or their numbers.
         picture: its scaling is what the model takes for pixels (see `networks.network_of`).
         seed: the same seed gives the same pictures.
@@ -206,22 +207,22 @@ def filters(
         ValueError: for an unknown point or channel, and when no channel has any gradient.
     """
     parts = []
-    for part, total in batches(model, point, channels, Ascent(**ascent), picture=picture, seed=seed, start=start):
+    for part, total in batches(model, end_point, channels, Ascent(**ascent), picture=picture, seed=seed, start=start):
         parts.append(part)
         if progress:
             progress(sum(len(each.channels) for each in parts), total)
     joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ("channels", "images", "losses")}
     if all(part.flat.all() for part in parts):
         raise ValueError(
-            f"No channel of {point} has a gradient: nothing in a picture of {parts[0].images.shape[1]} pixels changes "
-            "them. Choose another end point or size, or check that the model has its weights."
+            f"No channel of {end_point} has a gradient: nothing in a picture of {parts[0].images.shape[1]} pixels "
+            "changes them. Choose another end point or size, or check that the model has its weights."
         )
-    return Filters(point, dead=np.concatenate([part.dead for part in parts]), weights=parts[0].weights, **joined)
+    return Filters(end_point, dead=np.concatenate([part.dead for part in parts]), weights=parts[0].weights, **joined)
 
 
 def batches(
     model: Any,
-    point: str,
+    end_point: str,
     channels: int | Sequence[int],
     ascent: Ascent,
     *,
@@ -235,13 +236,13 @@ def batches(
     """
     network = network_of(model, picture=picture)
     opened = model_points.open_model(network.built(input_shape=(None, None, 3)))
-    scores = opened.named.get(point)
-    answer = scores if scores is not None and len(scores.shape) == 2 else opened.map_point(point)
+    scores = opened.named.get(end_point)
+    answer = scores if scores is not None and len(scores.shape) == 2 else opened.map_point(end_point)
     tensor = opened.before_activation(answer)
-    wanted = _channels(channels, int(tensor.shape[-1]), point)
+    wanted = _channels(channels, int(tensor.shape[-1]), end_point)
     values, height = _of_channels(opened, tensor, ascent.objective), _highest(opened, tensor)
     slope, size = gradient(values), ascent.size
-    _check_room(opened, tensor, size, point)
+    _check_room(opened, tensor, size, end_point)
     span = network.picture
     ground = None if start is None else span.scaled(pictures.resize(span.read(start), size, size))
 
@@ -259,7 +260,10 @@ def batches(
         batch = wanted[first : first + BATCH]
         best = _best_of(climb, batch, ascent.restarts)
         dead = (best.tops <= 0) | best.flat
-        yield Filters(point, batch, span.pixels(best.images), best.losses, dead, network.name, best.flat), len(wanted)
+        yield (
+            Filters(end_point, batch, span.pixels(best.images), best.losses, dead, network.name, best.flat),
+            len(wanted),
+        )
 
 
 def _check_room(opened: model_points.Points, tensor: Any, size: int, point: str) -> None:

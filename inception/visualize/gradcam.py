@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from inception import architecture, brief
+from inception.arguments import renamed
 from inception.brief import one_line
 from inception.files.errors import safe
 from inception.inference import compile_inference
@@ -87,11 +88,12 @@ class GradCam:
         return pictures.save(self.picture(labels, top), path, self.title, self.weights)
 
 
+@renamed(point="end_point")
 def gradcam(
     model: Any,
     image: ImageLike,
     label: int | None = None,
-    point: str | None = None,
+    end_point: str | None = None,
     picture: str | Picture | None = None,
     size: int | tuple[int, int] | None = None,
     preprocess: Preprocess | Literal["none"] | None = None,
@@ -103,7 +105,7 @@ def gradcam(
             [n, classes], with softmax or sigmoid or neither.
         image: a file, or uint8 [height, width, 3].
         label: the class's number; None is the predicted one.
-        point: an end point or layer with maps; None is `default_point`'s.
+        end_point: slim's, or a layer with maps; None is `default_point`'s.
         picture, size, preprocess: see `networks.network_of`; models of other families need one of them.
             What a way of a picture cuts off the network does not see: there the heat is zero.
 
@@ -111,21 +113,21 @@ def gradcam(
         ValueError: for a model without classes, an unknown point or class, a point that the
             class does not depend on, a gradient that is zero everywhere, and numbers that are not finite.
     """
-    return of_classes(model, image, None if label is None else [label], point, picture, size, preprocess)[0]
+    return of_classes(model, image, None if label is None else [label], end_point, picture, size, preprocess)[0]
 
 
 def of_classes(
     model: Any,
     image: ImageLike,
     labels: Sequence[int] | None = None,
-    point: str | None = None,
+    end_point: str | None = None,
     picture: str | Picture | None = None,
     size: int | tuple[int, int] | None = None,
     preprocess: Preprocess | Literal["none"] | None = None,
 ) -> list[GradCam]:
     """`gradcam` for several classes of one picture, in one pass."""
     network = network_of(model, picture=picture, size=size, preprocess=preprocess)
-    name = point or default_point(network)
+    name = end_point or default_point(network)
     if network.model is None and network.labels is not None and name == LAST:
         return _at_the_last_maps(network, network.picture.read(image), labels)
     import keras

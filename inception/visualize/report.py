@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from inception import architecture, brief
+from inception.arguments import renamed
 from inception.files import atomic
 from inception.labels import Label, top
 from inception.networks import Network, network_of
@@ -38,12 +39,13 @@ class _Part:
     body: str
 
 
+@renamed(points="end_points")
 def report(
     image: ImageLike,
     weights: Any,
     folder: str | os.PathLike[str],
     *,
-    points: Sequence[str] = DEFAULT_POINTS,
+    end_points: Sequence[str] = DEFAULT_POINTS,
     classes: int = 3,
     labels: str | os.PathLike[str] | Sequence[Label] | None = None,
     picture: str | Picture | None = None,
@@ -54,7 +56,7 @@ def report(
     Args:
         weights: whatever `networks.network_of` takes and is a whole InceptionV3.
         labels, picture: as there.
-        points: end points whose activations are shown.
+        end_points: slim's names of those whose activations are shown.
         classes: how many get a heat map. Weights without a classifier give a page without predictions and heat maps,
             which says so.
 
@@ -69,7 +71,7 @@ def report(
     say("building the network")
     network = dataclasses.replace(network, model=network.built())
     say("activations")
-    shown = activations(network, photo, points)
+    shown = activations(network, photo, end_points)
     parts = _classifier_parts(network, photo, classes, say)
     parts.append(_activation_part(shown))
     if network.weights is not None:

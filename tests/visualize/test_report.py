@@ -35,7 +35,7 @@ def digit(repository):
 
 
 def test_a_page_has_everything_in_it(sample, digit, tmp_path):
-    path = report(digit, load_weights(sample), tmp_path / "new" / "folder", points=POINTS)
+    path = report(digit, load_weights(sample), tmp_path / "new" / "folder", end_points=POINTS)
     assert [p.name for p in path.parent.iterdir()] == ["index.html"]
     page, tags = parsed(path)
     assert len(tags.images) == 1 + 3 + 2  # the picture, three heat maps, two grids
@@ -50,7 +50,7 @@ def test_a_page_has_everything_in_it(sample, digit, tmp_path):
 
 
 def test_a_page_without_a_classifier_says_so(tmp_path):
-    path = report(images.test_picture(120), random_weights(NARROW_NOTOP), tmp_path, points=["Mixed_5b"])
+    path = report(images.test_picture(120), random_weights(NARROW_NOTOP), tmp_path, end_points=["Mixed_5b"])
     _, tags = parsed(path)
     assert "no classifier" in tags.text and "Grad-CAM" not in tags.text and len(tags.images) == 2
 
@@ -59,7 +59,7 @@ def test_names_from_outside_are_escaped(sample, digit, tmp_path):
     picture = tmp_path / "<img src=x onerror=alert(1)>&.png"
     picture.write_bytes(digit.read_bytes())
     labels = [images_label(f'<b onclick="x">{i}</b>') for i in range(10)]
-    path = report(picture, load_weights(sample), tmp_path / "page", points=["Mixed_5b"], labels=labels)
+    path = report(picture, load_weights(sample), tmp_path / "page", end_points=["Mixed_5b"], labels=labels)
     page, tags = parsed(path)
     assert "<img src=x" not in page and 'onclick="' not in page
     assert "<img src=x onerror=alert(1)>&.png" in tags.text and '<b onclick="x">4</b>' in tags.text
@@ -73,7 +73,7 @@ def images_label(name):
 
 def test_a_mistake_leaves_no_page(sample, digit, tmp_path):
     with pytest.raises(ValueError, match="no end point or layer 'Mixed_9z'"):
-        report(digit, load_weights(sample), tmp_path / "page", points=["Mixed_9z"])
+        report(digit, load_weights(sample), tmp_path / "page", end_points=["Mixed_9z"])
     assert not (tmp_path / "page").exists()
 
 
