@@ -34,7 +34,7 @@ import inception
 from inception import extras, features
 from inception.arguments import count, count_or_none
 from inception.brief import one_line
-from inception.classify import Classifier
+from inception.classify import Classifier, classifier_of
 from inception.features.dataset import shown
 from inception.features.task import task_of
 from inception.files import atomic, inert_json, regular
@@ -240,7 +240,8 @@ def finetune(
     with _locked(place):
         _begin(place, _settings(request, trunk, every, held_out) | {"engine": lower and lower.engine}, resume)
         paths = [*every.paths, *(held_out.paths if held_out else ())]
-        rows, errors = _features(trunk, paths, place, engine, say, progress)
+        half = lower is not None and lower.engine == "openvino"  # which has the precision, or refused it
+        rows, errors = _features(trunk, paths, place, engine, precision if half else "float32", say, progress)
         training, checked = _sides(every, held_out, errors, request, say)
         frozen = None
         if lower:
@@ -405,13 +406,13 @@ def _write(path: Path, text: str) -> None:
 
 
 def _features(
-    trunk: Trunk, paths: Sequence[str], out: Path, engine: str, say: Say, progress: Progress
+    trunk: Trunk, paths: Sequence[str], out: Path, engine: str, precision: Precision, say: Say, progress: Progress
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
     """({path: its features}, [(path, reason)] of unreadable pictures), computed once and kept in the folder."""
     place = out / _WORK / "features"
     summary = features.extract(
         paths, place, trunk.network, end_points=(trunk.end_point,), pool="avg", engine=engine,
-        progress=lambda done, total, errors: progress(done, total, "features"),
+        precision=precision, progress=lambda done, total, errors: progress(done, total, "features"),
     )  # fmt: skip
     say(f"features of {summary.rows} pictures ({summary.computed} now, {summary.engine})")
     stored = features.load(place)
@@ -566,8 +567,9 @@ class _Run:
                 layer.set_weights(trained.get_layer(layer.name).get_weights())
         with replacing(self.out / f"{MODEL}.keras") as [temporary]:
             model.save(temporary)
-        if weights is not None and self.trunk.whole:
-            _canonical(model, weights).save(self.out / f"{MODEL}.ckpt")
+        learned = _canonical(model, weights) if weights is not None and self.trunk.whole else None
+        if learned is not None:
+            learned.save(self.out / f"{MODEL}.ckpt")
         _write(self.out / f"{MODEL}.labels.txt", "".join(f"{name}\n" for name in classes))
         description = {
             "inception": inception.__version__,
@@ -579,8 +581,8 @@ class _Run:
         }
         _write(self.out / f"{MODEL}.json", json.dumps(description, indent=1))
         labels = tuple(Label("", name) for name in classes)
-        network = dataclasses.replace(self.trunk.network, labels=labels, model=model, loaded=None)
-        return Classifier(model, labels, network)
+        there = {"loaded": learned} if learned is not None else {"loaded": None, "model": model}
+        return classifier_of(dataclasses.replace(self.trunk.network, labels=labels, **there))
 
 
 def _canonical(model: keras.Model, before: Weights) -> Weights:

@@ -117,11 +117,12 @@ def train(
             break
         row = _epoch(model, stage, epoch, training(epoch), validation, step)
         state.history.append(row)
+        now = _values(everything)
         if row.val_loss < (state.history[state.best - 1].val_loss if state.best else stage.start):
-            state.best, best = epoch, _values(moving)
+            state.best, best = epoch, {name: now[name] for name in moving}
         waited = epoch - state.best
         state.done = epoch == stage.epochs or (stage.patience is not None and waited >= stage.patience)
-        _save(file, state, _values(everything), best)
+        _save(file, state, now, {} if state.best == epoch else best)
         seen(row)
     _assign(moving, best)
     return state
@@ -183,22 +184,26 @@ def _save(file: Path, state: State, now: Mapping[str, np.ndarray], best: Mapping
 def _restore(
     file: Path, everything: Mapping[str, Any], moving: Mapping[str, Any]
 ) -> tuple[State, dict[str, np.ndarray]]:
-    like = _values(everything)
-    wanted = like | {f"best {name}": like[name] for name in moving}
+    wanted = like = _values(everything)
     try:
         stored = npz.listed(Archive(file, _LARGEST_ARRAY))
-        if strange := stored.keys() ^ (wanted.keys() | {"state"}):
+        if "state" not in stored:
+            raise ValueError("state is not in it")
+        state = _state(npz.text(stored.pop("state"), "state", str(file), _LONGEST_STATE), file.stem)
+        before = "best " if state.best < len(state.history) else ""  # an epoch that is the best is there once
+        if before:
+            wanted = like | {f"{before}{name}": like[name] for name in moving}
+        if strange := stored.keys() ^ wanted.keys():
             raise ValueError(f"{min(strange)} is not in it or not in the network")
         wrong = [n for n, array in wanted.items() if (stored[n].shape, stored[n].dtype) != (array.shape, array.dtype)]
         if wrong:
             raise ValueError(f"{wrong[0]} is of another shape or type")
-        state = _state(npz.text(stored["state"], "state", str(file), _LONGEST_STATE), file.stem)
         arrays = {name: stored[name].read() for name in wanted}
     except ValueError as error:
         told = safe(reason(error, str(file)), 500)
         raise ValueError(f"{file} is damaged ({told}); delete it, and the stage starts again.") from error
     _assign(everything, arrays)
-    return state, {name: arrays[f"best {name}"] for name in moving}
+    return state, {name: arrays[f"{before}{name}"] for name in moving}
 
 
 def _state(text: str, stage: str) -> State:

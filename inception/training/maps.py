@@ -23,6 +23,7 @@ import numpy as np
 
 from inception.features.jobs import in_order
 from inception.files.atomic import replacing
+from inception.files.tensor import bfloat16
 from inception.inference import compile_inference
 from inception.networks import Network
 from inception.training import loop
@@ -225,7 +226,7 @@ class Maps:
     def _opened(self, maps: np.ndarray) -> np.ndarray:
         if self.precision == "float32":
             return np.array(maps)
-        return (maps.astype(np.uint32) << 16).view(np.float32)
+        return bfloat16(maps)
 
 
 def _read(file: Path, kind: str, shape: tuple[int, ...]) -> np.ndarray | None:
