@@ -199,8 +199,8 @@ def finetune(
         versions: how many augmented versions of the training set the frozen blocks are run over; their maps are
             kept on the disk and the epochs take them in turn. None for 4, or as many as 32 GiB hold; 0 for a new
             version an epoch, kept nowhere. Maps below Mixed_7a take 0.9 MB a picture at 299 pixels, half in bfloat16.
-        precision: of the blocks' training: "bfloat16" is faster where the processor has it (weights, classifier and
-            loss stay in float32; what is saved is float32).
+        precision: of the blocks' training, and of the features before it: "bfloat16" is faster where the processor has
+            it (weights, classifier and loss stay in float32; what is saved is float32).
         seed: of the split, the first classifier, the order and all chance: the same seed gives
             the same numbers on the same machine (on a GPU, after TensorFlow's `enable_op_determinism`).
         resume: go on where a killed run stopped, with the same arguments; the result is the

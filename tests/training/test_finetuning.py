@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import inception
-from inception import classify
+from inception import classify, features
 from inception import pictures as pictures_
 from inception.cli import app
 from inception.files import atomic
@@ -449,6 +449,25 @@ def test_frozen_maps_are_of_one_engine(pictures, weights, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="a fine-tuning with another engine .*tensorflow.*, now .*onnxruntime"):
         finetune(pictures, weights, tmp_path / "out", **settings, resume=True)
     finetune(pictures, weights, tmp_path / "out", **{**settings, "engine": "tensorflow"}, resume=True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_engine_makes_features_in_the_precision_and_evaluates(pictures, weights, tmp_path, monkeypatch, precision):
+    """The whole network's own scores are those of the file that was saved, by whatever reads it."""
+    core = pytest.importorskip("openvino").Core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("This processor has no bfloat16.")
+    monkeypatch.setattr(keras.Model, "fit", lambda model, *given, **options: Fitted)
+    settings = {**SMALL, "unfreeze": "Mixed_7c", "end_point": None, "epochs": 1, "head_epochs": 1, "engine": "openvino"}
+    result = finetune(pictures, weights, tmp_path / "out", **settings, precision=precision)
+    assert features.load(result.out / "work" / "features").metadata["precision"] == precision
+    model = keras.saving.load_model(result.out / "model.keras")
+    inputs = np.stack([classify.classifier_of(result.out).network.input(p) for p in result.evaluation.pictures.paths])
+    np.testing.assert_allclose(result.evaluation.scores, model(inputs), atol=1e-5)
+
+
+class Fitted:
+    history = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), (1.0,))
 
 
 def test_the_command_line(pictures, weights, tmp_path):

@@ -40,7 +40,10 @@ def test_batches_hold_every_row_once():
     np.testing.assert_array_equal(np.concatenate([batches[i][0] for i in range(3)]), X)
 
 
-def test_an_interrupted_training_ends_in_the_numbers_of_one_that_was_not(tmp_path):
+@pytest.mark.parametrize(("labels", "start", "best"), [(Y, np.inf, 4), (1 - Y, np.inf, 1), (Y, 1e-9, 0)])
+def test_an_interrupted_training_ends_in_the_numbers_of_one_that_was_not(tmp_path, labels, start, best):
+    """Wherever the best epoch is: at the end, before it, or nowhere; the file has one that is the last once."""
+
     class Stop(Exception):
         pass
 
@@ -51,12 +54,16 @@ def test_an_interrupted_training_ends_in_the_numbers_of_one_that_was_not(tmp_pat
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
-    expected, net = run(first := model(), whole), model()
+    settings = {"validation": loop.array_batches(X, labels, 5), "start": start}
+    expected, net = run(first := model(), whole, **settings), model()
     for _ in range(2):
         with pytest.raises(Stop):
-            run(net, parts, seen=Stopping())
+            run(net, parts, seen=Stopping(), **settings)
         net = model()  # a new process knows nothing
-    assert run(net, parts).history == expected.history
+    found = run(net, parts, **settings)
+    assert found.history == expected.history and found.best == expected.best == best
+    with np.load(parts / "head.npz") as arrays:
+        assert any(name.startswith("best") for name in arrays) == (best < 4)
     for a, b in zip(first.get_weights(), net.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
