@@ -349,6 +349,7 @@ def test_another_worker_goes_on_with_the_pieces_of_a_killed_one(many, extract, t
     finally:
         ray.shutdown()
     thread.join(1)
-    assert len(killed) == 1 and summary.pictures - 100 < summary.computed < summary.pictures - 16
+    # A piece of two seconds was there, a batch at least however slow the machine.
+    assert len(killed) == 1 and summary.pictures - 100 < summary.computed <= summary.pictures - BATCH
     extract(many, tmp_path / "here", **options, engine=features.load(out).metadata["engine"])
     assert files(out) == files(tmp_path / "here")
