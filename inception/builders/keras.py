@@ -20,6 +20,7 @@ from keras import layers
 
 from inception import pictures
 from inception.architecture import AUX_END_POINT, END_POINTS, Concat, Conv, Ops, Pool, Table, fold, walk
+from inception.builders.keras_batch_norm import batch_norm
 from inception.files.errors import CheckpointError, ShapeMismatch
 from inception.files.tensor import Stored
 from inception.pictures import Picture
@@ -298,7 +299,7 @@ class _Layers(Ops[Any]):
         normalization, activation = keras_layers.unit(name)
         x = self._first_call(convolution, x)
         rules = self._rules
-        x = layers.BatchNormalization(self._axis, epsilon=rules.epsilon, scale=rules.gamma, name=normalization)(x)
+        x = batch_norm(self._axis, epsilon=rules.epsilon, scale=rules.gamma, name=normalization)(x)
         return layers.Activation("relu", name=activation)(x)
 
     def pool(self, node: Pool, x: Any, path: str) -> Any:
