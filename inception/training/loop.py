@@ -232,8 +232,14 @@ def array_batches(x: np.ndarray, y: np.ndarray, batch: int) -> Any:
     return batches(lambda rows: (x[rows], y[rows]), len(x), batch)
 
 
-def batches(part: Callable[[slice], tuple[np.ndarray, np.ndarray]], count: int, batch: int, **options: Any) -> Any:
-    """Batches of what `part` gives for slices of so many rows (a Keras dataset)."""
+def batches(
+    part: Callable[[slice], tuple[np.ndarray, np.ndarray]], count: int, batch: int, workers: int = 2, queue: int = 4
+) -> Any:
+    """Batches of what `part` gives for slices of so many rows (a Keras dataset), in their order.
+
+    `workers` threads ask for them. With one, Keras reads ahead through tf.data, whose end TensorFlow may wait for: two
+    seconds an epoch.
+    """
     import keras
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -243,4 +249,4 @@ def batches(part: Callable[[slice], tuple[np.ndarray, np.ndarray]], count: int, 
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             return part(slice(index * batch, (index + 1) * batch))
 
-    return Batches(**options)
+    return Batches(workers=workers, max_queue_size=queue)

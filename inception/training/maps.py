@@ -142,12 +142,16 @@ class Maps:
     def validation(self, pictures: Pictures) -> Any:
         """Batches of pictures as they are."""
 
+        turn = threading.Lock()
+
         @functools.cache
         def maps() -> Any:
             return self._kept("validation", pictures, None)
 
         def part(rows: slice) -> tuple[np.ndarray, np.ndarray]:
-            return self._opened(maps()[rows]), pictures.labels[rows]
+            with turn:
+                some = maps()[rows]
+            return self._opened(some), pictures.labels[rows]
 
         return loop.batches(part, len(pictures), self.batch)
 
@@ -169,7 +173,7 @@ class Maps:
                 inputs = self._augmented(inputs, epoch, rows.start)
             return self.lower.run(inputs), some.labels
 
-        return loop.batches(part, len(pictures), self.batch, workers=1, max_queue_size=2)
+        return loop.batches(part, len(pictures), self.batch, workers=1, queue=2)
 
     def _kept(self, name: str, pictures: Pictures, version: int | None) -> np.ndarray:
         """The maps of all pictures in their order, from the file or into it; augmented for a version."""

@@ -50,7 +50,8 @@ def keras_fit(weights: str, folder: str, out: str) -> Cost:
     from keras import layers
 
     whole = contenders.keras_applications(weights)
-    base = keras.Model(whole.input, whole.get_layer("avg_pool").output)
+    pooled = next(each for each in whole.layers if isinstance(each, layers.GlobalAveragePooling2D))
+    base = keras.Model(whole.input, pooled.output)
     below = True
     for layer in base.layers:
         layer.trainable = not below and not isinstance(layer, layers.BatchNormalization)
