@@ -18,7 +18,12 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 PYTEST = ("python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 # What runs on a backend of Keras; the rest of the package is TensorFlow's or nobody's.
-ON_BACKENDS = ("tests/builders/test_keras.py", "tests/weights", "tests/visualize")
+ON_BACKENDS = (
+    "tests/builders/test_keras.py",
+    "tests/builders/test_keras_batch_norm.py",
+    "tests/weights",
+    "tests/visualize",
+)
 
 
 @nox.session(python=PYTHONS)
