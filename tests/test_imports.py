@@ -42,7 +42,7 @@ HEAVY = {"tensorflow", "keras", "tf_slim", "h5py", "torch", "tf_keras", "onnx", 
          "ai_edge_litert", "sklearn", "matplotlib", "pyarrow", "ray", "pooch", "requests", "filelock",
          "fsspec", "s3fs"}  # fmt: skip
 MAY_IMPORT_AT_THE_TOP = {"builders/slim.py", "builders/slim_batch_norm.py", "builders/keras.py",
-                         "inference/tensorflow.py", "files/hdf5/worker.py"}  # fmt: skip
+                         "builders/keras_batch_norm.py", "inference/tensorflow.py", "files/hdf5/worker.py"}  # fmt: skip
 
 
 def dotted(path):
