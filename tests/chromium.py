@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -106,16 +107,16 @@ def opened() -> Iterator[Page]:
         os.dup2(103, 3)
         os.dup2(104, 4)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         command = [BINARY, *_OPTIONS, f"--user-data-dir={folder}", "about:blank"]
-        process = subprocess.Popen(command, preexec_fn=hand_over, close_fds=False,
+        process = subprocess.Popen(command, preexec_fn=hand_over, close_fds=False, start_new_session=True,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         os.close(to_read[1])
         os.close(to_write[0])
         try:
             yield Page(to_read[0], to_write[1])
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its children write into the folder too
             process.wait()
             os.close(to_read[0])
             os.close(to_write[1])
