@@ -141,8 +141,7 @@ class Maps:
 
     def validation(self, pictures: Pictures) -> Any:
         """Batches of pictures as they are."""
-
-        turn = threading.Lock()
+        turn = threading.Lock()  # two threads ask for the first
 
         @functools.cache
         def maps() -> Any:
